@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 # Refuses whatever is not the very file that a lock names.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 # What a newcomer's first minutes show. A server needs requirements.lock alone.
-FIRST := requirements.lock requirements-local.lock requirements-terminal.lock requirements-web.lock
+FIRST := requirements.lock requirements-local.lock requirements-terminal.lock requirements-web.lock \
+	requirements-files.lock
 # An idle test process takes over tests from a busy one.
 AT_ONCE := --numprocesses=auto --maxprocesses=8 --dist=worksteal
 # What drives whole processes, or loads a model.
@@ -60,7 +61,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version=
 lock: $(VENV)/dev
 	@$(BIN)/python -m pip install --quiet uv
 	@$(COMPILE) --output-file=requirements.lock requirements.txt
-	@for extra in local terminal web; do \
+	@for extra in local terminal web files; do \
 		$(COMPILE) --constraints=requirements.lock --output-file=requirements-$$extra.lock \
 			requirements-$$extra.txt || exit; \
 	done

@@ -12,9 +12,10 @@ from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
-from bot.domain import ContextMessage, EditBudget, End, Page, Purpose, ThreadKey, Turn
+from bot.concurrency import empty_stream
+from bot.domain import ContextMessage, EditBudget, End, FileRef, Page, Purpose, ThreadKey, Turn
 from bot.errors import StoreUnavailable, WriteFailed
-from bot.reply.draft import BUSY, WAITING
+from bot.reply.draft import sign_of
 from bot.store import Store
 from bot.turns.records import read_end
 
@@ -79,6 +80,10 @@ class LivePlatform:
         """Return nothing: a thread has one person, and its history is complete."""
         return ()
 
+    def fetch_file(self, file: FileRef) -> AsyncGenerator[bytes]:
+        """Yield nothing: no message here has a file."""
+        return empty_stream()
+
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
         """Return nothing: page ids are page numbers, so none can be orphaned."""
         return ()
@@ -121,7 +126,7 @@ class LiveSurface:
 
         Growing pages use the unprocessed text, whose beginning rarely changes.
         """
-        text, note = (page.text, "") if page.final else (page.said, _note(page))
+        text, note = (page.text, "") if page.final else (page.said, sign_of(page.text))
         keep = 0 if self._text is None else common(self._text, text)
         seconds = _EXPIRE_SECONDS if self._text is None else 0
         if page.last and not self._remembers:
@@ -203,10 +208,6 @@ def common(one: str, other: str) -> int:
         return len(one)
     lengths = range(min(len(one), len(other)))
     return bisect_left(lengths, True, key=lambda end: one[: end + 1] != other[: end + 1])
-
-
-def _note(page: Page) -> str:
-    return next((sign for sign in (BUSY, WAITING) if page.text.endswith(sign)), "")
 
 
 async def _add(store: Store, thread: ThreadKey, **fields: str | int) -> None:

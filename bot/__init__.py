@@ -8,7 +8,9 @@ from __future__ import annotations
 # Every import of a module of this package runs this file, so it imports nothing itself.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
 
     from bot.app.ask import Asking
 
@@ -17,8 +19,10 @@ __all__ = ["__version__", "ask", "ask_async", "asking"]
 __version__ = "0.1.0"
 
 
-def ask(text: str) -> str:
+def ask(text: str, *, files: Sequence[str | Path] = ()) -> str:
     """Return the answer to one question, without a history. Any thread may call this.
+
+    The model reads as much as fits of up to five `files`, whose paths are given.
 
     The first question reads the settings and opens the model, which stays open until the process
     ends. In a running event loop, as in a notebook, this blocks the loop. Raises ModelError if
@@ -26,21 +30,21 @@ def ask(text: str) -> str:
     """
     from bot.app.ask import shared
 
-    return shared().ask(text)
+    return shared().ask(text, files)
 
 
-async def ask_async(text: str) -> str:
+async def ask_async(text: str, *, files: Sequence[str | Path] = ()) -> str:
     """Return the answer as `ask` does, from the same model, without blocking the loop."""
     from bot.app.ask import shared
 
-    return await shared().ask_async(text)
+    return await shared().ask_async(text, files)
 
 
 def asking() -> AbstractAsyncContextManager[Asking]:
     """Open a model for the block; it may be asked many questions at once.
 
     `async with bot.asking() as ask: print(await ask("…"))`; raises ModelError. `ask.stream` yields
-    the answer as it grows, and both take a `history` and a `system` prompt.
+    the answer as it grows, and both take a `history`, a `system` prompt and `files`.
     """
     from bot.app.ask import asking
 

@@ -158,6 +158,8 @@ def _add_question(parser: argparse.ArgumentParser) -> None:
     model = "another model than MODEL_ID, or the path of a GGUF file"
     parser.add_argument("--model", metavar="NAME", help=model)
     parser.add_argument("--system", metavar="TEXT", help="another text than SYSTEM_PROMPT")
+    file = "a file that the model reads with the question, up to five times"
+    parser.add_argument("--file", metavar="PATH", action="append", default=[], help=file)
 
 
 async def _ask(settings: Settings, arguments: argparse.Namespace, output: TextIO) -> None:
@@ -168,7 +170,7 @@ async def _ask(settings: Settings, arguments: argparse.Namespace, output: TextIO
     settings = chosen(settings, model=arguments.model, system=arguments.system)
     # In a thread, because a pipe may stay open for ever.
     question = await asyncio.to_thread(read_question, arguments.words, sys.stdin)
-    await print_answer(settings, question, output)
+    await print_answer(settings, question, output, files=arguments.file)
 
 
 async def _check(settings: Settings, _: argparse.Namespace, output: TextIO) -> int:

@@ -79,6 +79,22 @@ ANYBODY = Asker()  # nothing is known of the person
 
 
 @dataclass(frozen=True, slots=True)
+class FileRef:
+    """Names a file that somebody sent, so that its platform can fetch it, in any process.
+
+    `id` is unique on the platform, and begins with its name. `message` is the id of the turn or the
+    ContextMessage to which the file belongs. `size` is in bytes, 0 if the platform does not report
+    it. `place` says where the platform finds the file.
+    """
+
+    id: str
+    message: str
+    name: str
+    size: int
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
 class ContextMessage:
     """A message that a prompt shows without it being part of the history.
 
@@ -91,6 +107,7 @@ class ContextMessage:
     person: Person | None
     text: str
     in_thread: bool = field(default=False, compare=False)
+    files: tuple[FileRef, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +152,7 @@ class Turn:
     left_out: int = 0  # characters of the question that `text` lacks
     where: str = ""  # the channel and the server as people see them
     zone: str = ""  # the person's IANA time zone
+    files: tuple[FileRef, ...] = ()
     quote: ContextMessage | None = None  # the message to which the question replies
     # Earlier messages of others; None if the adapter has not read them, then the worker does.
     context: tuple[ContextMessage, ...] | None = None
@@ -144,12 +162,45 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
+class FileText:
+    """The text that was read of a file.
+
+    `parts` are the texts of its first pages, slides or sheets, as `unit` says, and `total` is how
+    many the file has. A file without a `unit` has one part. `is_cut`: the last part lacks its end.
+    `problem` says why nothing was read, in a sentence for people with `{names}` for the file's.
+    """
+
+    name: str
+    parts: tuple[str, ...] = ()
+    unit: str = ""
+    total: int = 1
+    is_cut: bool = False
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture beside a question; `media_type` is one that models take, and sides in pixels."""
+
+    name: str
+    media_type: str
+    width: int
+    height: int
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a prompt; `context` has a text for each message of others that precedes it."""
+    """One message of a prompt, after a text for each message of others, and after the `files`.
+
+    Only the last message has `pictures`.
+    """
 
     role: Role
     text: str
     context: tuple[str, ...] = ()
+    files: tuple[FileText, ...] = ()
+    pictures: tuple[Picture, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +218,20 @@ class LeftOut:
     """A delta: this many characters were cut from the middle of the question."""
 
     characters: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingFiles:
+    """A delta: files of these names are fetched and read now; none once that has ended."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FilesRead:
+    """A delta: what the model has read of the files of the question."""
+
+    files: tuple[FileText, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +268,18 @@ class ContextUnread:
     """A delta: the messages before the question, which the model should see, cannot be read."""
 
 
-Delta = str | Start | LeftOut | BeginningLeftOut | ContextUnread | Retrying | Reading | Used
+Delta = (
+    str
+    | Start
+    | LeftOut
+    | BeginningLeftOut
+    | ReadingFiles
+    | FilesRead
+    | ContextUnread
+    | Retrying
+    | Reading
+    | Used
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +287,8 @@ class Exchange:
     """A remembered turn; `asked_at` is in seconds since the epoch.
 
     `quote` is the message to which the question replied, and `context` are the messages of others
-    that its prompt showed, oldest first. `model` is the model that answered.
+    that its prompt showed, oldest first. `files` are those of the question alone. `model` is the
+    model that answered.
     """
 
     turn_id: str
@@ -222,6 +299,14 @@ class Exchange:
     quote: ContextMessage | None = None
     context: tuple[ContextMessage, ...] = ()
     model: str = ""
+    files: tuple[FileRef, ...] = ()
+
+    @property
+    def all_files(self) -> tuple[FileRef, ...]:
+        """Those of the question, of what it replied to, and of the context, newest first."""
+        shown = (*filter(None, (self.quote,)), *reversed(self.context))
+        found = (*self.files, *(file for one in shown for file in one.files))
+        return tuple({file.id: file for file in found}.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,8 @@ ParleyError
 │   ├── PromptTooLong       the context is smaller than the prompt
 │   ├── PromptRefused       another 4xx: the server rejects this request
 │   │   ├── UsageRefused    it does not support `stream_options`
-│   │   └── SystemRefused   the chat template has no system prompt
+│   │   ├── SystemRefused   the chat template has no system prompt
+│   │   └── PicturesRefused the model does not see, or not these pictures
 │   ├── EmptyAnswer         a stream without text
 │   ├── AnswerCut           no failure: the answer has the longest allowed length
 │   └── GivenUp             all attempts at the turn failed
@@ -228,6 +229,10 @@ class UsageRefused(PromptRefused):
 
 class SystemRefused(PromptRefused):
     """The chat template has no system prompt; its text can be put into the question."""
+
+
+class PicturesRefused(PromptRefused):
+    """The server does not accept the pictures of a prompt; it may accept the prompt without."""
 
 
 class EmptyAnswer(ModelError):

@@ -8,7 +8,17 @@ from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from bot.domain import ContextMessage, Delta, EditBudget, Message, Page, Preferences, Purpose, Turn
+from bot.domain import (
+    ContextMessage,
+    Delta,
+    EditBudget,
+    FileRef,
+    Message,
+    Page,
+    Preferences,
+    Purpose,
+    Turn,
+)
 from bot.errors import SurfaceError
 
 
@@ -98,6 +108,14 @@ class Platform(Protocol):
         message that the question replies to is added if only its id is known. One request, or none
         if the question begins the conversation or is in a direct message. Raises SurfaceError;
         PartlyRead with the first of them if there are too many.
+        """
+
+    def fetch_file(self, file: FileRef) -> AsyncGenerator[bytes]:
+        """Yield the bytes of a file, from the platform's own hosts only.
+
+        Raises MessageGone if it is no longer there, PlaceGone or WriteRefused if it may not be
+        read, and WriteDelayed or WriteFailed if a later attempt may succeed. Files of strangers may
+        have any size: close the iterator early.
         """
 
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:

@@ -235,6 +235,12 @@ class Settings:
         "a GGUF file for the embedded server, instead of the demo model, or its name at Hugging "
         "Face with the quantisation, such as owner/name:Q4_K_M",
     )
+    local_mmproj_path: Path | None = setting(
+        None,
+        _path,
+        "the mmproj file with which the GGUF file sees; empty: the one beside its name at Hugging "
+        "Face",
+    )
     transformers_model: str = setting(
         "", str, "a model to run here with transformers: its name at Hugging Face, or its folder"
     )
@@ -267,12 +273,24 @@ class Settings:
         within(0.0001, 1, float),
         "share of likely words to choose from; empty: its own default",
     )
+    vision: bool | None = setting(
+        None,
+        switch_or_auto,
+        "whether the model sees pictures: auto (as its server reports), on or off",
+    )
+    vision_model: str = setting(
+        "", word, "a model of the same source that sees, for pictures that MODEL_ID does not see"
+    )
     context_tokens: int = setting(
         8192, _tokens, "how much the model sees, question, history and answer together, in tokens"
     )
     # Discord returns a hundred messages at once.
     thread_context: int = setting(
         50, within(0, 100), "earlier messages that are read when called into a thread; 0: none"
+    )
+    file_max_mb: int = setting(10, within(0, 100), "the largest file that is read, in MB")
+    files_per_question: int = setting(
+        5, within(0, 20), "how many files are read for one question; 0: none"
     )
     redis_url: str = setting(
         "",
@@ -560,8 +578,9 @@ def _contradictions(settings: Settings, texts: Mapping[str, str]) -> Iterator[st
     for name in ("ADMINS", "ALLOWED_PEOPLE"):
         if both := {*getattr(settings, name.lower())} & {*settings.blocked_people}:
             yield f"{name} and BLOCKED_PEOPLE both name {', '.join(sorted(both))}"
-    if settings.model_api_key and "MODEL_URL" not in texts:
-        yield "MODEL_API_KEY needs MODEL_URL beside it"
+    for name, needed in (("MODEL_API_KEY", "MODEL_URL"), ("LOCAL_MMPROJ_PATH", "LOCAL_MODEL_PATH")):
+        if getattr(settings, name.lower()) and needed not in texts:
+            yield f"{name} needs {needed} beside it"
     for own in settings.platforms.values():
         for name, needed in own.needs:
             if getattr(own, name) and not getattr(own, needed):

@@ -20,8 +20,9 @@ from tests.support.process import ROOT
 
 PEOPLE = (
     "bot/errors.py",
-    *(f"bot/{name}/*.py" for name in ("access", "commands", "intake")),
+    *(f"bot/{name}/*.py" for name in ("access", "commands", "files", "intake")),
     "bot/reply/draft.py",
+    "bot/text/files.py",
     "adapters/console/*.py",
     *(
         f"adapters/discord/gateway/{name}.py"

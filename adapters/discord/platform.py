@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import textwrap
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import replace
 
 import discord
 
 from adapters.discord.gateway.connection import use_gateway
+from adapters.discord.gateway.content import attachments
 from adapters.discord.gateway.events import ASKS, HIDDEN, READS, context_message_in
 from adapters.discord.gateway.listen import Listener
 from adapters.discord.reply.channel import (
@@ -39,8 +40,9 @@ from adapters.discord.rest import (
 from adapters.discord.settings import DiscordSettings
 from adapters.discord.tuning import Tuning
 from bot.concurrency import running
-from bot.domain import ContextMessage, Json, Place, Purpose, Turn
+from bot.domain import ContextMessage, FileRef, Json, Place, Purpose, Turn
 from bot.errors import MessageGone, PlaceGone, SurfaceError, WriteDelayed, WriteFailed, WriteRefused
+from bot.files.download import download
 from bot.reply.edit_budget import EditBudgets
 
 _log = logging.getLogger(__name__)
@@ -49,6 +51,8 @@ _NAME_LIMIT = 100  # Discord's documentation, "Start Thread from Message"
 _ALREADY_OPEN = 160004  # "A thread has already been created for this message"
 _ARCHIVE_AFTER = 1440  # minutes without a message
 _THREADS = "/channels/{channel_id}/messages/{message_id}/threads"
+# Discord's documentation, "CDN Data" and "Attachment Structure".
+_FILE_HOSTS = ("cdn.discordapp.com", "media.discordapp.net")
 _STARTER = discord.MessageType.thread_starter_message
 
 
@@ -180,6 +184,23 @@ class DiscordPlatform:
         except SurfaceError as error:
             _log.info("Thread %d: cannot read its first message: %s", thread, error)
             return ()
+
+    async def fetch_file(self, file: FileRef) -> AsyncGenerator[bytes]:
+        """Yield the bytes of a file from Discord's hosts, to which no token is sent.
+
+        The message is read anew, because the addresses in it expire after about a day. Raises
+        SurfaceError.
+        """
+        address = file.place.get("url")
+        if channel := _id(file.place, "channel"):
+            message = await fetch_message(self._client, channel, _number(file.message))
+            wanted = str(_number(file.id))
+            address = next((it["url"] for it in attachments(message) if it["id"] == wanted), "")
+        if not address:
+            raise MessageGone("the file was taken from its message")
+        own = self._client.own.api_url
+        async for chunk in download(str(address), hosts=_FILE_HOSTS, operators=own):
+            yield chunk
 
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
         """Return the messages that surely belong to a turn's reply, except those in `but`.

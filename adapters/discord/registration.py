@@ -32,7 +32,7 @@ def definitions() -> list[Payload]:
     """Return all commands; everybody may use them unless a server's admins restrict that."""
     question = _option(_TEXT, "question", "Your question", max_length=_LONGEST_QUESTION)
     private = _option(_SWITCH, "private", "Only you see the question and the answer")
-    file = _option(_FILE, "file", "A file (I can only see its name)")
+    file = _option(_FILE, "file", "A file to read")
     # The bot can read messages only if it is a member.
     as_member: Payload = {"integration_types": [_SERVERS], "contexts": [_IN_SERVER, _IN_OWN_DM]}
     return [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, nullcontext
 
 import aiohttp
@@ -23,8 +23,8 @@ from adapters.slack.reply.streams import Streams
 from adapters.slack.reply.surface import SlackSurface
 from adapters.slack.settings import SlackSettings
 from adapters.slack.workspace import Directory, Workspace, cannot_start, identify
-from bot.concurrency import BackgroundTasks, together
-from bot.domain import ContextMessage, Purpose, Turn
+from bot.concurrency import BackgroundTasks, empty_stream, together
+from bot.domain import ContextMessage, FileRef, Purpose, Turn
 from bot.errors import CannotStart, SurfaceError
 from bot.intake.intake import Intake
 from bot.ports import Downtime
@@ -96,6 +96,10 @@ class SlackPlatform:
     async def read_context(self, turn: Turn, *, since: str, most: int) -> Sequence[ContextMessage]:
         """Return the messages of a thread before a question. Raises SurfaceError."""
         return await read_context(self.workspace, turn, since=since, most=most)
+
+    def fetch_file(self, file: FileRef) -> AsyncGenerator[bytes]:
+        """Yield nothing: no message here has a file."""
+        return empty_stream()
 
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
         """Return the messages, except these, that attempts at a turn may have left behind.

@@ -7,20 +7,36 @@ import atexit
 import io
 import logging
 import os
+import sys
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, TypedDict, Unpack
 
 from bot.app.assistant import DEMO, Assistant, open_assistant
 from bot.app.platforms import load_settings
 from bot.concurrency import cancelled
-from bot.domain import Exchange, LeftOut, Person, Start, ThreadKey, Turn
+from bot.domain import (
+    Exchange,
+    FileRef,
+    FilesRead,
+    FileText,
+    LeftOut,
+    Person,
+    Picture,
+    Start,
+    ThreadKey,
+    Turn,
+)
 from bot.errors import AnswerCut, CannotStart, ModelError, ParleyError, PromptRefused
+from bot.files.kinds import picture_type
+from bot.files.pictures import read_picture
+from bot.files.reading import MB, read_file, too_large
+from bot.text.files import left_out_of
 from bot.text.prompt import compose
 from bot.text.sanitize import strip_controls, whole_characters
 from config.settings import Settings, SettingsError, hand_on
@@ -38,10 +54,13 @@ async def stream_answer(
     *,
     history: Sequence[tuple[str, str]] = (),
     system: str | None = None,
+    files: Sequence[str | Path] = (),
+    tell: Callable[[str], None] = log.warning,
 ) -> AsyncGenerator[str | Start]:
     """Yield the deltas of an answer, and a Start if it restarts; raises ModelError.
 
     `history` has earlier questions and their answers, and `system` replaces the system prompt.
+    `tell` gets a line on those of the `files` that were not read, or not to their ends.
 
     A truncated answer ends without an error. Truncation of question or answer is logged.
     """
@@ -49,7 +68,9 @@ async def stream_answer(
         raise PromptRefused("there is no question")
     nowhere, nobody = ThreadKey("", "", "", ""), Person("", "")
     text, now = whole_characters(question), time.time()
-    turn = Turn("", nowhere, nobody, text, place={}, asked_at=now)
+    read, left_out = await _texts_of(files, assistant), ""
+    named = tuple(FileRef(number, "", file.name, 0, {}) for number, file in read.items())
+    turn = Turn("", nowhere, nobody, text, place={}, asked_at=now, files=named)
     zone = assistant.system_prompt.zone(turn) if system is None else None
     if system is None:
         system = assistant.system_prompt.for_turn(turn)
@@ -57,7 +78,7 @@ async def stream_answer(
         Exchange("", nobody, now, whole_characters(asked), whole_characters(answered))
         for asked, answered in history
     ]
-    prompt = compose(system=system, exchanges=exchanges, turn=turn, zone=zone)
+    prompt = compose(system=system, exchanges=exchanges, turn=turn, files=read, zone=zone)
     try:
         async with aclosing(assistant.model.stream(prompt)) as deltas:
             async for delta in deltas:
@@ -66,11 +87,48 @@ async def stream_answer(
                         "The question is too long: %d characters of its middle were left out",
                         delta.characters,
                     )
+                elif isinstance(delta, FilesRead):
+                    left_out = left_out_of(delta.files)
                 # A single question has nothing before it.
                 elif isinstance(delta, str | Start):
                     yield delta
     except AnswerCut as cut:
         log.warning("The answer is cut short: %s", cut)
+    if left_out:
+        tell(left_out)
+
+
+async def _texts_of(
+    files: Sequence[str | Path], assistant: Assistant
+) -> dict[str, FileText | Picture]:
+    """Return what was read of files on this machine, by their numbers. Raises PromptRefused."""
+    if len(files) > assistant.most_files:
+        most = assistant.most_files
+        raise PromptRefused(f"there are {len(files)} files, and {most} can be read at once")
+    texts: dict[str, FileText | Picture] = {}
+    for path in map(Path, files):
+        try:
+            texts[str(len(texts))] = await _text_of(path, most_mb=assistant.most_file_mb)
+        except (OSError, ValueError) as error:  # a name may have a zero character
+            reason = getattr(error, "strerror", None) or error
+            raise PromptRefused(f"{path} cannot be read: {reason}") from error
+    return texts
+
+
+async def _text_of(path: Path, *, most_mb: int) -> FileText | Picture:
+    def content() -> bytes:
+        # A pipe or a device may have no end.
+        if path.exists() and not path.is_file():
+            raise OSError(0, "it is not a file")
+        with path.open("rb") as file:
+            return file.read(most_mb * MB + 1)
+
+    data = await asyncio.to_thread(content)
+    if len(data) > most_mb * MB:
+        return too_large(path.name, most_mb=most_mb)
+    if picture_type(data):
+        return read_picture(path.name, data)
+    return await read_file(path.name, data)
 
 
 async def joined(deltas: AsyncGenerator[str | Start]) -> str:
@@ -112,15 +170,19 @@ def chosen(settings: Settings, *, model: str | None, system: str | None) -> Sett
     return replace(settings, model_id=model, local_model_path=None, transformers_model="")
 
 
-async def print_answer(settings: Settings, question: str, stdout: TextIO) -> None:
+async def print_answer(
+    settings: Settings, question: str, stdout: TextIO, *, files: Sequence[str] = ()
+) -> None:
     """Print the answer as it grows in a terminal, or else when it is complete.
 
-    A closed pipe is not an error. Raises ParleyError.
+    Then standard error says which files were not read to their end. A closed pipe is not an error.
+    Raises ParleyError.
     """
     if isinstance(stdout, io.TextIOWrapper):
         stdout.reconfigure(errors="replace")
     async with open_assistant(settings, asyncio.Event(), at_terminal=True) as assistant:
-        deltas = stream_answer(assistant, question)
+        left_out: list[str] = []
+        deltas = stream_answer(assistant, question, files=files, tell=left_out.append)
         try:
             if stdout.isatty():
                 await _print_growing(deltas, stdout)
@@ -131,6 +193,7 @@ async def print_answer(settings: Settings, question: str, stdout: TextIO) -> Non
             os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
         except OSError as error:
             raise ParleyError(f"the answer cannot be written: {error.strerror}") from error
+        sys.stderr.writelines(f"{sentence}\n" for sentence in left_out)
 
 
 async def _print_growing(deltas: AsyncGenerator[str | Start], stdout: TextIO) -> None:
@@ -158,28 +221,33 @@ def _write(stdout: TextIO, text: str) -> None:
     stdout.flush()
 
 
+class Options(TypedDict, total=False):
+    """What a question to `Asking` may have beside its text."""
+
+    history: Sequence[tuple[str, str]]
+    system: str | None
+    files: Sequence[str | Path]
+
+
 class Asking:
     """An open model, which may be asked many questions at once; it raises ModelError.
 
     `history` has earlier questions and their answers, oldest first; as much of it is sent as the
-    model can read. `system` replaces the configured system prompt.
+    model can read. `system` replaces the configured system prompt. Of `files`, paths on this
+    machine, the model reads as much as fits; what it has not read is logged.
     """
 
     def __init__(self, assistant: Assistant) -> None:
         self._assistant = assistant
 
-    async def __call__(
-        self, text: str, *, history: Sequence[tuple[str, str]] = (), system: str | None = None
-    ) -> str:
+    async def __call__(self, text: str, **options: Unpack[Options]) -> str:
         """Return the answer to a question."""
-        return await joined(stream_answer(self._assistant, text, history=history, system=system))
+        return await joined(stream_answer(self._assistant, text, **options))
 
-    async def stream(
-        self, text: str, *, history: Sequence[tuple[str, str]] = (), system: str | None = None
-    ) -> AsyncGenerator[str]:
+    async def stream(self, text: str, **options: Unpack[Options]) -> AsyncGenerator[str]:
         """Yield the whole answer each time it grows, because it may restart."""
         said = ""
-        deltas = stream_answer(self._assistant, text, history=history, system=system)
+        deltas = stream_answer(self._assistant, text, **options)
         async with aclosing(deltas):
             async for delta in deltas:
                 said = "" if isinstance(delta, Start) else said + delta
@@ -219,27 +287,27 @@ class SharedAssistant:
         self._thread.start()
         atexit.register(self._close)
 
-    def ask(self, text: str) -> str:
+    def ask(self, text: str, files: Sequence[str | Path]) -> str:
         """Return the answer, in any thread; an interrupted caller ends the request."""
-        future = self._submit(text)
+        future = self._submit(text, files)
         try:
             return future.result()
         finally:
             future.cancel()
 
-    async def ask_async(self, text: str) -> str:
+    async def ask_async(self, text: str, files: Sequence[str | Path]) -> str:
         """Return the answer, in any loop; a cancelled caller ends the request."""
-        return await asyncio.wrap_future(self._submit(text))
+        return await asyncio.wrap_future(self._submit(text, files))
 
-    def _submit(self, text: str) -> Future[str]:
-        return asyncio.run_coroutine_threadsafe(self._answer(text), self._loop)
+    def _submit(self, text: str, files: Sequence[str | Path]) -> Future[str]:
+        return asyncio.run_coroutine_threadsafe(self._answer(text, files), self._loop)
 
-    async def _answer(self, text: str) -> str:
+    async def _answer(self, text: str, files: Sequence[str | Path]) -> str:
         async with self._opening:
             # After a failure the next question tries again.
             if self._asking is None:
                 self._asking = await self._stack.enter_async_context(asking())
-        return await self._asking(text)
+        return await self._asking(text, files=files)
 
     def _run(self) -> None:
         self._loop.run_forever()

@@ -48,15 +48,20 @@ _LOGGED_NAMES = 8  # of a server's models
 
 @dataclass(frozen=True, slots=True)
 class Assistant:
-    """A model and its system prompt; `label` names the model to people."""
+    """A model and its system prompt; `label` names the model to people.
+
+    At most `most_files` are read for a question, each of at most `most_file_mb`.
+    """
 
     model: Model
     label: str
     system_prompt: SystemPrompt
+    most_files: int
+    most_file_mb: int
 
 
-# The models to ask in their order, those that people may choose by their names, the label of the
-# first one and its system prompt.
+# The models to ask in their order, those that may be chosen by their names (VISION_MODEL among
+# them), the label of the first one and its system prompt.
 _Choice = tuple[Sequence[ContextWindowModel], Mapping[str, ContextWindowModel], str, str]
 
 
@@ -113,11 +118,18 @@ async def open_assistant(
             total_timeout=settings.reply_timeout,
             stopping=stopping,
             offered=offered,
+            seeing=offered.get(settings.vision_model),
         )
         # Date and time would confuse so small a model.
         adds_line = settings.system_prompt_line and not is_demo(settings)
         names = {spec.name: spec.where for spec in all_specs()}
-        yield Assistant(model, label, SystemPrompt(prompt, adds_line, names))
+        yield Assistant(
+            model,
+            label,
+            SystemPrompt(prompt, adds_line, names),
+            most_files=settings.files_per_question,
+            most_file_mb=settings.file_max_mb,
+        )
 
 
 def _system_prompt(settings: Settings, *, default: str) -> str:
@@ -132,6 +144,7 @@ async def _open_local(settings: Settings, stack: AsyncExitStack, progress: Progr
         settings = replace(
             settings,
             local_model_path=None,
+            local_mmproj_path=None,
             system_prompt=_system_prompt(settings, default=DEMO_PROMPT),
             context_tokens=DEMO_CONTEXT,
             max_tokens=min(settings.max_tokens, DEMO_ANSWER),
@@ -141,6 +154,8 @@ async def _open_local(settings: Settings, stack: AsyncExitStack, progress: Progr
     path = settings.local_model_path
     if isinstance(path, str):
         path = await hub.fetch(settings, progress=progress)
+        mmproj = settings.local_mmproj_path or hub.mmproj_beside(path)
+        settings = replace(settings, local_mmproj_path=mmproj)
     serving = llama_cpp.serve(settings, path=path, parallel=LOCAL_SLOTS, progress=progress)
     server = await stack.enter_async_context(serving)
     if server.context_tokens <= settings.max_tokens:
@@ -172,7 +187,7 @@ async def _open_transformers(
 async def _open_supervised(
     settings: Settings, server: LocalServer, stack: AsyncExitStack
 ) -> ContextWindowModel:
-    for name in ("model_fallbacks", "models"):
+    for name in ("model_fallbacks", "models", "vision_model"):
         if getattr(settings, name):
             text = "%s is for HF_TOKEN and MODEL_URL; only %s answers"
             log.warning(text, name.upper(), server.name)
@@ -198,7 +213,7 @@ async def _open_hugging_face(settings: Settings, stack: AsyncExitStack) -> _Choi
     connection = await stack.enter_async_context(connect(server))
     # In the background: the bot must start even if Hugging Face does not answer.
     await stack.enter_async_context(running(huggingface.log_availability(connection, names)))
-    offered = [one.name for one in model_choices(settings)]
+    offered = _offered(settings)
     opened = {
         name: await _open_model(settings, stack, connection.for_model(name))
         for name in dict.fromkeys((*names, *offered))
@@ -215,7 +230,7 @@ async def _open_server(settings: Settings, stack: AsyncExitStack) -> _Choice:
         warn_if_readable("MODEL_API_KEY", by="MODEL_URL", url=url)
     connection = await _connect(url, key, settings.model_id, stack)
     chosen = _names(settings)
-    choices = model_choices(settings)
+    choices = _offered(settings)
     info = await fetch_server_info(connection)
     settings = _adapted(settings, connection.server, info)
     models = [
@@ -228,12 +243,17 @@ async def _open_server(settings: Settings, stack: AsyncExitStack) -> _Choice:
     ]
     known = dict(zip(_names(settings), models, strict=True)) | {chosen[0]: models[0]}
     offered = {
-        one.name: known.get(_listed(info, one.name))
-        or await _open_offered(settings, connection.for_model(_listed(info, one.name)), stack)
-        for one in choices
+        name: known.get(_listed(info, name))
+        or await _open_offered(settings, connection.for_model(_listed(info, name)), stack)
+        for name in choices
     }
     label = f"{models[0].name} at {urlsplit(url).hostname}"
     return models, offered, label, settings.system_prompt
+
+
+def _offered(settings: Settings) -> list[str]:
+    named = [one.name for one in model_choices(settings)]
+    return [*named, settings.vision_model] if settings.vision_model else named
 
 
 def _listed(info: ServerInfo, name: str) -> str:
@@ -245,10 +265,12 @@ def _listed(info: ServerInfo, name: str) -> str:
 async def _open_offered(
     settings: Settings, connection: ServerConnection, stack: AsyncExitStack
 ) -> ContextWindowModel:
-    """Open a model of MODELS."""
+    """Open a model of MODELS, or VISION_MODEL."""
     info, name = await fetch_server_info(connection), connection.server.model
     if info.models and name not in info.models:
-        log.warning("%s does not serve %s, which MODELS names", connection.server, name)
+        log.warning(
+            "%s does not serve %s, which MODELS or VISION_MODEL names", connection.server, name
+        )
     return await _open_model(
         _with_room(settings, info.context), *(stack, connection), is_watched=True, is_strict=True
     )
@@ -306,8 +328,11 @@ async def _open_model(
     """Open a model.
 
     If `is_watched`, the server is asked for the context size, which may change. If `is_strict`, no
-    other model of the server is used instead.
+    other model of the server is used instead. VISION_MODEL sees, whatever its server reports.
     """
+    name = connection.server.model
+    if settings.vision_model in (name, name.removesuffix(":latest")):
+        settings = replace(settings, vision=True)
     watch = ServerWatch(connection) if is_watched else None
     if watch:
         stack.push_async_callback(watch.aclose)
@@ -318,5 +343,5 @@ async def _open_model(
         prompt_tokens=settings.context_tokens - settings.max_tokens,
         answer_tokens=settings.max_tokens,
     )
-    model.name = label_of(settings, connection.server.model)
+    model.name = label_of(settings, name)
     return model

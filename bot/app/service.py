@@ -31,6 +31,7 @@ from bot.app.platforms import (
 )
 from bot.concurrency import do_nothing, running
 from bot.errors import CannotStart
+from bot.files.fetching import FileFetcher
 from bot.intake.intake import Intake
 from bot.local import hardware
 from bot.platform_spec import Process, Service
@@ -38,6 +39,7 @@ from bot.reply.edit_budget import EditBudgets
 from bot.store import connect
 from bot.turns.context import ContextReader
 from bot.turns.conversation import Conversation
+from bot.turns.files import FileReader
 from bot.turns.queue import TurnQueue
 from bot.turns.records import History
 from bot.turns.script import Limits
@@ -210,14 +212,19 @@ async def _open(
 def _conversation(
     process: Process, assistant: Assistant, queue: TurnQueue, history: History
 ) -> Conversation:
-    most = process.settings.thread_context
+    settings = process.settings
     return Conversation(
         history=history,
         model=assistant.model,
         budgets=process.budgets,
         system_prompt=assistant.system_prompt,
-        patience=process.settings.reply_timeout,
-        context=ContextReader(queue=queue, history=history, most=most),
+        patience=settings.reply_timeout,
+        context=ContextReader(queue=queue, history=history, most=settings.thread_context),
+        files=FileReader(
+            history=history,
+            fetcher=FileFetcher(most_mb=settings.file_max_mb),
+            most=settings.files_per_question,
+        ),
     )
 
 

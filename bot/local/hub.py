@@ -33,7 +33,8 @@ _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
 async def fetch(settings: Settings, *, progress: Progress, endpoint: str | None = None) -> Path:
     """Return the file of a name in LOCAL_MODEL_PATH, downloaded if DATA_DIR has none.
 
-    If a model has several parts, returns the first. `endpoint` is another address of the Hub. A
+    If a model has several parts, returns the first; `mmproj_beside` it is downloaded, too, unless
+    VISION is off. `endpoint` is another address of the Hub. A
     cancelled download is continued by the next call. Raises CannotStart.
     """
     name, cache = str(settings.local_model_path), settings.data_dir / "hub"
@@ -44,7 +45,7 @@ async def fetch(settings: Settings, *, progress: Progress, endpoint: str | None 
     try:
         bar = _bar_class(progress, cancelled)
         with explain_denied_access(f"{VARIABLE}={name}", repo):
-            download = partial(_download, repo, quantisation, token=settings.hf_token, cache=cache)
+            download = partial(_download, repo, quantisation, settings)
             return await asyncio.to_thread(download, endpoint=endpoint, bar=bar)
     # The library's errors of the connection are its HTTP client's.
     except (hub.HFValidationError, OSError, ValueError, RuntimeError, httpx2.HTTPError) as error:
@@ -84,6 +85,18 @@ def choose(files: Iterable[str], quantisation: str) -> list[str]:
     return sorted(file for file in found if file.startswith(stem) and _PART.search(file))
 
 
+def mmproj_beside(model: Path) -> Path | None:
+    """Return the file with which a downloaded model sees, if it has one."""
+    snapshot = next(folder for folder in model.parents if folder.parent.name == "snapshots")
+    return next(map(Path, _mmproj(map(str, snapshot.rglob("*")))), None)
+
+
+def _mmproj(files: Iterable[str]) -> list[str]:
+    found = [it for it in files if re.search(r"mmproj[^/]*\.gguf$", it, re.IGNORECASE)]
+    # Every CPU computes with F16, and few with BF16.
+    return sorted(found, key=lambda it: (not re.search("[^b]f16", it.lower()), it))[:1]
+
+
 def _cached(repo: str, quantisation: str, cache: Path) -> Path | None:
     """Return a downloaded file, so that the start does not depend on the Hub."""
     snapshots = cache / repo_folder_name(repo_id=repo, repo_type="model") / "snapshots"
@@ -97,28 +110,30 @@ def _cached(repo: str, quantisation: str, cache: Path) -> Path | None:
 
 
 def _download(
-    repo: str, quantisation: str, *, token: str, cache: Path, endpoint: str | None, bar: type[tqdm]
+    repo: str, quantisation: str, settings: Settings, *, endpoint: str | None, bar: type[tqdm]
 ) -> Path:
     # False and not "": the library would send a token that it finds on the machine.
-    secret = token or False
+    secret = settings.hf_token or False
     # `list_repo_files` would try for 23 seconds if the Hub is away (huggingface_hub 2.4).
     about = HfApi(endpoint=endpoint, token=secret).model_info(repo, timeout=_ETAG_SECONDS)
     files = [each.rfilename for each in about.siblings or ()]
     chosen = choose(files, quantisation)
     if not chosen:
         raise ValueError(_no_such(files, quantisation))
+    # The mmproj comes first: a model that is there counts as downloaded.
+    wanted = [] if settings.vision is False or settings.local_mmproj_path else _mmproj(files)
     paths = [
         hf_hub_download(
             *(repo, file),
-            cache_dir=cache,
+            cache_dir=settings.data_dir / "hub",
             token=secret,
             endpoint=endpoint,
             etag_timeout=_ETAG_SECONDS,
             tqdm_class=bar,
         )
-        for file in chosen
+        for file in (*wanted, *chosen)
     ]
-    return Path(paths[0])
+    return Path(paths[len(wanted)])
 
 
 def _no_such(files: Sequence[str], quantisation: str) -> str:

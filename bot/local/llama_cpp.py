@@ -33,6 +33,15 @@ _MEMORY_HINT = "a lower CONTEXT_TOKENS, a smaller file or GPU_LAYERS=auto may he
 _REMEDIES = (
     (r"couldn't bind", "another program has its port"),
     (
+        r"out of memory|(unable|failed) to allocate|ErrorOutOfDeviceMemory|std::bad_alloc",
+        f"the memory of this machine or its GPU does not suffice: {_MEMORY_HINT}",
+    ),
+    (
+        r"mtmd|clip_init",
+        "the mmproj file is damaged, or not for this model or the installed llama.cpp: check"
+        " LOCAL_MMPROJ_PATH, or set VISION=off",
+    ),
+    (
         r"within the file bounds|failed to read|read error",
         "the file is damaged or was not downloaded to its end: download it again",
     ),
@@ -40,10 +49,6 @@ _REMEDIES = (
         r"unknown model architecture|unknown pre-tokenizer|invalid ggml type|missing tensor",
         "the file is newer than the installed llama.cpp, or not for it:"
         " `pip install --upgrade xllamacpp`, or take another file of this model",
-    ),
-    (
-        r"out of memory|(unable|failed) to allocate|ErrorOutOfDeviceMemory|std::bad_alloc",
-        f"the memory of this machine or its GPU does not suffice: {_MEMORY_HINT}",
     ),
 )
 
@@ -64,6 +69,7 @@ async def serve(
     Raises CannotStart if the file holds no chat model, or if the first start fails.
     """
     file, trained_tokens = await asyncio.to_thread(_find_model, path)
+    mmproj = None if settings.vision is False else settings.local_mmproj_path
     request = LaunchRequest(
         path=str(file),
         gpu_layers=settings.gpu_layers,
@@ -73,6 +79,7 @@ async def serve(
         api_key=secrets.token_urlsafe(24),
         port=0,
         repeat_penalty=1.0 if path else _DEMO_REPEAT_PENALTY,
+        mmproj=str(mmproj.absolute()) if mmproj else "",
     )
 
     async def start(port: int) -> ChildProcess:
@@ -202,6 +209,7 @@ def startup_summary(request: LaunchRequest, devices: Sequence[Device]) -> str:
     return (
         f"The embedded model runs on {names}{layers}: {threads}, {request.parallel} conversations"
         f" at once with {request.context_tokens} tokens each"
+        f"{', which may have pictures' if request.mmproj else ''}"
     )
 
 

@@ -15,6 +15,9 @@ _CACHE_MIB = 512
 # Of a prompt that a CPU reads in one step, which blocks all other answers. llama.cpp's
 # default of 2048 is some 18 s on one core with the demo model, and no faster for the prompt.
 _CPU_BATCH = 128  # tokens
+# Of a picture, on a GPU and on a CPU. llama.cpp decodes it in batches, each in one step: otherwise
+# it would end, for models whose attention to pictures is not causal (Gemma).
+_PICTURE, _CPU_PICTURE = 1024, 512  # tokens
 # For the vocabularies of Mistral Nemo, gpt-oss and others llama.cpp splits a text by std::regex,
 # which calls itself for each character of a run (libstdc++): 26,000 of them overflow the usual
 # 8 MiB and end the process. Only what is used takes memory.
@@ -49,6 +52,7 @@ class LaunchRequest:
     api_key: str = field(repr=False)
     port: int
     repeat_penalty: float
+    mmproj: str = ""  # the file with which the model sees
 
 
 def _main() -> None:
@@ -101,6 +105,11 @@ def _load(request: LaunchRequest, *, has_gpu: bool) -> Any:
     parameters.n_parallel = request.parallel
     if not has_gpu:
         parameters.n_batch = _CPU_BATCH
+    if request.mmproj:
+        parameters.mmproj.path = request.mmproj
+        parameters.mmproj_use_gpu = request.gpu_layers != 0
+        tokens = _PICTURE if has_gpu else _CPU_PICTURE
+        parameters.image_max_tokens = parameters.n_batch = parameters.n_ubatch = tokens
     if request.gpu_layers is not None:
         parameters.n_gpu_layers = request.gpu_layers
     parameters.cpuparams.n_threads = request.threads

@@ -21,11 +21,12 @@ from huggingface_hub import (
 )
 from prometheus_client import Counter, Histogram
 
-from bot.domain import Json, Message, Preferences
+from bot.domain import FileText, Json, Message, Preferences
 from bot.errors import AnswerCut, ModelError, ModelUnknown, SystemRefused, UsageRefused
 from bot.model.reasoning import ReasoningFilter
-from bot.model.server_info import fetch_server_info
+from bot.model.server_info import fetch_server_info, reports_vision
 from bot.model.transport import EventStream, ServerConnection
+from bot.text.files import label
 from bot.text.prompt import without_system
 from bot.text.sanitize import is_visible, without_marks
 from bot.tokens.counters import is_count
@@ -79,6 +80,7 @@ class Answer:
     deltas: AsyncGenerator[str, None]
     left_out: int = 0  # characters of the last message of the prompt
     dropped: int = 0  # exchanges
+    files: tuple[FileText, ...] = ()  # what was sent of them
     estimated: int | None = None  # tokens of the prompt, if they were counted
     # Set at the end if the server reports its count.
     prompt_tokens: int | None = None
@@ -102,6 +104,10 @@ class Endpoint(Protocol):
         Only temperature and answer length of the `preferences` apply.
         Raises ModelError, and ModelSilent at `deadline`, in loop time.
         """
+        ...
+
+    async def sees(self) -> bool:
+        """Whether the model sees pictures."""
         ...
 
 
@@ -152,6 +158,12 @@ class ModelClient:
         self._takes_system: bool | None = None  # None: not known yet
         self._settings = settings
         self._idle_timeout = idle_timeout
+
+    async def sees(self) -> bool:
+        """Whether the model sees pictures: by VISION, or else by what its server reports now."""
+        if self._settings.vision is not None:
+            return self._settings.vision
+        return await reports_vision(self._connection)
 
     @asynccontextmanager
     async def stream(
@@ -237,7 +249,7 @@ class ModelClient:
         messages = without_system(request.prompt) if request.folds_system else request.prompt
         options = ChatCompletionInputStreamOptions(include_usage=True)
         await composer.chat_completion(
-            [{"role": message.role, "content": message.text} for message in messages],
+            [{"role": message.role, "content": _content(message)} for message in messages],
             model=request.model,
             stream=True,
             stream_options=options if request.with_usage else None,
@@ -247,7 +259,10 @@ class ModelClient:
         )
         composed = composer.request
         return await self._connection.open_stream(
-            composed.url, headers=composed.headers, body=composed.json
+            composed.url,
+            headers=composed.headers,
+            body=composed.json,
+            pictures=messages[-1].pictures,
         )
 
     async def _deltas(
@@ -341,6 +356,15 @@ class _Composer(AsyncInferenceClient):
     async def _inner_post(self, request_parameters: Any, *, stream: bool = False) -> bytes:  # type: ignore[override]
         self.request = request_parameters
         return b""
+
+
+def _content(message: Message) -> str | list[dict[str, Any]]:
+    """Return a message's text, after its pictures with their names; their data comes later."""
+    parts: list[dict[str, Any]] = []
+    for one in message.pictures:
+        address = {"url": f"data:{one.media_type};base64,"}
+        parts += {"type": "text", "text": label(one)}, {"type": "image_url", "image_url": address}
+    return [*parts, {"type": "text", "text": message.text}] if parts else message.text
 
 
 def _usage(event: bytes) -> Json:

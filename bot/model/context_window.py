@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import accumulate, chain
 
-from bot.domain import Message, Preferences
-from bot.errors import ModelError, PromptTooLong
+from bot.domain import FileText, Message, Preferences
+from bot.errors import ModelError, PicturesRefused, PromptTooLong
+from bot.files.kinds import Problem
 from bot.model.client import NOTHING_CHOSEN, Answer, Endpoint
 from bot.model.server_info import ServerWatch
 from bot.text.context import block, with_context, with_persona
+from bot.text.files import beginning, file_block, with_files, without_pictures
 from bot.text.graphemes import CUT, left_out, without_middle
 from bot.text.sanitize import as_words
-from bot.tokens.counters import TokenEstimator
+from bot.tokens.counters import TokenEstimator, picture_tokens
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +38,10 @@ _LEAST_SHARE = 0.1
 _LEAST_ROOM = 64  # tokens; a smaller context that a server reports is ignored
 # Of the budget, for the contexts of all messages.
 _CONTEXT_SHARE = 0.25
+# Of the budget, for the files of all messages.
+_FILES_SHARE = 0.6
+# Of the budget, for the pictures: one of any size fits beside a question by default.
+_PICTURES_SHARE = 0.6
 # Of the budget, for the system prompt with a persona: the question needs room, too.
 _SYSTEM_SHARE = 0.5
 _CUT_STEPS = 4_000  # of a long message: it is cut to one of so many lengths
@@ -47,7 +54,9 @@ class ContextWindowModel:
     `prompt_tokens` and `answer_tokens` are the limits of prompt and answer, in tokens. By the count
     of `counter` a prompt may fill a share of `prompt_tokens`; counts of the server calibrate it. If
     the server refuses a prompt as too long, a shorter one is sent, once. Control tokens in
-    questions and answers are sent and counted as plain text.
+    questions and answers are sent and counted as plain text. Pictures that the model does not see,
+    or that have no room, are among the files of the answer, with the reason; if the server refuses
+    them, the prompt is sent without, once.
     """
 
     def __init__(
@@ -82,23 +91,32 @@ class ContextWindowModel:
         if self._watch:
             await self._watch.refresh(deadline=deadline)
             self._set_budget(self._watch.context)
-        prompt = as_words(prompt)
-        answer, counted = None, 0
+        if prompt[-1].pictures and not await self.sees():
+            prompt = without_pictures(prompt, Problem.PICTURE.value)
+        answer, counted, too_long = None, 0, None
         send = partial(self._model.stream, deadline=deadline, preferences=preferences)
-        fitted = await self._fit(prompt, self._room)
+        room = self._room
+        fitted = await self._fit(prompt, room)
         try:
             async with AsyncExitStack() as stack:
-                try:
-                    answer = await stack.enter_async_context(send(fitted.messages))
-                except PromptTooLong as refusal:
-                    shorter = await self._prompt_after(prompt, fitted, refusal)
-                    if shorter is None:
-                        raise
-                    log.warning("Sending a shorter prompt to %s: %s", self.name, refusal)
-                    answer = await stack.enter_async_context(send(shorter.messages))
-                    self._learn(refusal)
-                    fitted = shorter
+                while answer is None:
+                    try:
+                        answer = await stack.enter_async_context(send(fitted.messages))
+                    except PicturesRefused as refusal:
+                        log.warning("Sending no pictures to %s: %s", self.name, refusal)
+                        prompt = without_pictures(prompt, Problem.NOT_TAKEN.value)
+                        fitted = await self._fit(prompt, room)
+                    except PromptTooLong as refusal:
+                        room, refused = self._room_after(fitted, refusal), fitted.messages
+                        fitted = await self._fit(prompt, room)
+                        if too_long or fitted.messages == refused:
+                            raise
+                        log.warning("Sending a shorter prompt to %s: %s", self.name, refusal)
+                        too_long = refusal
+                if too_long:
+                    self._learn(too_long)
                 answer.left_out, answer.dropped = fitted.left_out, fitted.dropped
+                answer.files = fitted.files
                 answer.estimated = counted = self._counter.count(fitted.messages)
                 yield answer
         except ModelError:
@@ -107,8 +125,13 @@ class ContextWindowModel:
             raise
         finally:
             least = self._room * _LEAST_CALIBRATED
-            if answer and answer.prompt_tokens and counted >= least:
+            is_exact = not fitted.messages[-1].pictures
+            if answer and answer.prompt_tokens and counted >= least and is_exact:
                 self._calibrate(answer.prompt_tokens / counted)
+
+    async def sees(self) -> bool:
+        """Whether the model sees pictures."""
+        return await self._model.sees()
 
     def _set_budget(self, context: int | None) -> None:
         """Set the budget by the context that the server reports, until it reports another one."""
@@ -123,23 +146,33 @@ class ContextWindowModel:
         return int(self._budget * self._counter.share / self._counter.ratio)
 
     async def _fit(self, prompt: Sequence[Message], budget: int) -> FittedPrompt:
-        """Fit a prompt, in another thread if it is long."""
-        fitting = partial(fit, prompt, budget=budget, count=self._counter.count)
-        if sum(len(it.text) + sum(map(len, it.context)) for it in prompt) <= _INLINE_CHARACTERS:
+        """Fit a prompt, in another thread if it is long; its pictures come first."""
+        pictures, room = prompt[-1].pictures, budget * _PICTURES_SHARE
+        needs = list(accumulate(map(picture_tokens, pictures), initial=0))
+        seen = bisect_right(needs, room) - 1
+        prompt = without_pictures(prompt, but=seen)
+
+        def fitting() -> FittedPrompt:
+            fitted = fit(as_words(prompt), budget=budget - needs[seen], count=self._counter.count)
+            *earlier, last = fitted.messages
+            return replace(fitted, messages=(*earlier, replace(last, pictures=pictures[:seen])))
+
+        texts = (
+            (it.text, *it.context, *(part for file in it.files for part in file.parts))
+            for it in prompt
+        )
+        if sum(map(len, chain.from_iterable(texts))) <= _INLINE_CHARACTERS:
             return fitting()
         return await asyncio.to_thread(fitting)
 
-    async def _prompt_after(
-        self, prompt: Sequence[Message], refused: FittedPrompt, refusal: PromptTooLong
-    ) -> FittedPrompt | None:
-        """Shorten a refused prompt to the server's context; None if nothing shorter fits."""
+    def _room_after(self, refused: FittedPrompt, refusal: PromptTooLong) -> int:
+        """Return the tokens by our count that a prompt may have after this refusal."""
         counted = self._counter.count(refused.messages)
         room = refusal.room(answer=self._answer_tokens)
         share = _REFUSED_SHARE
         if room is not None and _LEAST_ROOM <= room < counted:
             share = max(room / counted * _SAFETY, _LEAST_SHARE)
-        shorter = await self._fit(prompt, int(counted * share))
-        return None if shorter.messages == refused.messages else shorter
+        return int(counted * share)
 
     def _learn(self, refusal: PromptTooLong) -> None:
         """Save the context in a refusal after an answer; others may only repeat a person's text."""
@@ -160,6 +193,7 @@ class FittedPrompt:
     messages: tuple[Message, ...]
     dropped: int  # exchanges
     left_out: int  # characters of the new message
+    files: tuple[FileText, ...] = ()  # what is left of those of the new message
 
 
 def fit(messages: Sequence[Message], *, budget: int, count: Count) -> FittedPrompt:
@@ -169,8 +203,9 @@ def fit(messages: Sequence[Message], *, budget: int, count: Count) -> FittedProm
     middle, so that the answer to a long paste stays. The system prompt and the new message always
     stay; if the message is too long, the mark "[…]" replaces its middle. If the system prompt
     leaves no room even for the mark, the message stays whole, and the server decides. Contexts get
-    at most a quarter of the budget, newest first, and no room that the new message needs. The
-    context of the system prompt is the persona, which is left out beyond half of the budget.
+    at most a quarter of the budget, and files, from their beginnings, three fifths: those of the
+    newest message first, and no room that the new message needs. Files of dropped exchanges stay.
+    The context of the system prompt is the persona, which is left out beyond half of the budget.
     """
     *earlier, last = messages
     head = earlier[:1] if earlier and earlier[0].role == "system" else []
@@ -179,19 +214,26 @@ def fit(messages: Sequence[Message], *, budget: int, count: Count) -> FittedProm
     asked = _cut_middle(
         _without_context(last), budget=budget, cost=lambda shorter: count([*head, shorter])
     )
-    room = int(budget * _CONTEXT_SHARE)
+    blocks, file_room = [""] * (len(plain) + 1), int(budget * _FILES_SHARE)
+    files, blocks[-1], file_room = _beginnings(
+        last.files, room=min(file_room, budget - count([*head, asked])), count=count
+    )
     new, room = _with_newest_context(
         replace(asked, context=last.context),
-        room=room,
+        room=int(budget * _CONTEXT_SHARE),
         count=count,
-        fits=lambda whole: count([*head, whole]) <= budget,
+        fits=lambda whole: count([*head, with_files(whole, blocks[-1])]) <= budget,
     )
+    file_room = min(file_room, budget - count([*head, with_files(new, blocks[-1])]))
     earlier = [*plain]
     for at in range(len(plain) - 2, -1, -2):
         earlier[at], room = _with_newest_context(plain[at], room=room, count=count)
+        _, blocks[at], file_room = _beginnings(plain[at].files, room=file_room, count=count)
 
     def newest(exchanges: int) -> list[Message]:
-        return [*head, *earlier[len(earlier) - 2 * exchanges :], new]
+        start = len(earlier) - 2 * exchanges
+        first, *rest = map(with_files, [*earlier[start:], new], blocks[start:])
+        return [*head, with_files(first, "\n".join(filter(None, blocks[:start]))), *rest]
 
     fitting = _largest(len(earlier) // 2, lambda exchanges: count(newest(exchanges)) <= budget)
     if earlier and not fitting:
@@ -199,7 +241,7 @@ def fit(messages: Sequence[Message], *, budget: int, count: Count) -> FittedProm
         question = _cut_middle(
             _without_context(question),
             budget=budget,
-            cost=lambda shorter: count([*head, shorter, answered, new]),
+            cost=lambda shorter: count([*newest(0), shorter, answered]),
         )
         earlier[-2:] = [question, answered]
         fitting = int(question.text != CUT and count(newest(1)) <= budget)
@@ -207,6 +249,7 @@ def fit(messages: Sequence[Message], *, budget: int, count: Count) -> FittedProm
         tuple(newest(fitting)),
         dropped=len(earlier) // 2 - fitting,
         left_out=left_out(last.text, asked.text),
+        files=files,
     )
 
 
@@ -217,6 +260,26 @@ def _with_persona(system: Message, *, budget: int, count: Count) -> Message:
         whole = with_persona(alone, persona)
         return whole if count([whole]) <= budget else alone
     return alone
+
+
+def _beginnings(
+    files: Sequence[FileText], *, room: int, count: Count
+) -> tuple[tuple[FileText, ...], str, int]:
+    """Return as many characters of each file as fit, their block, and the tokens left."""
+    if not files:
+        return (), "", room
+    longest = max(sum(map(len, file.parts)) for file in files)
+    step = longest // _CUT_STEPS + 1
+
+    def shortened(steps: int) -> tuple[FileText, ...]:
+        return tuple(beginning(file, steps * step) for file in files)
+
+    def cost(shorter: Sequence[FileText]) -> int:
+        return count([Message("user", file_block(shorter))])
+
+    kept = shortened(_largest(longest // step + 1, lambda steps: cost(shortened(steps)) <= room))
+    left = room - cost(kept)
+    return (kept, file_block(kept), left) if left >= 0 else (kept, "", room)
 
 
 def _without_context(message: Message) -> Message:

@@ -14,6 +14,7 @@ from bot.concurrency import Backoff
 from bot.domain import (
     BeginningLeftOut,
     Delta,
+    FilesRead,
     LeftOut,
     Message,
     Preferences,
@@ -60,7 +61,8 @@ class RetryingModel:
     asked. A model that has been unavailable for longer than `policy.wait` is not waited for. A
     stream that breaks off is restarted once. `total_timeout` bounds the whole answer, in seconds.
     If `stopping` is set, a pause raises CancelledError, so that another process can take the turn.
-    `offered` are the models that people may choose, by name.
+    `offered` are the models that people may choose, by name. If the chosen model does not see the
+    pictures of a question, `seeing` is asked first.
     """
 
     def __init__(
@@ -71,17 +73,20 @@ class RetryingModel:
         total_timeout: float,
         stopping: asyncio.Event,
         offered: Mapping[str, Endpoint] | None = None,
+        seeing: Endpoint | None = None,
     ) -> None:
         self.name = models[0].name
         self._models = tuple(models)
         self._offered = offered or {}
+        self._seeing = seeing
         self._preferences = NOTHING_CHOSEN
         self._policy = policy
         self._total_timeout = total_timeout
         self._stopping = stopping
         self._breakers = {
             id(model): CircuitBreaker(name=model.name, policy=policy, clock=_now)
-            for model in (*models, *self._offered.values())
+            for model in (*models, *self._offered.values(), seeing)
+            if model
         }
 
     def chosen(self, preferences: Preferences) -> RetryingModel:
@@ -104,9 +109,10 @@ class RetryingModel:
         the chosen model's.
         """
         deadline = _now() + self._total_timeout
-        candidates = [
-            _Candidate(each, self._breakers[id(each)], self._policy) for each in self._models
-        ]
+        models = self._models
+        if self._seeing and prompt[-1].pictures and not await models[0].sees():
+            models = (self._seeing, *models)
+        candidates = [_Candidate(each, self._breakers[id(each)], self._policy) for each in models]
         since, is_broken = _now(), False
         while True:
             candidate = self._choose(candidates, since=since, deadline=deadline)
@@ -153,6 +159,8 @@ class RetryingModel:
         if by is not first:
             log.warning("%s answers for %s: %s", by.model.name, self.name, first.error)
             yield Start(by.model.name)
+        elif by.model is not self._models[0]:
+            yield Start(by.model.name)
         elif (gone := self._preferences.model) and gone not in self._offered:
             log.warning("Model %s answers because %s is no longer in MODELS", self.name, gone)
             yield Start(self.name)
@@ -162,6 +170,8 @@ class RetryingModel:
             yield LeftOut(answer.left_out)
         if answer.dropped:
             yield BeginningLeftOut(answer.dropped)
+        if answer.files:
+            yield FilesRead(answer.files)
         if answer.estimated is not None:
             yield Reading(answer.estimated)
 

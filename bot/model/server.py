@@ -13,7 +13,7 @@ from time import time
 from urllib.parse import urlsplit
 
 from bot.domain import Json
-from bot.errors import ModelError, PromptTooLong, SystemRefused, UsageRefused
+from bot.errors import ModelError, PicturesRefused, PromptTooLong, SystemRefused, UsageRefused
 from bot.model.failures import FAILURES
 from bot.text.sanitize import one_line
 from bot.tokens.counters import is_count
@@ -72,6 +72,11 @@ _GATED = ("gatedrepo", "gated repo", "gated model", "gives you access")
 # A template without a system prompt: Gemma's names it, older Mistrals' report that it breaks the
 # order of roles. The servers repeat the template's message (vLLM, TGI, transformers serve).
 _NO_SYSTEM = ("system role not supported", "system role is not supported", "roles must alternate")
+# What servers say if a model does not see, or not this picture: llama.cpp (xllamacpp 2026.10, run:
+# with HTTP 500), vLLM, Ollama, OpenRouter (with 404); 413 means that there are too many bytes.
+_NO_PICTURES = re.compile(rb"image|multi-?modal|modalit|vision", re.IGNORECASE)
+_REFUSES_PICTURES = (400, 404, 415, 422, 500, 501)
+
 # An error's type or code goes into the log; a message does not, for it may repeat the prompt.
 _IDENTIFIER = re.compile(r"[A-Za-z][\w.-]{0,63}")
 
@@ -114,11 +119,17 @@ class ModelServer:
         return error
 
     def refusal(
-        self, *, status: int, headers: Mapping[str, str], body: bytes, has_stream_options: bool
+        self,
+        *,
+        status: int,
+        headers: Mapping[str, str],
+        body: bytes,
+        has_stream_options: bool,
+        has_pictures: bool,
     ) -> ModelError:
         """Return the error for a response that is no stream, whatever its status.
 
-        `has_stream_options` says that the request had that field.
+        `has_stream_options` and `has_pictures` say what the request had.
         """
         error = _fields(parsed_object(body))
         happened = f"answered HTTP {status}{_code(error)}"
@@ -133,8 +144,13 @@ class ModelServer:
         if status in (400, 422, 424, 500) and _mentions(error, _NO_SYSTEM):
             text = f"{self} {happened}: the model's template knows no system prompt"
             return SystemRefused(text, status=status)
+        name = _failure_name(status, headers, error)
+        is_of_pictures = status in _REFUSES_PICTURES and _NO_PICTURES.search(body)
+        if has_pictures and (status == 413 or (is_of_pictures and name != "413")):
+            text = f"{self} {happened}: it does not accept the pictures of the question"
+            return PicturesRefused(text, status=status)
         return self.failure(
-            _failure_name(status, headers, error),
+            name,
             happened,
             status=status,
             retry_after=_retry_after(headers, error),

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from base64 import b64encode
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, replace
-from functools import partial
+from io import BytesIO
 
 import aiohttp
 import httpx2
 from yarl import URL
 
-from bot.domain import Json
+from bot.domain import Json, Picture
 from bot.errors import CannotStart, ModelError
 from bot.model.server import ModelServer, parsed_object
 from bot.proxy import proxy_for
@@ -40,6 +42,8 @@ _OBJECT_BYTES = 4_000_000  # of what a server says of a model: Ollama sends a li
 _NO_STREAM = ("text/html", "application/json", "application/problem+json")
 _DROPPED = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
 _CLOSED = (*_DROPPED, aiohttp.ClientPayloadError)
+# Where the data of a picture belongs. No text of a message has such quotes: JSON escapes them.
+_ADDRESS = re.compile(rb'"url": "data:[^"]*')
 _DATA, _DONE = b"data:", b"[DONE]"
 _TAIL_SECONDS = 0.25  # how long a complete answer waits for the end of its body
 # The most bytes read at once, about ten tokens if they are read as fast as they are sent.
@@ -104,18 +108,29 @@ class ServerConnection:
             return parsed_object(await read_body(response, max_bytes=_OBJECT_BYTES))
 
     async def open_stream(
-        self, url: str, *, headers: Mapping[str, str], body: Mapping[str, Json]
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: Mapping[str, Json],
+        pictures: Sequence[Picture],
     ) -> EventStream:
-        """Post a request that asks for a stream. Raises ModelError if the server refuses it."""
-        address = URL(url).with_user(None)
-        post = partial(
-            self.pool.post,
-            address,
-            data=json.dumps(body).encode(),
-            headers={**headers, "authorization": self._authorization()},
-            allow_redirects=False,
+        """Post a request that asks for a stream. Raises ModelError if the server refuses it.
+
+        The data of the `pictures` is added to their addresses in the body.
+        """
+        data = json.dumps(body).encode()
+        if pictures:
+            data = await asyncio.to_thread(_with_pictures, data, pictures)
+        response = await self._send(
+            lambda: self.pool.post(
+                URL(url).with_user(None),
+                # aiohttp sends more than a megabyte of bytes at once, and warns of it.
+                data=BytesIO(data) if pictures else data,
+                headers={**headers, "authorization": self._authorization()},
+                allow_redirects=False,
+            )
         )
-        response = await self._send(post)
         kind = response.headers.get("Content-Type", "").lower()
         if 200 <= response.status < 300 and not kind.startswith(_NO_STREAM):
             return EventStream(self.server, response)
@@ -131,6 +146,7 @@ class ServerConnection:
             headers=response.headers,
             body=text,
             has_stream_options="stream_options" in body,
+            has_pictures=bool(pictures),
         )
 
     def _authorization(self) -> str:
@@ -239,6 +255,12 @@ async def read_body(response: aiohttp.ClientResponse, *, max_bytes: int) -> byte
     while len(body) <= max_bytes and (chunk := await response.content.readany()):
         body += chunk
     return bytes(body)
+
+
+def _with_pictures(body: bytes, pictures: Sequence[Picture]) -> bytes:
+    # `json.dumps` would hold the event loop for some 40 ms for 4 MB, even in another thread.
+    data = iter(pictures)
+    return _ADDRESS.sub(lambda found: found[0] + b64encode(next(data).data), body)
 
 
 def _scheme(url: str) -> str:

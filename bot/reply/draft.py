@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,8 @@ STOPPED_ANEW = "(Stopped: the earlier answer stays.)"
 FAILED_ANEW = "(There is no new answer, so the earlier one stays. {apology})"
 WAITING = "(Still thinking…)"
 BUSY = "(The model is busy. I keep trying.)"
+READING = "(Reading {names} …)"
+_READING = re.compile(r"\(Reading `[^\n]*` …\)\Z")
 # On a page of the previous answer that the new one has not reached.
 PENDING = "…"
 # Below an answer of another model than the chosen one.
@@ -78,11 +81,13 @@ class Draft:
         self._deltas: list[str] = []
         self._model = ""
         self._left_out = left_out
-        # What the model has not read: characters of the question, the beginning of the talk, and
-        # the messages before the question.
+        # What the model has not read: characters of the question, the beginning of the talk, the
+        # messages before the question, and of files, in sentences.
         self.left_out_by_model = 0
         self.is_beginning_left_out = False
         self.is_context_unread = False
+        self.files_left_out = ""
+        self.reading: tuple[str, ...] = ()  # names of files that are read now
         self._final: Shown | None = earlier if earlier.outcome else None
         self._split: tuple[int, str] | None = None
 
@@ -118,7 +123,7 @@ class Draft:
         """Restart the text, by this model; "" is the chosen one."""
         self._shown_before = self._longer
         self._deltas = []
-        self.left_out_by_model, self.is_beginning_left_out = 0, False
+        self.left_out_by_model, self.is_beginning_left_out, self.files_left_out = 0, False, ""
         self._model = model
 
     def end(self, ending: Ending) -> None:
@@ -217,6 +222,7 @@ class Draft:
             LEFT_OUT.format(characters=unread) if unread else "",
             BEGINNING_LEFT_OUT if self.is_beginning_left_out else "",
             CONTEXT_UNREAD if self.is_context_unread else "",
+            f"({self.files_left_out})" if self.files_left_out else "",
         )
         below = "\n\n".join(filter(None, notes))
         # Half a character may come before its other half.
@@ -247,10 +253,16 @@ class Draft:
     def _with_sign(self, text: str) -> str:
         if not self.silent:
             return text
-        sign = BUSY if self.is_retried else WAITING
+        sign = self._sign
         signed = f"{text}\n\n{sign}" if text.strip() else sign
         # A sign of life does not start a new page.
         return signed if self._pager.measure(signed) <= self._pager.limit else text
+
+    @property
+    def _sign(self) -> str:
+        if self.reading:
+            return READING.format(names=", ".join(f"`{name}`" for name in self.reading))
+        return BUSY if self.is_retried else WAITING
 
 
 def given_up(earlier: Shown, previous_answer: str) -> Shown:
@@ -269,6 +281,13 @@ def with_notice(text: str, notice: str) -> str:
         return text
     # The newline before the notice may complete a line that opens a block.
     return close(f"{close(text)}\n") + f"\n{notice}"
+
+
+def sign_of(text: str) -> str:
+    """Return the sign of life with which a text ends; empty if there is none."""
+    reading = _READING.search(text)
+    signs = (WAITING, BUSY, reading[0] if reading else "")
+    return next((sign for sign in signs if text.endswith(sign)), "")
 
 
 def notices_below(text: str, shown: str) -> str:
@@ -376,7 +395,7 @@ class Screen:
         if is_pending(page):
             message.answer = ""
         elif not page.final:
-            message.answer = page.text.removesuffix(WAITING).removesuffix(BUSY).rstrip()
+            message.answer = page.text.removesuffix(sign_of(page.text)).rstrip()
 
 
 def is_pending(page: Page) -> bool:

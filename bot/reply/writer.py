@@ -15,8 +15,10 @@ from bot.domain import (
     ContextUnread,
     Delta,
     EditBudget,
+    FilesRead,
     LeftOut,
     Page,
+    ReadingFiles,
     Retrying,
     Shown,
     Start,
@@ -36,6 +38,7 @@ from bot.ports import Surface
 from bot.reply.draft import Draft, Ending, Screen, is_needed
 from bot.reply.edit_budget import EditBudgets
 from bot.reply.freshness import Freshness
+from bot.text.files import left_out_of
 
 log = logging.getLogger(__name__)
 
@@ -190,6 +193,11 @@ class Reply:
                     case BeginningLeftOut():
                         claims = self._callbacks.claims_truncation_notice
                         self._draft.is_beginning_left_out = await claims()
+                    case ReadingFiles():
+                        self._draft.reading = delta.names
+                        self._news.set()  # the time until a sign of life has changed
+                    case FilesRead():
+                        self._draft.files_left_out = left_out_of(delta.files)
                     case ContextUnread():
                         self._draft.is_context_unread = True
 
@@ -222,7 +230,8 @@ class Reply:
         elif self._draft.has_begun:
             silence = timing.silence
         else:
-            seen = self._surface.shows_work
+            # A sign of the platform does not say what is read.
+            seen = self._surface.shows_work and not self._draft.reading
             silence = timing.first_silence if seen else timing.unseen_silence
         try:
             async with asyncio.timeout_at(

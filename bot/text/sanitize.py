@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from bot.domain import Message
@@ -101,7 +102,9 @@ def as_words(prompt: Sequence[Message]) -> list[Message]:
     words = []
     for message in prompt:
         mark = partial(mark_control_tokens, is_answer=message.role == "assistant")
-        marked = Message(message.role, mark(message.text), tuple(map(mark, message.context)))
+        files = tuple(replace(one, parts=tuple(map(mark, one.parts))) for one in message.files)
+        context = tuple(map(mark, message.context))
+        marked = Message(message.role, mark(message.text), context, files)
         words.append(message if message.role == "system" else marked)
     return words
 

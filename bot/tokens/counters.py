@@ -7,11 +7,17 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TypeGuard
 
-from bot.domain import Delta, Message, Reading, Used
+from bot.domain import Delta, Message, Picture, Reading, Used
 
 # The tokens that a chat template adds to a message: 1 to 7 as control tokens, 10 to 18 if the
 # vocabulary spells its marks as text (templates of llama.cpp, src/llama-chat.cpp, run).
 MESSAGE_OVERHEAD = 8
+
+# Of a picture: patches of 28 pixels, of a longest side of 1540 pixels, each row with a mark
+# (mistral-common, tokens/tokenizers/image.py, for Mistral Small 3.1 and Ministral 3), which larger
+# ones are scaled down to. Gemma 3 reads 256 of any picture, and Qwen 2.5 VL all patches; the server
+# refuses what exceeds its context.
+_PATCH, _LEAST_OF_PICTURE, _MOST_OF_PICTURE = 28, 256, 55 * 56
 
 _MOST_TOKENS = 10**9  # far above any context, and sums stay numbers
 
@@ -27,6 +33,12 @@ def estimate(text: str) -> int:
     size = len(text.encode("utf-8", "surrogatepass"))  # JSON may bring half a surrogate pair
     beyond_ascii = size - len(text.encode("ascii", "ignore"))
     return min(len(_PIECE.findall(text)) + math.ceil(_PER_BYTE * beyond_ascii), size)
+
+
+def picture_tokens(picture: Picture) -> int:
+    """Return about the most tokens that common models read of a picture."""
+    patches = (picture.width // _PATCH + 1) * (picture.height // _PATCH + 1)
+    return min(patches + _LEAST_OF_PICTURE, _MOST_OF_PICTURE)
 
 
 def is_count(value: object) -> TypeGuard[int]:
@@ -50,7 +62,8 @@ class TokenEstimator:
 
     def count(self, prompt: Sequence[Message]) -> int:
         """Return about the tokens of a prompt."""
-        return sum(self._count(message.text) + MESSAGE_OVERHEAD for message in prompt)
+        pictures = sum(picture_tokens(one) for message in prompt for one in message.pictures)
+        return pictures + sum(self._count(one.text) + MESSAGE_OVERHEAD for one in prompt)
 
     def _count(self, text: str) -> int:
         key = hash(text), len(text)

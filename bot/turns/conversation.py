@@ -12,15 +12,17 @@ from functools import partial
 from prometheus_client import Counter
 
 from bot.concurrency import empty_stream, prefetch
-from bot.domain import ContextUnread, Delta, Exchange, Shown, Turn
+from bot.domain import ContextUnread, Delta, Exchange, ReadingFiles, Shown, Turn
 from bot.errors import StoreUnavailable
 from bot.ports import Model, Platform, Surface
 from bot.reply.draft import Draft, given_up
 from bot.reply.edit_budget import EditBudgets
 from bot.reply.freshness import Freshness
 from bot.reply.writer import Callbacks, Reply, ReplyTiming
+from bot.text.files import plain_name
 from bot.text.prompt import SystemPrompt, compose
 from bot.turns.context import ContextReader
+from bot.turns.files import FileReader
 from bot.turns.lease import Attempt
 from bot.turns.records import History
 
@@ -41,6 +43,7 @@ class Conversation:
         system_prompt: SystemPrompt,
         patience: float,
         context: ContextReader,
+        files: FileReader,
     ) -> None:
         self._history = history
         self._model = model
@@ -48,6 +51,7 @@ class Conversation:
         self._system_prompt = system_prompt
         self.patience = patience
         self._context = context
+        self._files = files
 
     async def answer(self, attempt: Attempt, platform: Platform) -> None:
         """Show the model's answer, or the whole saved text, and end the turn.
@@ -88,18 +92,30 @@ class Conversation:
     async def _deltas(
         self, attempt: Attempt, platform: Platform, remembered: Sequence[Exchange]
     ) -> AsyncGenerator[Delta]:
-        """Read messages of others if needed, and ask the model. Raises ModelError and LeaseLost."""
+        """Read messages of others and files if needed, and ask the model.
+
+        Raises ModelError, LeaseLost and StoreUnavailable.
+        """
         turn = attempt.turn
         if attempt.context.messages is None and (
             context := await self._context.read(turn, platform, remembered)
         ):
             await attempt.save_context(context)
+        # A regenerated turn is in the history.
+        before, asked = [one for one in remembered if one.turn_id != turn.id], _exchange(attempt)
+        files = await self._files.stored([*before, asked])
+        missing = self._files.missing(asked, files)
+        if missing:
+            yield ReadingFiles(tuple(plain_name(one.name) for one in missing))
+        files |= await self._files.read(asked, files, platform, attempt.lease)
+        if missing:
+            yield ReadingFiles(())
         prompt = compose(
             system=self._system_prompt.for_turn(turn),
-            # A regenerated turn is in the history.
-            exchanges=[one for one in remembered if one.turn_id != turn.id],
-            turn=replace(turn, quote=attempt.context.quote),
-            context=attempt.context.messages or (),
+            exchanges=before,
+            turn=replace(turn, quote=asked.quote),
+            context=asked.context,
+            files=files,
             zone=self._system_prompt.zone(turn),
         )
         if attempt.context.is_incomplete:
@@ -147,18 +163,24 @@ class Conversation:
     ) -> None:
         turn = attempt.turn
         model = shown.model or self._model.chosen(turn.preferences).name
-        exchange = Exchange(
-            turn_id=turn.id,
-            person=turn.person,
-            asked_at=turn.asked_at,
-            question=turn.text,
-            answer=shown.said,
-            quote=attempt.context.quote,
-            context=attempt.context.messages or (),
-            model=model,
-        )
+        exchange = replace(_exchange(attempt), answer=shown.said, model=model)
         await attempt.finish(shown, exchange if shown.said.strip() else None)
         _report_end(attempt, shown, model=model, freshness=freshness)
+
+
+def _exchange(attempt: Attempt) -> Exchange:
+    """Return the question of an attempt, with what its prompt shows beside it."""
+    turn, context = attempt.turn, attempt.context
+    return Exchange(
+        turn_id=turn.id,
+        person=turn.person,
+        asked_at=turn.asked_at,
+        question=turn.text,
+        answer="",
+        quote=context.quote,
+        context=context.messages or (),
+        files=turn.files,
+    )
 
 
 def _report_end(attempt: Attempt, shown: Shown, *, model: str, freshness: Freshness | None) -> None:

@@ -213,16 +213,18 @@ class Eraser:
         """
         places = (("HDEL", self._key("turn", it), "where", "preferred:persona") for it in turn_ids)
         found = sum(map(int, await self._send(places)))
-        contexts = [self._key("context", it) for it in turn_ids]
-        shown = await self._send(("LRANGE", key, 0, -1) for key in contexts)
+        shown = await self._send(("LRANGE", self._key("context", it), 0, -1) for it in turn_ids)
+        files = await self._send(("HKEYS", self._key("files", it)) for it in turn_ids)
         said: list[Command] = []
         messages: set[str] = set()
-        for key, lines in zip(contexts, shown, strict=True):
+        for turn_id, lines, names in zip(turn_ids, shown, files, strict=True):
             for line in lines:
-                parts = line.split("\n", 3)
-                if parts[2:3] == [self._who.id]:
-                    said.append(("LREM", key, 0, line))
-                    messages.add(parts[1])
+                message, person = [*line.split("\n", 3), "", ""][1:3]
+                if person == self._who.id:
+                    said.append(("LREM", self._key("context", turn_id), 0, line))
+                    of_message = [one for one in names if one.startswith(f"{message} ")]
+                    said += [("HDEL", self._key("files", turn_id), one) for one in of_message]
+                    messages.add(message)
         # Before the lines go: without them, the messages would not be found again.
         await self._send(one for message in messages for one in self._leave_known(message))
         return found + sum(map(int, await self._send(said)))

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from bot.concurrency import Backoff, running
-from bot.domain import ContextMessage, Exchange, Shown, Turn
+from bot.domain import ContextMessage, Exchange, FileRef, FileText, Shown, Turn
 from bot.errors import QuestionEdited, StoreUnavailable
 from bot.tokens.counters import Meter
 from bot.turns.context import TurnContext
@@ -89,6 +89,13 @@ class Lease:
             return
         with self._noting_away():
             await self._leases.save_context(self.taken, quote, messages)
+
+    async def save_file(self, file: FileRef, text: FileText) -> None:
+        """Save what was read of a file. Raises LeaseLost."""
+        if self._leases.store.is_away:
+            return
+        with self._noting_away():
+            await self._leases.save_file(self.taken, file, text)
 
     async def blocks_others(self) -> bool:
         """Return whether another turn waits in the thread; False if the store is away."""

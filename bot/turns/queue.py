@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
@@ -10,7 +11,17 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
 from bot.access.quotas import Quota, Usage
-from bot.domain import ContextMessage, Exchange, Person, Purpose, Shown, ThreadKey, Turn
+from bot.domain import (
+    ContextMessage,
+    Exchange,
+    FileRef,
+    FileText,
+    Person,
+    Purpose,
+    Shown,
+    ThreadKey,
+    Turn,
+)
 from bot.errors import LeaseLost
 from bot.store import Store, store_errors
 from bot.turns.changes import TurnChanges
@@ -18,12 +29,14 @@ from bot.turns.forgetting import Forgetting
 from bot.turns.lookup import TurnLookup
 from bot.turns.records import (
     Unreadable,
+    read_files,
     read_ids,
     read_number,
     read_shown,
     read_turn,
     write_context,
     write_exchange,
+    write_file_text,
     write_ids,
     write_progress,
     write_turn,
@@ -45,10 +58,10 @@ _NO_NAMES: Mapping[str, Sequence[str]] = {}
 class Taken:
     """A turn that a worker has taken, with the results of earlier attempts.
 
-    The text of `turn` has the questions of all turns that are answered together. `fence` is the
-    number of the lease: the next worker to take the turn gets a higher one, and writes with a lower
-    one are refused. `attempts` counts this attempt and those before it that got no further than the
-    best one. `shown` is what was saved last. `stop`: a person has asked for the end.
+    The text and the files of `turn` are those of all turns that are answered together. `fence` is
+    the number of the lease: the next worker to take the turn gets a higher one, and writes with a
+    lower one are refused. `attempts` counts this attempt and those before it that got no further
+    than the best one. `shown` is what was saved last. `stop`: a person has asked for the end.
     `previous_answer` is that of a regenerated or edited turn: its messages are those of `shown`
     until something else is shown. `above` is the last message of the thread's reply before this
     one, or empty. `waited` is the time in seconds since the turn was admitted or asked for again.
@@ -266,6 +279,7 @@ class TurnLeases:
                 "late_write_ms": int(late_write_seconds * 1000),
                 "history": limits.history,
                 "history_bytes": limits.history_bytes,
+                "file_bytes": limits.file_bytes,
                 "person_bytes": limits.person_bytes,
             }
         )
@@ -317,6 +331,13 @@ class TurnLeases:
         """Save what the prompt shows beside the history, for later attempts."""
         written = write_context(quote, context)
         await self._script.run("save_context", taken.turn.id, taken.fence, written)
+
+    async def save_file(self, taken: Taken, file: FileRef, text: FileText) -> None:
+        """Save what was read of a file, for later attempts and questions."""
+        written = await asyncio.to_thread(write_file_text, text)
+        await self._script.run(
+            "save_file", taken.turn.id, taken.fence, file.message, file.id, written
+        )
 
     async def finish(
         self, taken: Taken, shown: Shown, exchange: Exchange | None, *, used: int | None = None
@@ -401,16 +422,21 @@ def _read_taken(
     turn_id: str,
     record: Mapping[str, str],
     context: Sequence[str],
-    joined: Sequence[tuple[str, str]],
+    joined: Sequence[tuple[str, str, str | None]],
     waited: float,
 ) -> Taken:
     """Read the record of a turn that was taken. Raises Unreadable."""
     turn = read_turn(turn_id, record, context)
     # In the order in which they were asked, which for some platforms is not that of admission.
-    asked = [(turn.asked_at, turn.text), *((read_number(at), text) for at, text in joined)]
-    texts = [text for _, text in sorted(asked, key=lambda one: one[0]) if text]
+    asked = [(turn.asked_at, turn.text, turn.files)]
+    asked += [(read_number(at), text, read_files(files)) for at, text, files in joined]
+    asked.sort(key=lambda one: one[0])
     return Taken(
-        turn=replace(turn, text="\n\n".join(texts)),
+        turn=replace(
+            turn,
+            text="\n\n".join(text for _, text, _ in asked if text),
+            files=tuple(file for _, _, files in asked for file in files),
+        ),
         fence=int(record["fence"]),
         attempts=int(record["attempts"]),
         shown=read_shown(record),

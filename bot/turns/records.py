@@ -5,14 +5,30 @@ Unknown fields are ignored, so that a later version may add some.
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import get_args
+from zlib import compress, decompress
+from zlib import error as zlib_error
 
 from bot.access.preferences import read_preferences
-from bot.domain import ContextMessage, End, Exchange, Json, Outcome, Person, Shown, ThreadKey, Turn
+from bot.domain import (
+    ContextMessage,
+    End,
+    Exchange,
+    FileRef,
+    FileText,
+    Json,
+    Outcome,
+    Person,
+    Shown,
+    ThreadKey,
+    Turn,
+)
 from bot.store import Command, Store
 from bot.text.sanitize import whole_characters
 from bot.turns.forgetting import named
@@ -24,7 +40,7 @@ _REPLACEMENT = "\ufffd"
 OUTCOMES: dict[str, Outcome] = {one: one for one in get_args(Outcome)}
 _ENDS: dict[str, End] = {one: one for one in get_args(End)}
 _LARGEST = 1e12  # a time has ten digits
-_WORDS = ("text", "question", "answer", "model")
+_WORDS = ("text", "question", "answer", "model", "files", "question_files")
 _EXCHANGE = ("asker", "name", "asked_at", *_WORDS)
 # Writes a value unless its person is being forgotten. KEYS: the jobs, and the value's key. ARGV:
 # the name of the job, the expiry (ms), the value, and optionally a field of a hash.
@@ -62,7 +78,8 @@ class History:
             running = await self._store.command("LRANGE", key("mailbox", str(thread)), 0, -1)
             old = [one for one in ids if one not in running]
             words = [("HDEL", key("turn", one), *_WORDS, "shown") for one in old]
-            others = [("DEL", key(kind, one)) for one in old for kind in ("context", "ratings")]
+            kinds = ("context", "files", "ratings")
+            others = [("DEL", key(kind, one)) for one in old for kind in kinds]
             lists = [("DEL", key(kind, str(thread))) for kind in ("names", "history")]
             await self._store.commands([*words, *others, *lists])
             return []
@@ -72,6 +89,18 @@ class History:
         rows = await self._store.commands(reads)
         found = map(read_exchange, ids, rows[::2], rows[1::2])
         return await self._named(thread, [one for one in found if one])
+
+    async def file_texts(self, turn_ids: Iterable[str]) -> dict[str, FileText]:
+        """Return what was read of the files that the prompts of turns showed, by their ids."""
+        key, found = self._store.key, dict[str, str]()
+        for texts in await self._store.commands(
+            [("HGETALL", key("files", one)) for one in turn_ids]
+        ):
+            found |= {name.rpartition(" ")[2]: text for name, text in texts.items()}
+        if not found:
+            return {}
+        read = await asyncio.to_thread(lambda: [read_file_text(text) for text in found.values()])
+        return {file: text for file, text in zip(found, read, strict=True) if text}
 
     async def save_name(self, thread: ThreadKey, person: Person) -> None:
         """Save the name of a person whose exchanges have only an id."""
@@ -138,6 +167,8 @@ def write_turn(turn: Turn) -> str:
         "where": turn.where,
         "place": json.dumps(turn.place, ensure_ascii=False),
     }
+    if turn.files:
+        fields["files"] = write_files(turn.files)
     if turn.context is not None:
         fields["context_read"] = "1"
     return json.dumps(fields | ({"joins": "1"} if turn.joins else {}), ensure_ascii=False)
@@ -163,6 +194,7 @@ def read_turn(turn_id: str, record: Mapping[str, str], lines: Sequence[str] | No
         left_out=int(read_number(record.get("left_out"))),
         where=record.get("where", ""),
         zone=record.get("zone", ""),
+        files=read_files(record.get("files")),
         quote=quote,
         context=context if "context_read" in record else None,
         joins="joins" in record,
@@ -239,7 +271,12 @@ def read_end(written: str | None) -> End:
 
 def write_exchange(exchange: Exchange) -> str:
     """Return a JSON object with the fields that make a turn remembered."""
-    fields = {"question": exchange.question, "answer": exchange.answer, "model": exchange.model}
+    fields = {
+        "question": exchange.question,
+        "question_files": write_files(exchange.files),
+        "answer": exchange.answer,
+        "model": exchange.model,
+    }
     return json.dumps(fields, ensure_ascii=False)
 
 
@@ -268,6 +305,7 @@ def read_exchange(
         quote=quote,
         context=context,
         model=known["model"],
+        files=read_files(known["question_files"] if known["question"] else known["files"]),
     )
 
 
@@ -297,7 +335,10 @@ def _line(kind: str, one: ContextMessage) -> str:
 def write_context_message(one: ContextMessage) -> str:
     """Return a message of a context as a JSON object."""
     person = {"id": one.person.id, "name": one.person.name} if one.person else None
-    return json.dumps({"id": one.id, "person": person, "text": one.text}, ensure_ascii=False)
+    fields = {"id": one.id, "person": person, "text": one.text}
+    if one.files:
+        fields["files"] = write_files(one.files)
+    return json.dumps(fields, ensure_ascii=False)
 
 
 def read_context_message(written: str) -> ContextMessage | None:
@@ -305,9 +346,43 @@ def read_context_message(written: str) -> ContextMessage | None:
     try:
         value = read_object(written)
         person = None if value.get("person") is None else _person(value)
-        return ContextMessage(_text(value, "id"), person, _text(value, "text"))
+        files = read_files(str(value.get("files") or ""))
+        return ContextMessage(_text(value, "id"), person, _text(value, "text"), files=files)
     except Unreadable as error:
         log.warning("A message of a context cannot be read: %s", error)
+        return None
+
+
+def write_files(files: Iterable[FileRef]) -> str:
+    """Return files as a JSON array; empty if there are none."""
+    return json.dumps([asdict(one) for one in files], ensure_ascii=False) if files else ""
+
+
+def read_files(written: str | None) -> tuple[FileRef, ...]:
+    """Read what `write_files` returned; none if they cannot be read."""
+    try:
+        return tuple(
+            FileRef(one["id"], one["message"], one["name"], int(one["size"]), dict(one["place"]))
+            for one in json.loads(written or "[]")
+        )
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        log.warning("Files cannot be read: %s", type(error).__name__)
+        return ()
+
+
+def write_file_text(file: FileText) -> str:
+    """Return what was read of a file, compressed, as letters."""
+    written = json.dumps(asdict(file), ensure_ascii=False)
+    return base64.b85encode(compress(written.encode(errors="replace"))).decode()
+
+
+def read_file_text(written: str) -> FileText | None:
+    """Read what `write_file_text` returned; None if it cannot be read."""
+    try:
+        value = json.loads(decompress(base64.b85decode(written)))
+        return FileText(**{**value, "parts": tuple(value["parts"])})
+    except (ValueError, KeyError, TypeError, RecursionError, zlib_error) as error:
+        log.warning("The text of a file cannot be read: %s", type(error).__name__)
         return None
 
 

@@ -70,7 +70,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "finish": ("finish", "give_up"),
     "forget": ("forget", "forget_answers", "reset"),
     "forgetting": ("claim_forgetting", "erase", "forget_persona", "hide_spent", "release_others"),
-    "lease": ("release", "renew", "save", "save_context"),
+    "lease": ("release", "renew", "save", "save_context", "save_file"),
     "people": ("note_speakers",),
     "press": ("continue", "regenerate"),
     "quota": ("usage",),
@@ -88,8 +88,9 @@ class Limits:
 
     `history` and `history_bytes` limit the exchanges of a thread, which are more than a prompt
     holds; the newest exchange always stays. With a `history` of 0 there are none: a turn's texts
-    expire a minute after the time for its repair. `person_bytes` limits the ended turns of one
-    person, to about 2,000 of usual length.
+    expire a minute after the time for its repair. `file_bytes` limits what was read of a thread's
+    files, beside those of the newest exchange. `person_bytes` limits the ended turns of one person,
+    to about 2,000 of usual length.
     """
 
     waiting_per_thread: int
@@ -98,6 +99,7 @@ class Limits:
     running_per_person: int
     history: int = 200
     history_bytes: int = 500_000
+    file_bytes: int = 2_000_000
     person_bytes: int = 8_000_000
 
 

@@ -14,6 +14,7 @@ import bot
 from bot.errors import ModelError, PromptRefused
 from config.settings import Settings
 from tests.emulators.model import ModelEmulator
+from tests.support.pictures import gif
 from tests.support.waiting import until
 
 COMPLETIONS = "POST /v1/chat/completions"
@@ -137,3 +138,39 @@ async def test_an_answer_grows_and_knows_what_was_said_before(
     assert [each["content"] for each in model.requests[0].messages] == [
         *("Be brief.", "First", "Second", "And?")
     ]
+
+
+async def test_a_script_asks_about_files(
+    chosen: Path, model: ModelEmulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    (chosen / "notes.txt").write_text("The key is under the mat.")
+    (chosen / "cat.gif").write_bytes(gif(3, 5))
+
+    files: list[str | Path] = ["notes.txt", chosen / "cat.gif"]
+    said = await bot.ask_async("Where is it?", files=files)
+
+    assert "| The key is under the mat.\n" in said
+    assert "I cannot see pictures, so I have not looked at `cat.gif`." in caplog.messages
+
+
+async def test_a_model_that_sees_gets_the_picture(
+    chosen: Path, model: ModelEmulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    model.seeing = model.models
+    (chosen / "cat.gif").write_bytes(gif(3, 5))
+
+    async with bot.asking() as ask:
+        await ask("What is it?", files=["cat.gif"])
+
+    assert model.requests[0].pictures == [("image/gif", gif(3, 5))]
+    assert not any("cat.gif" in line for line in caplog.messages)
+
+
+async def test_each_question_has_its_own_files(chosen: Path, model: ModelEmulator) -> None:
+    (chosen / "notes.txt").write_text("The key is under the mat.")
+    async with bot.asking() as ask:
+        first = await ask("Where?", files=["notes.txt"])
+        said = [each async for each in ask.stream("Sure?", history=[("Where?", "There.")])]
+
+    assert "under the mat" in first
+    assert "under the mat" not in said[-1]

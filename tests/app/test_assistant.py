@@ -12,10 +12,12 @@ import pytest
 
 from bot.access.preferences import ModelChoice
 from bot.app.assistant import Assistant, model_choices, open_assistant
-from bot.domain import Delta, Message, Preferences, Reading, Start, Used
+from bot.domain import Delta, Message, Picture, Preferences, Reading, Start, Used
 from bot.errors import ModelUnknown
+from bot.files.pictures import read_picture
 from config.settings import Settings
 from tests.emulators.model import ModelEmulator
+from tests.support.pictures import png
 from tests.support.settings import settings_of
 
 MISTRAL = "mistralai/Mistral-7B-Instruct-v0.3"
@@ -74,6 +76,39 @@ async def test_the_token_for_hugging_face_goes_to_no_other_server(tmp_path: Path
     sent = [value for one in emulator.requests for value in one.headers.values()]
     assert sent
     assert not any("hf_s3cret" in value for value in sent)
+
+
+@pytest.mark.parametrize("models", [(), (("eyes", "Eyes"),)])
+async def test_questions_with_pictures_go_to_the_vision_model(
+    tmp_path: Path, models: tuple[tuple[str, str], ...]
+) -> None:
+    cat = read_picture("cat.png", png(3, 5))
+    assert isinstance(cat, Picture)
+    async with ModelEmulator(flavour="ollama") as emulator:
+        # The lists need not say that it sees.
+        emulator.models, emulator.seeing = ("first:latest", "eyes:latest"), ("eyes:latest",)
+        emulator.fail("POST /api/show", status=404, times=2)
+        settings = settings_of(
+            model_id="first",
+            models=models,
+            model_url=emulator.url,
+            vision_model="eyes",
+            data_dir=tmp_path,
+        )
+        async with open_assistant(settings, asyncio.Event()) as mind:
+            emulator.requests.clear()
+            question = Message("user", "What is it?", pictures=(cat,))
+            deltas = [delta async for delta in mind.model.stream([question])]
+            await answer(mind, "Hello")
+            chosen = mind.model.chosen(Preferences(model="eyes"))
+            own = [delta async for delta in chosen.stream([question])]
+
+    names = ["eyes:latest", "first:latest", "eyes:latest"]
+    assert [one.body["model"] for one in emulator.requests] == names
+    # Who chose it knows it.
+    assert not any(isinstance(delta, Start) for delta in own)
+    assert [len(one.pictures) for one in emulator.requests] == [1, 0, 1]
+    assert Start("Eyes" if models else "eyes:latest") in deltas
 
 
 async def test_the_only_model_of_a_server_is_no_other_model(tmp_path: Path) -> None:

@@ -166,6 +166,8 @@ async def test_the_privacy_page_tells_of_every_key(own_store: Store, model: Mode
         ways: list[Way] = [DiscordMention(discord), SlackDm(slack)]
         for way in ways:
             await way.ask(QUESTION)
+        ben = discord.user("Ben")
+        await discord.say(discord.dm(ben), ben, "Look!", files=(("a.txt", QUESTION.encode()),))
         await browser.ask("talk-0001", QUESTION)
         await until(lambda: all(shows(way, ANSWER) for way in ways), why=service.text)
         await all_ended(own_store)
@@ -178,6 +180,7 @@ async def test_the_privacy_page_tells_of_every_key(own_store: Store, model: Mode
 
     assert kinds(one.name for one in found) <= {*told()}
     assert kinds(one["name"] for one in released) | named <= {*told()}
+    assert "files" in kinds(one.name for one in found)
     texts = [one for one in found if QUESTION in one or ANSWER in one]
     assert kinds(one.name for one in texts) == {"turn", "live", "web:titles"}
     forever = kinds(one.name for one in found if one.expires_ms < 0)

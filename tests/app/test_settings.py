@@ -302,6 +302,7 @@ def test_a_path_in_a_folder_that_may_not_be_entered_is_a_mistake(name: str, tmp_
         ("SLACK_SIGNING_SECRET=1", "SLACK_SIGNING_SECRET needs SLACK_BOT_TOKEN beside it"),
         ("DISCORD_SHARDS=0/1", "DISCORD_SHARDS needs DISCORD_TOKEN beside it"),
         ("MODEL_API_KEY=x", "MODEL_API_KEY needs MODEL_URL beside it"),
+        (f"LOCAL_MMPROJ_PATH={__file__}", "LOCAL_MMPROJ_PATH needs LOCAL_MODEL_PATH beside it"),
         ("WEB_OIDC_CLIENT_ID=x", "WEB_OIDC_CLIENT_ID needs WEB_OIDC_ISSUER beside it"),
         (
             "WEB_PROXY_ADDRESS=10.0.0.1",

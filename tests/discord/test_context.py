@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -50,7 +51,9 @@ async def test_a_reply_brings_the_message_with_its_author_and_files() -> None:
         )
         turn = await last(intake, "is he right?")
 
-        assert turn.quote == ContextMessage(
+        assert turn.quote
+        assert [file.name for file in turn.quote.files] == ["plan.pdf"]
+        assert replace(turn.quote, files=()) == ContextMessage(
             f"discord:{said}", Person(bob, "Bob"), "Ask @Ada.\n[file: plan.pdf]"
         )
         assert texts(await platform.read_context(turn, since="", most=50)) == [

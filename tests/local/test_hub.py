@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bot.errors import CannotStart
-from bot.local.hub import choose, fetch
+from bot.local.hub import choose, fetch, mmproj_beside
 from config.settings import Settings
 from tests.emulators.hub import HubEmulator, hub
 from tests.support.waiting import until
@@ -70,6 +70,49 @@ async def test_a_file_is_downloaded_once_and_its_progress_reported(tmp_path: Pat
     assert {work: done[-1] for work, done in told.works.items()} == {
         "Downloading model.Q4_K_M.gguf": 1.0
     }
+
+
+@pytest.mark.parametrize(
+    ("files", "chosen"),
+    [
+        (["mmproj-BF16.gguf", "mmproj-F32.gguf", "mmproj-F16.gguf"], "mmproj-F16.gguf"),
+        (["mmproj-model-f16.gguf", "mmproj-Q8_0.gguf"], "mmproj-model-f16.gguf"),
+        (["sub/MMPROJ-Q8_0.GGUF", "README.md"], "sub/MMPROJ-Q8_0.GGUF"),
+        (["mmproj/README.md", "mmproj.gguf.md"], ""),
+    ],
+)
+async def test_the_mmproj_that_every_cpu_computes_is_downloaded_beside_a_model(
+    files: list[str], chosen: str, tmp_path: Path
+) -> None:
+    async with hub() as emulator:
+        emulator.files = {f"maker/model-GGUF/{file}": file.encode() for file in files}
+        emulator.files["maker/model-GGUF/Q4/model.Q4_K_M.gguf"] = CONTENT
+        path = await fetched(emulator, tmp_path, Told())
+
+    mmproj = mmproj_beside(path)
+    assert path.read_bytes() == CONTENT
+    assert (mmproj.read_text() if mmproj else "") == chosen
+
+
+@pytest.mark.parametrize(("vision", "own"), [(False, False), (None, True)])
+async def test_no_mmproj_is_downloaded_if_it_is_not_needed(
+    tmp_path: Path, vision: bool | None, own: bool
+) -> None:
+    settings = Settings(
+        local_model_path=NAME,
+        data_dir=tmp_path,
+        vision=vision,
+        local_mmproj_path=tmp_path / "own.gguf" if own else None,
+    )
+    async with hub() as emulator:
+        emulator.files = {
+            "maker/model-GGUF/model.Q4_K_M.gguf": CONTENT,
+            "maker/model-GGUF/mmproj-F16.gguf": b"mmproj",
+        }
+        path = await fetch(settings, endpoint=emulator.url, progress=Told())
+
+    assert path.read_bytes() == CONTENT
+    assert mmproj_beside(path) is None
 
 
 async def test_all_parts_of_a_model_are_downloaded(tmp_path: Path) -> None:

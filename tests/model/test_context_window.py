@@ -7,12 +7,22 @@ import random
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 
 import pytest
 
-from bot.domain import Delta, LeftOut, Message, Preferences, Reading, Retrying, Start, Used
+from bot.domain import (
+    Delta,
+    FileText,
+    LeftOut,
+    Message,
+    Preferences,
+    Reading,
+    Retrying,
+    Start,
+    Used,
+)
 from bot.errors import ModelDenied, PromptTooLong
 from bot.model.client import NOTHING_CHOSEN, Answer, ModelClient
 from bot.model.context_window import ContextWindowModel
@@ -115,6 +125,39 @@ async def test_what_a_long_message_lost_is_reported_before_the_first_word() -> N
     assert sent.endswith("end")
     assert CUT in sent
     assert said == [LeftOut(len(message) - len(sent) + len(CUT)), "Well."]
+
+
+async def test_files_have_room_before_earlier_exchanges_and_keep_their_beginnings() -> None:
+    long = FileText("long.txt", ("beginning " + "word " * 3000,))
+    short = FileText("short.txt", ("all of it",))
+    *talk, question = make_talk(30)
+    prompt = [*talk, replace(question, files=(long, short))]
+    async with ModelEmulator() as emulator, fitted(emulator, budget=1000) as model:
+        emulator.context = 1000 + ANSWER
+        deadline = asyncio.get_running_loop().time() + 60
+        async with model.stream(prompt, deadline=deadline) as answer:
+            kept, other = answer.files
+
+    assert len(emulator.requests) == 1
+    assert "| beginning word" in texts(emulator)[-1]
+    assert "| all of it\n[End of file]\nAnd now?" in texts(emulator)[-1]
+    assert texts(emulator)[-3].startswith("question 29")
+    assert kept.is_cut
+    assert long.parts[0].startswith(kept.parts[0])
+    assert len(kept.parts[0]) > 1000
+    assert other == short
+
+
+async def test_a_question_that_leaves_no_room_is_sent_without_its_files() -> None:
+    file = FileText("long.txt", ("word " * 3000,))
+    prompt = [Message("user", "start " + "word " * 3000, files=(file,))]
+    async with ModelEmulator() as emulator, fitted(emulator, budget=300) as model:
+        deadline = asyncio.get_running_loop().time() + 60
+        async with model.stream(prompt, deadline=deadline) as answer:
+            (kept,) = answer.files
+
+    assert texts(emulator)[-1].startswith("start ")
+    assert kept.parts == ()
 
 
 async def test_a_large_prompt_is_counted_beside_the_loop() -> None:
@@ -359,6 +402,9 @@ class FakeEndpoint:
     each: int = 4
     used: list[int] = field(default_factory=list)
     name: str = "fake"
+
+    async def sees(self) -> bool:
+        return False
 
     @asynccontextmanager
     async def stream(

@@ -121,7 +121,7 @@ def assert_reported(error: ModelError, name: str, *, own: bool) -> None:
 async def test_a_server_that_fails_so_is_reported_with_its_cure(name: str, own: bool) -> None:
     flavour = "llama.cpp" if name == "413" else "router"
     async with ModelEmulator(flavour=flavour) as emulator:  # type: ignore[arg-type]
-        emulator.models = ["org/model"]
+        emulator.models = ["org/model", "org/other"]  # a single one would be asked instead
         way = FAULTS[name]
         assert way is not None
         way(emulator)

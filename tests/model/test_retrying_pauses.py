@@ -88,6 +88,9 @@ class FakeEndpoint:
         self.outcomes = list(outcomes)
         self.forever = forever
 
+    async def sees(self) -> bool:
+        return False
+
     @asynccontextmanager
     async def stream(
         self,

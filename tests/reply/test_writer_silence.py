@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import pytest
 
 from bot.concurrency import Backoff
-from bot.domain import EditBudget, Message, Page, Retrying
+from bot.domain import EditBudget, Message, Page, ReadingFiles, Retrying
 from bot.errors import ModelBusy, ModelUnavailable, WriteFailed, WriteRefused
-from bot.reply.draft import BUSY, PENDING, STOPPED, WAITING
+from bot.reply.draft import BUSY, PENDING, READING, STOPPED, WAITING
 from bot.reply.writer import ReplyTiming
 from bot.store import Store
 from tests.emulators.model import ModelEmulator
@@ -93,6 +93,20 @@ async def test_before_the_first_word_the_silence_is_another(
     assert surface.states == [*signs, "Well."]
     assert (shown.said, shown.message_ids) == ("Well.", ("m1",))
     assert not any(WAITING in text for text in saved.texts)
+
+
+async def test_what_is_read_is_said_soon_although_the_platform_shows_work(store: Store) -> None:
+    surface, saved = Watched(), Saved()
+    timing = ReplyTiming(first_silence=3600.0, unseen_silence=0.02)
+    reading, sign = ReadingFiles(("a.txt", "b.txt")), READING.format(names="`a.txt`, `b.txt`")
+
+    shown = await make_reply(store, surface, saved=saved, timing=timing).stream(
+        spoken(reading, lambda: sign in surface.states, ReadingFiles(()), "Well.")
+    )
+
+    assert [one for one in surface.states if one != WAITING] == [sign, "Well."]
+    assert shown.said == "Well."
+    assert not any(sign in text for text in saved.texts)
 
 
 async def test_a_model_that_is_asked_again_is_said_to_be_busy(store: Store) -> None:

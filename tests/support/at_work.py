@@ -13,12 +13,14 @@ from typing import Any, TypeVar
 
 from bot.concurrency import Backoff, cancelled
 from bot.domain import Person, Place, Shown, ThreadKey, Turn
+from bot.files.fetching import FileFetcher
 from bot.ports import Model, Platform
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store, connect
 from bot.text.prompt import SystemPrompt
 from bot.turns.context import ContextReader
 from bot.turns.conversation import Conversation
+from bot.turns.files import FileReader
 from bot.turns.queue import Repair, Taken, TurnLeases, TurnQueue
 from bot.turns.records import History
 from bot.turns.repair import Reconciler, WorkPolicy
@@ -89,6 +91,7 @@ def make_conversation(store: Store, model: Model) -> Conversation:
         system_prompt=SystemPrompt("Be brief.", adds_line=False),
         patience=2.0,
         context=ContextReader(queue=make_queue(store), history=history, most=50),
+        files=FileReader(history=history, fetcher=FileFetcher(most_mb=1), most=3),
     )
 
 

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from copy import copy
 from dataclasses import dataclass, field
@@ -22,6 +30,7 @@ from bot.domain import (
     EditBudget,
     End,
     Exchange,
+    FileRef,
     Follow,
     Message,
     Page,
@@ -202,6 +211,9 @@ class FakePlatform:
     context: Sequence[ContextMessage] = ()
     unreadable: Exception | None = None
     read_since: list[str] = field(default_factory=list)
+    files: dict[str, bytes | Exception] = field(default_factory=dict)
+    fetched: list[str] = field(default_factory=list)
+    wait: Callable[[], Awaitable[object]] | None = None  # before each file
 
     @asynccontextmanager
     async def surface(
@@ -217,6 +229,16 @@ class FakePlatform:
         if self.unreadable:
             raise self.unreadable
         return self.context
+
+    async def fetch_file(self, file: FileRef) -> AsyncGenerator[bytes]:
+        self.fetched.append(file.id)
+        if self.wait:
+            await self.wait()
+        found = self.files[file.id]
+        if isinstance(found, Exception):
+            raise found
+        for start in range(0, len(found), 1000):
+            yield found[start : start + 1000]
 
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
         self.unseen -= 1

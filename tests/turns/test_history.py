@@ -8,7 +8,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.domain import ContextMessage, Exchange, Person, Shown, Turn
+from bot.domain import ContextMessage, Exchange, FileRef, Person, Shown, Turn
 from bot.store import Store
 from bot.turns.records import History, read_exchange, write_context, write_exchange, write_turn
 from tests.support.at_work import KEY, make_turn, take
@@ -24,12 +24,16 @@ def test_an_exchange_is_read_back_as_it_was_written(
     context = tuple(ContextMessage("console:9", Person("u2", name), one) for one in others)
     person = Person("u1", name or "u1")
     turn = Turn("console:1", KEY, person, "as it was edited", {}, 1000.5, context=context)
-    exchange = Exchange("console:1", person, 1000.5, question or "?", answer, context=context)
+    files = (FileRef("console:7", "console:1", name, 3, {"at": "here"}),)
+    exchange = Exchange(
+        "console:1", person, 1000.5, question or "?", answer, context=context, files=files
+    )
     record = {**json.loads(write_turn(turn)), **json.loads(write_exchange(exchange))}
-    names = ("asker", "name", "asked_at", "text", "question", "answer", "model")
+    names = ("asker", "name", "asked_at", "text", "question", "answer", "model", "files")
 
     lines = json.loads(write_context(None, context))
-    read = read_exchange("console:1", [record[one] for one in names], lines)
+    fields = [record.get(one) for one in (*names, "question_files")]
+    read = read_exchange("console:1", fields, lines)
 
     assert read == exchange
 

@@ -20,7 +20,7 @@ from adapters.discord.gateway.calls import (
     is_own_dm,
 )
 from adapters.discord.gateway.connection import read_message
-from adapters.discord.gateway.content import file_line
+from adapters.discord.gateway.content import file_line, file_of
 from adapters.discord.gateway.responses import (
     Unknown,
     acknowledge,
@@ -33,7 +33,7 @@ from bot.commands import handlers
 from bot.commands.form import part_of, scope_of
 from bot.commands.handlers import Call, CommandHandlers, NotOffered, Part, Scope
 from bot.concurrency import BackgroundTasks
-from bot.domain import ContextMessage, Turn
+from bot.domain import ContextMessage, FileRef, Turn
 from bot.errors import PlaceGone, StoreUnavailable, SurfaceError
 from bot.intake.intake import Intake
 from bot.text.sanitize import is_visible
@@ -140,8 +140,9 @@ class Commands:
             await reply_privately(interaction, HELP)
             return
         private = values.get("private") is True and not is_own_dm(interaction)
-        asked = "\n".join([question.strip(), *_files(values, data)])
-        turn = command_turn(interaction, asked, private=private)
+        files = _files(interaction, values, data)
+        asked = "\n".join([question.strip(), *(file_line(file.name) for file in files)])
+        turn = replace(command_turn(interaction, asked, private=private), files=files)
         await self._admit(interaction, turn, private=private)
 
     async def _admit(self, interaction: discord.Interaction, turn: Turn, *, private: bool) -> None:
@@ -309,8 +310,10 @@ def _text(values: _Data, name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _files(values: _Data, data: _Data) -> list[str]:
-    """Return the line that names the file of a command, as for the files of a message."""
+def _files(interaction: discord.Interaction, values: _Data, data: _Data) -> tuple[FileRef, ...]:
+    """Return the file of a command. It is in no message, so its address cannot be asked for."""
     files = (data.get("resolved") or {}).get("attachments") or {}
-    file = files.get(values.get("file"))
-    return [file_line(file["filename"])] if file else []
+    if not (file := files.get(values.get("file"))):
+        return ()
+    (name, size), asked = file_of(file), events.turn_id(interaction.id)
+    return (FileRef(events.turn_id(file["id"]), asked, name, size, {"url": file.get("url")}),)

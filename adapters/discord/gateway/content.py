@@ -33,6 +33,24 @@ def file_line(name: str) -> str:
     return _named("file", name)
 
 
+def attachments(message: Payload) -> Iterator[Payload]:
+    """Yield the files of a message, those of a message that it forwards, too."""
+    for file in _objects(message, "attachments"):
+        if _string(file, "id").isdecimal():
+            yield file
+    for snapshot in _objects(message, "message_snapshots"):
+        yield from attachments(_object(snapshot, "message"))
+
+
+def file_of(file: Payload) -> tuple[str, int]:
+    """Return the name and the size of a file.
+
+    The title is the name as it was before Discord replaced its special characters.
+    """
+    size = file.get("size")
+    return _string(file, "title", "filename"), size if isinstance(size, int) else 0
+
+
 def _lines(message: Payload) -> Iterator[str]:
     if poll := _object(message, "poll"):
         yield _poll(poll)
@@ -49,8 +67,7 @@ def _lines(message: Payload) -> Iterator[str]:
     for sticker in _objects(message, "sticker_items"):
         yield _named("sticker", _string(sticker, "name"))
     for file in _objects(message, "attachments"):
-        # The title is the name as it was before Discord replaced its special characters.
-        name, description = _string(file, "title", "filename"), _string(file, "description")
+        (name, _), description = file_of(file), _string(file, "description")
         yield _named("voice message" if "waveform" in file else "file", name, _aside(description))
     for snapshot in _objects(message, "message_snapshots"):
         yield from _forwarded(_object(snapshot, "message"))

@@ -14,7 +14,7 @@ from adapters.discord.gateway.connection import add_server, beside_text, read_me
 from adapters.discord.reply.channel import ChannelAddress
 from adapters.discord.rest import Payload, fetch_channel, own_id, request, translated
 from bot.cache import BoundedCache
-from bot.domain import Asker, ContextMessage, Json, Person, ThreadKey, Turn
+from bot.domain import Asker, ContextMessage, FileRef, Json, Person, ThreadKey, Turn
 from bot.errors import PlaceGone, WriteRefused
 from bot.intake.addressed import Facts
 from bot.text.markdown import without_escapes
@@ -62,7 +62,17 @@ def replied_to(message: discord.Message) -> discord.Message | None:
 def context_message(message: discord.Message, user_id: int) -> ContextMessage:
     """Convert a message to context for the prompt; `user_id` is the bot's."""
     person = None if message.author.id == user_id else person_of(message.author)
-    return ContextMessage(turn_id(message.id), person, text_of(message, user_id, role_id=0))
+    text = text_of(message, user_id, role_id=0)
+    return ContextMessage(turn_id(message.id), person, text, files=files_of(message))
+
+
+def files_of(message: discord.Message) -> tuple[FileRef, ...]:
+    """Return the files of a message. Their addresses expire, so its channel is their place."""
+    place = {"channel": str(message.channel.id)}
+    return tuple(
+        FileRef(turn_id(one.id), turn_id(message.id), one.filename, one.size, place)
+        for one in message.attachments
+    )
 
 
 def quote_of(message: discord.Message, user_id: int) -> ContextMessage | None:
@@ -118,6 +128,7 @@ def message_turn(
         place=address.to_json() | readable_by(_permissions(message, channel)),
         asked_at=message.created_at.timestamp(),
         where=where_of(channel, user_id),
+        files=files_of(message),
         quote=quote_of(message, user_id),
         joins=True,
         asker=Asker(direct=isinstance(channel, discord.DMChannel), roles=roles_of(message.author)),

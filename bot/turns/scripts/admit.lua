@@ -57,7 +57,7 @@ local function enqueue(id, thread, person)
   else
     wake_for_another(thread, person)
   end
-  keep(key('turn', id), key('context', id), mailbox, key('open'), key('open', person))
+  keep(key('turn', id), key('context', id), key('files', id), mailbox, key('open'), key('open', person))
 end
 
 -- Copies the current preferences to a turn: those of its thread over its channel over its server.
@@ -95,10 +95,15 @@ local function enqueue_again(id, turn, quota)
   note_context(id, turn.thread)
 end
 
--- The thread remembers the old question with its answer until there is a new answer.
-local function replace_question(id, text, left_out)
-  if has(id, 'answer') then redis.call('HSETNX', key('turn', id), 'question', get(id, 'text')) end
+-- The thread remembers the old question with its answer until there is a new answer. Without `files` they stay.
+local function replace_question(id, text, left_out, files)
+  if has(id, 'answer') and not has(id, 'question') then
+    set(id, 'question', get(id, 'text'), 'question_files', get(id, 'files') or '')
+  end
   set(id, 'text', text, 'left_out', left_out)
+  if not files or files == (get(id, 'files') or '') then return end
+  set(id, 'files', files)
+  drop_files(id, id)
 end
 
 -- `fields`, `context` and `quota` are JSON: the fields of the question, the lines of its context, and what the person

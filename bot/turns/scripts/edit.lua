@@ -17,7 +17,7 @@ function verbs.edit(id, thread, person, fields, asked, edited, thread_limit,
     return answer
   end
   fields = decoded(fields)
-  local known = redis.call('HMGET', key('turn', id), 'text', 'edited', 'forget', 'asker')
+  local known = redis.call('HMGET', key('turn', id), 'text', 'edited', 'forget', 'asker', 'files')
   local lead = get(id, 'lead') or id
   local whole = record(lead)
   if turn.state == 'dropped' or known[3] or not turn.thread then return 'ignored' end
@@ -25,7 +25,7 @@ function verbs.edit(id, thread, person, fields, asked, edited, thread_limit,
   -- Of those that have ended, only the last one: it is remembered last, or has no answer and none has followed.
   local last = last_remembered(turn.thread)
   if not is_open(whole) and last ~= lead and last ~= get(lead, 'after') then return 'ignored' end
-  if known[1] == fields.text then return 'ignored' end
+  if known[1] == fields.text and (known[5] or '') == (fields.files or '') then return 'ignored' end
 
   quota = decoded(quota)
   local estimate = natural(quota.estimate)
@@ -50,7 +50,7 @@ function verbs.edit(id, thread, person, fields, asked, edited, thread_limit,
     if full ~= '' then return full end
     enqueue_again(lead, whole, quota)
   end
-  replace_question(id, fields.text, fields.left_out)
+  replace_question(id, fields.text, fields.left_out, fields.files or '')
   set(id, 'edited', edited)
   return 'edited'
 end

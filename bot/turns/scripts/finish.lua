@@ -1,24 +1,26 @@
 -- A turn ends.
 
 -- A regenerated turn is still the last one, because nothing else ran in its thread. The oldest exchanges are dropped
--- beyond the limits; the newest stays.
+-- beyond the limits, and what was read of files before them; the newest stays.
 local function remember(id, thread, exchange, limits)
   local history = key('history', thread)
   if limits.history == 0 then return redis.call('DEL', history) end
   drop_exchange(id)
-  if exchange.question == get(id, 'text') then exchange.question = nil end
+  if exchange.question == get(id, 'text') then exchange.question, exchange.question_files = nil, nil end
   for field, value in pairs(exchange) do set(id, field, value) end
   set(id, 'bytes', bytes_of(id, 'text', 'question', 'answer'))
   if last_remembered(thread) ~= id then redis.call('RPUSH', history, id) end
-  local size, ids = 0, redis.call('LRANGE', history, 0, -1)
+  local size, of_files, ids = 0, 0, redis.call('LRANGE', history, 0, -1)
   for at = #ids, 1, -1 do
     local one = ids[at]
-    size = size + natural(get(one, 'bytes'))
+    size, of_files = size + natural(get(one, 'bytes')), of_files + bytes_of_files(one)
+    if at < #ids and of_files > limits.file_bytes then redis.call('DEL', key('files', one)) end
     if at < #ids and (size > limits.history_bytes or #ids - at >= limits.history) then
       redis.call('LREM', history, 1, one)
       drop_exchange(one)
+      redis.call('DEL', key('files', one))
     else
-      keep(key('turn', one), key('context', one), key('ratings', one))
+      keep(key('turn', one), key('context', one), key('files', one), key('ratings', one))
       -- A question that is deleted is found by its record.
       for _, joined in ipairs(ids_of(one, 'joined')) do keep(key('turn', joined)) end
       note_context(one, thread)

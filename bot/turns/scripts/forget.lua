@@ -6,6 +6,7 @@ local function leave_out(id, lead)
     if one ~= id then table.insert(others, one) end
   end
   set(lead, 'joined', table.concat(others, '\n'))
+  drop_files(lead, id)
   unset(id, 'lead')
   if is_open(record(lead)) then ask_for_anew(lead) end
 end
@@ -136,7 +137,7 @@ function verbs.reset(thread, event)
       -- In front, joined questions before their lead: otherwise they would be answered by themselves.
       for _, one in ipairs({id, unpack(ids_of(id, 'joined'))}) do table.insert(ids, 1, one) end
     end
-    redis.call('DEL', key('context', id))
+    redis.call('DEL', key('context', id), key('files', id))
   end
   forget_turns(ids, false)
   for _, id in ipairs(ids) do drop_forgotten_answer(id, event == '' and WITH_ANSWER or AFTER_REPAIR) end

@@ -11,15 +11,16 @@ end
 
 -- What makes a turn remembered; its id leaves the history, too.
 local function drop_exchange(id)
-  unset(id, 'question', 'answer', 'model', 'bytes')
+  unset(id, 'question', 'question_files', 'answer', 'model', 'bytes')
   redis.call('DEL', key('ratings', id))
 end
 
 -- All that was said, but what is shown: a repair may need that.
 local function drop_words(id)
   if redis.call('EXISTS', key('turn', id)) == 1 then set(id, 'text', '') end
+  unset(id, 'files')
   drop_exchange(id)
-  redis.call('DEL', key('context', id))
+  redis.call('DEL', key('context', id), key('files', id))
 end
 
 local function forget_exchange(thread, id)
@@ -46,7 +47,7 @@ local function discard(id)
   forget_exchange(turn.thread, id)
   if redis.call('ZSCORE', key('repairs', platform_of(turn.thread)), id) or is_open(turn) then return end
   drop_posted(id, turn.thread)
-  redis.call('DEL', key('turn', id), key('context', id))
+  redis.call('DEL', key('turn', id), key('context', id), key('files', id))
   redis.call('ZREM', key('turns', turn.thread), id)
   mark_dropped(id, LATE_ADMISSION_MS)
 end
@@ -61,11 +62,18 @@ local function bytes_of(id, ...)
   return size
 end
 
+-- The bytes of what was read of files.
+local function bytes_of_files(id)
+  local name, size = key('files', id), 0
+  for _, field in ipairs(redis.call('HKEYS', name)) do size = size + redis.call('HSTRLEN', name, field) end
+  return size
+end
+
 -- Adds an ended turn to its person's list, and discards the oldest beyond `most_bytes`.
 local function count_kept(id, person, most_bytes)
   local list = key('kept', person)
   local total = natural(string.match(redis.call('LINDEX', list, -1) or '', '^%d+'))
-  total = total + RECORD_BYTES + bytes_of(id, 'text', 'question', 'answer', 'shown')
+  total = total + RECORD_BYTES + bytes_of(id, 'text', 'question', 'answer', 'shown') + bytes_of_files(id)
   local mark = string.format('%.0f', total)
   redis.call('RPUSH', list, mark .. ' ' .. id)
   set(id, 'kept', mark)
@@ -85,9 +93,9 @@ local function keep_ended(id, thread, limits)
   local name = key('turns', thread)
   redis.call('ZADD', name, now_ms(), id)
   redis.call('ZREMRANGEBYSCORE', name, '-inf', now_ms() - ARGV[2])
-  keep(name, key('turn', id), key('context', id))
+  keep(name, key('turn', id), key('context', id), key('files', id))
   if limits.history > 0 then return end
-  for _, kind in ipairs({'turn', 'context'}) do
+  for _, kind in ipairs({'turn', 'context', 'files'}) do
     redis.call('PEXPIRE', key(kind, id), limits.late_write_ms + LAST_WORDS_MS)
   end
   redis.call('SET', key('answered', id), '1', 'PX', ARGV[2])

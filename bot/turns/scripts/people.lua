@@ -55,12 +55,20 @@ local function store_context(id, thread, lines)
   note_context(id, thread)
 end
 
+-- Drops what was read of the files of one message of a turn.
+local function drop_files(id, message)
+  for _, name in ipairs(redis.call('HKEYS', key('files', id))) do
+    if string.sub(name, 1, #message + 1) == message .. ' ' then redis.call('HDEL', key('files', id), name) end
+  end
+end
+
 local function drop_from_contexts(message)
   for _, id in ipairs(redis.call('SMEMBERS', key('heard', message))) do
     local name = key('context', id)
     for _, line in ipairs(redis.call('LRANGE', name, 0, -1)) do
       if string.match(line, '^%l+\n([^\n]*)\n') == message then redis.call('LREM', name, 1, line) end
     end
+    drop_files(id, message)
   end
   redis.call('DEL', key('heard', message))
 end

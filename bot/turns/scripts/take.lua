@@ -74,11 +74,11 @@ local function note_several(id, thread)
   for _, one in ipairs({id, unpack(waiting)}) do set(one, 'refers', '1') end
 end
 
--- When each question was asked that is answered with this one, and its text.
+-- When each question was asked that is answered with this one, its text and its files.
 local function joined_questions(id)
   local found = {}
   for at, one in ipairs(ids_of(id, 'joined')) do
-    found[at] = redis.call('HMGET', key('turn', one), 'asked_at', 'text')
+    found[at] = redis.call('HMGET', key('turn', one), 'asked_at', 'text', 'files')
   end
   return found
 end

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -13,10 +13,12 @@ from typing import Any, ClassVar
 
 import aiohttp
 
+from bot.concurrency import empty_stream
 from bot.domain import (
     Asker,
     ContextMessage,
     EditBudget,
+    FileRef,
     Finding,
     Page,
     Person,
@@ -153,6 +155,10 @@ class LoopbackPlatform:
             if after < one["id"] < asked
         ]
         return found[-most:] if most else []
+
+    def fetch_file(self, file: FileRef) -> AsyncGenerator[bytes]:
+        """Yield nothing: no message here has a file."""
+        return empty_stream()
 
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
         """Return the messages of a turn's answer that nobody has recorded."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
-from tests.emulators.discord.message import attachment
+from tests.emulators.discord.cdn import Cdn, Upload
 from tests.emulators.discord.objects import Channel, Payload
 from tests.emulators.discord.world import World
 
@@ -18,7 +18,7 @@ _SUBCOMMAND, _TEXT, _SWITCH, _FILE = 1, 3, 5, 11
 _SELECTS = (3, 5, 6, 7, 8)
 _TEXT_INPUT = 4
 
-Given = str | bool
+Given = Upload | bool
 
 
 class Commands:
@@ -30,8 +30,8 @@ class Commands:
     async def use(self, channel_id: str, user_id: str, name: str, /, **options: Given) -> str:
         """Use a command, such as "parley reset", as this person; return the interaction's id.
 
-        An option that takes a file is given by the file's name. AssertionError when the command is
-        not registered in 5 seconds, has no such options, or needs others.
+        An option that takes a file is given by its name, or its name and bytes. AssertionError when
+        the command is not registered in 5 seconds, has no such options, or needs others.
         """
         channel = self._world.channel(channel_id)
         command, sub = await self._found(channel, name)
@@ -43,7 +43,7 @@ class Commands:
         filled = [
             _filled(one, options[str(one["name"])]) for one in takes if one["name"] in options
         ]
-        data = _data(command, sub, filled) | _uploaded(channel, filled)
+        data = _data(command, sub, filled) | _uploaded(self._world.cdn, channel, filled)
         return self._world.interact(_COMMAND, self._world.users[user_id], channel, data).id
 
     async def complete(
@@ -137,12 +137,15 @@ def _filled(option: Payload, value: Given) -> Payload:
     return {"name": option["name"], "type": kind, "value": value}
 
 
-def _uploaded(channel: Channel, filled: list[Payload]) -> Payload:
+def _uploaded(cdn: Cdn, channel: Channel, filled: list[Payload]) -> Payload:
     """Upload the files that are given by name, and put their ids in place of the names."""
     files: Payload = {}
     for one in filled:
         if one["type"] == _FILE:
-            uploaded = attachment(channel.id, str(one["value"]))
+            upload = cast(Upload, one["value"])
+            uploaded = cdn.signed(
+                cdn.upload(channel.id, upload, folder="ephemeral-attachments") | {"ephemeral": True}
+            )
             one["value"] = uploaded["id"]
             files[str(uploaded["id"])] = uploaded
     return {"resolved": {"attachments": files}} if files else {}

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from tests.emulators.clock import Clock
 from tests.emulators.discord import spec
+from tests.emulators.discord.cdn import Cdn, Upload
 from tests.emulators.discord.commands import Commands
 from tests.emulators.discord.components import completed
 from tests.emulators.discord.edge import API, VIA, Edge
@@ -66,7 +67,8 @@ class DiscordEmulator:
             unknown=self.unknown,
             violations=self.violations,
         )
-        self._world = World(self._publish, self.clock)
+        self.cdn = Cdn(self.clock, lambda: self._address, self.violations)
+        self._world = World(self._publish, self.clock, self.cdn)
         commands = Commands(self._world)
         self.limits = limits or Limits()
         self.latency = latency
@@ -120,6 +122,8 @@ class DiscordEmulator:
         app = web.Application(client_max_size=0)
         self._gateway.mount(app)
         app.router.add_route("*", API + "/{path:.*}", self._edge.serve)
+        for folder in ("attachments", "ephemeral-attachments"):
+            app.router.add_get(f"/{folder}/{{channel}}/{{id}}/{{name}}", self.cdn.serve)
         self._address = await self._stack.enter_async_context(served(app, seconds=1.0))
         return self
 
@@ -176,10 +180,10 @@ class DiscordEmulator:
         text: str,
         *,
         reply_to: str | None = None,
-        files: tuple[str, ...] = (),
+        files: tuple[Upload, ...] = (),
         nonce: str | None = None,
     ) -> str:
-        """Write as this person, with files of these names; return the message's id.
+        """Write as this person, with these files; return the message's id.
 
         A reply pings whom it answers, as Discord's clients do.
         """

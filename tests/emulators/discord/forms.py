@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tests.emulators.discord import components, mentions
+from tests.emulators.discord.cdn import Upload
 from tests.emulators.discord.objects import Payload
 from tests.emulators.discord.request import bad_length
 
@@ -30,7 +31,7 @@ class Form:
     enforce_nonce: bool = False
     reply_to: str | None = None
     reply_may_be_gone: bool = False
-    files: tuple[str, ...] = ()
+    files: tuple[Upload, ...] = ()
 
     @classmethod
     def read(cls, body: Payload, *, flags: int, default: Payload = mentions.BY_DEFAULT) -> Form:

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import mimetypes
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tests.emulators.discord.components import buttons, labels
-from tests.emulators.discord.objects import DM, Channel, Payload, User, now, snowflake
+from tests.emulators.discord.objects import DM, Channel, Payload, User, now
 
 if TYPE_CHECKING:
+    from tests.emulators.discord.cdn import Cdn
     from tests.emulators.discord.interaction import Interaction
 
 DEFAULT, REPLY, COMMAND_RESPONSE, STARTER = 0, 19, 20, 21
 SUPPRESS_EMBEDS, HAS_THREAD, EPHEMERAL, LOADING = 1 << 2, 1 << 5, 1 << 6, 1 << 7
 HAS_SNAPSHOT = 1 << 14
 _FORWARD = 1  # docs: Message Reference Types
-_CDN = "https://cdn.discordapp.com/attachments"
-
-
-def attachment(channel_id: str, name: str) -> Payload:
-    """Return a new attachment; nobody can fetch it."""
-    identity = snowflake()
-    url = f"{_CDN}/{channel_id}/{identity}/{name}"
-    seen: Payload = {"id": identity, "filename": name, "size": 1, "url": url, "proxy_url": url}
-    kind = mimetypes.guess_type(name)[0]
-    return seen | ({"content_type": kind} if kind else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +55,7 @@ class Message:
     id: str
     channel: Channel
     author: User
+    cdn: Cdn
     created_at: float
     text: str = ""
     kind: int = DEFAULT
@@ -102,10 +93,6 @@ class Message:
         if text and (not self.states or self.states[-1] != text):
             self.states.append(text)
 
-    def attach(self, name: str) -> None:
-        """Put a file under the text; nobody can fetch it."""
-        self.attachments.append(attachment(self.channel.id, name))
-
     def forward(self, message: Message) -> None:
         """Keep what another message shows now (docs: Forwards)."""
         self.forwarded, self.flags = message, self.flags | HAS_SNAPSHOT
@@ -139,7 +126,7 @@ class Message:
             "content": "" if veiled else self.text,
             "components": [] if veiled else self.components,
             "embeds": [] if veiled else self.embeds,
-            "attachments": [] if veiled else self.attachments,
+            "attachments": [] if veiled else [*map(self.cdn.signed, self.attachments)],
             "mentions": [user.payload() for user in self.mentions],
             "mention_roles": self.roles,
         }
@@ -194,7 +181,8 @@ class Message:
             return {"message_reference": _reference(self.reply_to), "referenced_message": seen}
         if self.forwarded and self.snapshot:
             hidden: Payload = {"content": "", "components": [], "embeds": [], "attachments": []}
-            snapshot = self.snapshot | (hidden if veiled else {})
+            fresh: Payload = {"attachments": [*map(self.cdn.signed, self.forwarded.attachments)]}
+            snapshot = self.snapshot | (hidden if veiled else fresh)
             reference = _reference(self.forwarded) | {"type": _FORWARD}
             return {"message_reference": reference, "message_snapshots": [{"message": snapshot}]}
         return {}

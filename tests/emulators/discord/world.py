@@ -11,6 +11,7 @@ from typing import Literal
 
 from tests.emulators.clock import Clock
 from tests.emulators.discord import mentions
+from tests.emulators.discord.cdn import Cdn
 from tests.emulators.discord.forms import Form
 from tests.emulators.discord.gateway import DIRECT_MESSAGES, GUILD_MESSAGES, GUILDS, Event
 from tests.emulators.discord.interaction import Interaction
@@ -57,6 +58,7 @@ class World:
 
     publish: Callable[[Event], None]
     clock: Clock
+    cdn: Cdn
     bot: User = field(default_factory=lambda: User(snowflake(), "parley", bot=True))
     application_id: str = field(default_factory=snowflake)
     guild_id: str = field(default_factory=snowflake)
@@ -202,8 +204,7 @@ class World:
         if form.reply_to:
             message.reply_to = self._question(channel, form)
             message.kind = REPLY if message.reply_to else kind
-        for name in form.files:
-            message.attach(name)
+        message.attachments = [self.cdn.upload(channel.id, one) for one in form.files]
         self._write(message, form, may_be_empty=loading or bool(form.files))
         self._keep(message)
         return message
@@ -341,7 +342,7 @@ class World:
         self._add(first)
 
     def _new(self, channel: Channel, author: User) -> Message:
-        return Message(snowflake(), channel, author, created_at=self.clock.now())
+        return Message(snowflake(), channel, author, self.cdn, created_at=self.clock.now())
 
     def _add(self, message: Message) -> None:
         self.messages[message.id] = message

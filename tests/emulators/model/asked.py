@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 from bot.domain import Json
 from tests.emulators.timeline import Delta
@@ -46,6 +47,23 @@ class Asked:
 
     @property
     def sent(self) -> list[dict[str, str]]:
-        """The messages as they came in."""
-        # What else a message may hold, such as a list of parts, our bot does not send.
-        return cast("list[dict[str, str]]", self.body.get("messages", []))
+        """The messages as they came in, and of those with parts the texts, one a line."""
+        messages = cast("list[dict[str, Any]]", self.body.get("messages", []))
+        return [{**it, "content": _text(it.get("content"))} for it in messages]
+
+    @property
+    def pictures(self) -> list[tuple[str, bytes]]:
+        """The media types and the data of all pictures."""
+        messages = cast("list[dict[str, Any]]", self.body.get("messages", []))
+        parts = [
+            part for it in messages if isinstance(it["content"], list) for part in it["content"]
+        ]
+        addresses = [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
+        found = [it.removeprefix("data:").split(";base64,") for it in addresses]
+        return [(kind, b64decode(data, validate=True)) for kind, data in found]
+
+
+def _text(content: Any) -> Any:
+    if not isinstance(content, list):
+        return content
+    return "\n".join(part["text"] for part in content if part["type"] == "text")

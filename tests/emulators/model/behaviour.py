@@ -112,8 +112,8 @@ class Behaviour:
     `finish_reason` and the line `done` end a stream.
 
     `says_once` and `says_each` are tokens that its template has beyond ChatML, in all and around
-    each message. `models` are those that are served, and `context` is what fits into each, in
-    tokens. `api_key`
+    each message; `says_each_picture` are those of a picture. `models` are those that are served,
+    and `context` is what fits into each, in tokens; those in `seeing` see pictures. `api_key`
     is the key that callers need; `providers` run the models and `permissions` are those of the
     caller's token (both the router's). `refuses` are fields of the API that this server does not
     know, and `names_them` says whether its refusal tells which.
@@ -128,6 +128,7 @@ class Behaviour:
     done: str = "data: [DONE]"
     says_once: int = 0
     says_each: int = 0
+    says_each_picture: int = 100
     models: Sequence[str] = ("emulated",)
     context: int | None = None
     api_key: str | None = None
@@ -136,9 +137,10 @@ class Behaviour:
     refuses: Sequence[str] = ()
     names_them: bool = True
     latency: float = 0.0
+    seeing: Sequence[str] = ()
 
     def served(self) -> Served:
-        return Served(self.models, self.context, self.providers, self.permissions)
+        return Served(self.models, self.context, self.providers, self.permissions, self.seeing)
 
     def say(self, messages: list[dict[str, str]]) -> Answer:
         """Return the answer to these messages."""
@@ -147,6 +149,7 @@ class Behaviour:
     def need(self, asked: Asked) -> Need:
         """Return the tokens that a request takes of the context."""
         more = self.says_once + self.says_each * len(asked.sent)
+        more += self.says_each_picture * len(asked.pictures)
         prompt = more + len(tokens(render(asked.sent))) - asked.unread
         return Need(prompt, _limit(asked.body))
 

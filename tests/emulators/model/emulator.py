@@ -63,7 +63,7 @@ class ModelEmulator(Behaviour):
         return len(self._server.peers)
 
     async def __aenter__(self) -> Self:
-        app = web.Application(client_max_size=16 * 2**20)
+        app = web.Application(client_max_size=64 * 2**20)
         for method, path in (call.split() for call in ENDPOINTS):
             # A model's name has a slash.
             app.router.add_route(method, path.replace("}", ":.+}"), self._server.serve)

@@ -14,6 +14,36 @@ from jsonschema import Draft202012Validator
 
 from bot.domain import Json
 
+# A picture comes with its data: no server fetches an address for us.
+_DATA = "^data:image/(png|jpeg|gif|webp);base64,[A-Za-z0-9+/]+={0,2}$"
+_PARTS = {
+    "type": "array",
+    "minItems": 1,
+    "items": {
+        "oneOf": [
+            {
+                "type": "object",
+                "required": ["type", "text"],
+                "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
+                "additionalProperties": False,
+            },
+            {
+                "type": "object",
+                "required": ["type", "image_url"],
+                "properties": {
+                    "type": {"const": "image_url"},
+                    "image_url": {
+                        "type": "object",
+                        "required": ["url"],
+                        "properties": {"url": {"type": "string", "pattern": _DATA}},
+                        "additionalProperties": False,
+                    },
+                },
+                "additionalProperties": False,
+            },
+        ]
+    },
+}
 _MESSAGE = {
     "type": "object",
     "required": ["role", "content"],
@@ -22,13 +52,19 @@ _MESSAGE = {
         "content": {"type": "string"},
     },
 }
+_ASKED = {
+    **_MESSAGE,
+    "properties": {"role": {"const": "user"}, "content": _PARTS},
+}
+_WITH_PARTS = {"properties": {"content": {"type": "array"}}}
+_ITEM = {"if": _WITH_PARTS, "then": _ASKED, "else": _MESSAGE}
 # All that the bot sends; null is as good as nothing.
 _REQUEST = Draft202012Validator(
     {
         "type": "object",
         "required": ["messages", "stream"],
         "properties": {
-            "messages": {"type": "array", "minItems": 1, "items": _MESSAGE},
+            "messages": {"type": "array", "minItems": 1, "items": _ITEM},
             "model": {"type": ["string", "null"]},
             "stream": {"const": True},
             "max_tokens": {"type": ["integer", "null"], "minimum": 1},

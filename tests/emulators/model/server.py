@@ -110,7 +110,7 @@ class Server:
     def _let_in(self, request: web.Request, asked: Asked) -> None:
         """Raise Refused for who has no key, and for a path that this kind of server has not."""
         endpoint, dialect = _endpoint(request), self._dialect
-        if endpoint not in dialect.endpoints and asked.call not in servers.PROBES:
+        if endpoint not in dialect.endpoints and not servers.PROBES.fullmatch(asked.call):
             self.unknown.append(asked.call)
         key = self._behaviour.api_key
         given = asked.headers.get("Authorization")
@@ -129,7 +129,7 @@ class Server:
         if endpoint == servers.COMPLETIONS:
             self._judge(asked, body)
             return await self._complete(request, asked, fault)
-        name = request.match_info.get("name", "")
+        name = request.match_info.get("name", "") or str(asked.body.get("model", ""))
         told = self._dialect.tell(endpoint, self._behaviour.served(), name)
         return await self._reply(asked, plain(200, told, {}))
 
@@ -138,6 +138,12 @@ class Server:
     ) -> web.StreamResponse:
         if name := asked.body.get("model"):
             self._dialect.find(str(name), self._behaviour.served())
+        served = self._behaviour.served()
+        names = (str(name), str(name).partition(":")[0])
+        asked_for = next((one for one in names if one in served.models), served.name)
+        is_blind = asked.pictures and asked_for not in served.seeing
+        if is_blind and (refused := self._dialect.blind(asked_for)):
+            raise refused
         need, context = self._behaviour.need(asked), self._behaviour.context
         if context is not None and (refused := self._dialect.too_long(need, context)):
             raise refused

@@ -12,7 +12,8 @@ Billing), huggingface_hub 2.4's `HfApi.whoami`, and its answers as others have m
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -27,10 +28,13 @@ MODEL = "GET /v1/models/{name}"
 PROPS = "GET /props"
 INFO = "GET /info"
 PS = "GET /api/ps"
+SHOW = "POST /api/show"
 WHOAMI = "GET /api/whoami-v2"
-ENDPOINTS = (COMPLETIONS, MODELS, MODEL, PROPS, INFO, PS, WHOAMI)
+ENDPOINTS = (COMPLETIONS, MODELS, MODEL, PROPS, INFO, PS, SHOW, WHOAMI)
 # Who wants to know what kind of server this is may ask for these in vain.
-PROBES = frozenset({MODELS, PROPS, INFO, PS, "POST /api/show"})
+PROBES = re.compile(
+    "|".join(map(re.escape, (MODELS, PROPS, INFO, PS, SHOW))) + "|GET /api/v0/models/.+"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,7 @@ class Served:
     context: int | None
     providers: Mapping[str, str] = field(default_factory=dict)  # who runs them, and how that goes
     permissions: Sequence[str] | None = None  # of the caller's token; None: it is not fine-grained
+    seeing: Collection[str] = ()  # those of the models that see pictures
 
     @property
     def name(self) -> str:
@@ -94,6 +99,10 @@ class Dialect:
         """Return the refusal of a prompt that leaves no room in the context; None: it fits."""
         raise NotImplementedError
 
+    def blind(self, name: str) -> Refused | None:
+        """Return the refusal of a picture by a model that does not see; None: it is ignored."""
+        return None
+
     def unread(self, need: Need, context: int) -> int:
         """Return how many tokens of a prompt that was not refused the model does not see."""
         return 0
@@ -136,9 +145,19 @@ class LlamaCpp(Dialect):
         }
         return Refused(400, {"error": error})
 
+    def blind(self, name: str) -> Refused | None:
+        message = (
+            "image input is not supported - hint: if this is unexpected, you may need to provide"
+            " the mmproj"
+        )
+        return Refused(500, self.error(500, message))
+
     def tell(self, endpoint: str, served: Served, name: str) -> Json:
         if endpoint == PROPS:
-            return {"default_generation_settings": {"n_ctx": served.context or 32768}}
+            return {
+                "default_generation_settings": {"n_ctx": served.context or 32768},
+                "modalities": {"vision": served.name in served.seeing, "audio": False},
+            }
         return super().tell(endpoint, served, name)
 
 
@@ -169,6 +188,9 @@ class Vllm(Dialect):
             f" (parameter=input_tokens, value={need.prompt})"
         )
         return Refused(400, self.error(400, message, "input_tokens"))
+
+    def blind(self, name: str) -> Refused | None:
+        return Refused(400, self.error(400, f"{name} is not a multimodal model"))
 
     def card(self, name: str, served: Served) -> Json:
         context = served.context or 32768
@@ -218,7 +240,7 @@ class Tgi(Dialect):
 class Ollama(Dialect):
     """It cuts a prompt that is too long, and says nothing."""
 
-    endpoints = frozenset({COMPLETIONS, MODELS, PS})
+    endpoints = frozenset({COMPLETIONS, MODELS, PS, SHOW})
 
     def error(self, status: int, message: str) -> Json:
         return {"error": {"message": message, "type": "api_error", "param": None, "code": None}}
@@ -226,11 +248,18 @@ class Ollama(Dialect):
     def too_long(self, need: Need, context: int) -> Refused | None:
         return None
 
+    def blind(self, name: str) -> Refused | None:
+        message = "this model is missing data required for image input"
+        return Refused(400, self.error(400, message))
+
     def unread(self, need: Need, context: int) -> int:
         # What is left of it is half of the context, so that an answer has room.
         return need.prompt - context // 2 if need.prompt > context else 0
 
     def tell(self, endpoint: str, served: Served, name: str) -> Json:
+        if endpoint == SHOW:
+            abilities: list[Json] = ["completion"]
+            return {"capabilities": [*abilities, "vision"] if name in served.seeing else abilities}
         if endpoint != PS:
             return super().tell(endpoint, served, name)
         context = served.context or 4096
@@ -247,8 +276,8 @@ class Router(Dialect):
     string, and a fine-grained token's permissions stand in "global" and "scoped".
     """
 
-    endpoints = frozenset({COMPLETIONS, MODEL, WHOAMI})
-    open_calls = frozenset({MODEL})
+    endpoints = frozenset({COMPLETIONS, MODELS, MODEL, WHOAMI})
+    open_calls = frozenset({MODELS, MODEL})
     key_refused = "Invalid username or password."
 
     def error(self, status: int, message: str) -> Json:
@@ -264,12 +293,20 @@ class Router(Dialect):
     def tell(self, endpoint: str, served: Served, name: str) -> Json:
         if endpoint == WHOAMI:
             return self._whoami(served)
+        if endpoint == MODELS:
+            return super().tell(endpoint, served, name)
         self._find(name, served, status=404)
         providers: list[Json] = [
             {"provider": who, "status": status, "is_model_author": False}
             for who, status in served.providers.items()
         ]
-        return {"id": name, "object": "model", "created": 0, "providers": providers}
+        return _card(name, served) | {"providers": providers}
+
+    def card(self, name: str, served: Served) -> Json:
+        return _card(name, served)
+
+    def blind(self, name: str) -> Refused | None:
+        return Refused(400, _of_router("This model does not support image input.", "messages"))
 
     def too_long(self, need: Need, context: int) -> Refused | None:
         if need.prompt + (need.answer or 1) <= context:
@@ -291,6 +328,12 @@ class Router(Dialect):
             }
             token |= {"role": "fineGrained", "fineGrained": {"global": [], "scoped": [scope]}}
         return {"type": "user", "name": "emulated", "auth": {"accessToken": token}}
+
+
+def _card(name: str, served: Served) -> Object:
+    kinds: list[Json] = ["text", "image"] if name in served.seeing else ["text"]
+    architecture: Object = {"input_modalities": kinds, "output_modalities": ["text"]}
+    return {"id": name, "object": "model", "created": 0, "architecture": architecture}
 
 
 def unsupported(name: str) -> Refused:

@@ -184,7 +184,7 @@ async def test_a_stream_that_broke_is_not_finished(how: How) -> None:
         ("vllm", ["/v1/models"]),
         ("tgi", ["/v1/models", "/info"]),
         ("ollama", ["/v1/models", "/api/ps"]),
-        ("router", ["/v1/models/emulated", "/api/whoami-v2"]),
+        ("router", ["/v1/models", "/v1/models/emulated", "/api/whoami-v2"]),
     ],
 )
 async def test_a_flavour_has_what_its_server_has(flavour: Flavour, calls: list[str]) -> None:

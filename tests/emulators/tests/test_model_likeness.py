@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from base64 import b64encode
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -14,6 +15,7 @@ from bot.local.child_process import LocalServer
 from bot.local.llama_cpp import serve
 from config.settings import Settings
 from tests.emulators.model import ModelEmulator
+from tests.support.pictures import png
 
 QUESTION: list[Json] = [{"role": "user", "content": "How are you?"}]
 ASK = "POST /v1/chat/completions"
@@ -94,6 +96,7 @@ CALLS: dict[str, tuple[str, Json]] = {
     "strange temperature": asked(temperature="hot"),
     "strange stream": asked(stream="yes"),
     "too long": asked(messages=LONG),
+    "what it sees": ("GET /props", None),
 }
 
 
@@ -111,6 +114,18 @@ class TestLlamaCpp:
         assert emulated_status == status
         ours, theirs = shape(json.loads(emulated_text)), shape(json.loads(text))
         assert within(ours, theirs), (ours, theirs)
+
+    async def test_a_picture_is_refused_alike_by_a_model_that_sees_none(
+        self, real: LocalServer, emulated: ModelEmulator
+    ) -> None:
+        address: Json = {"url": f"data:image/png;base64,{b64encode(png(3, 5)).decode()}"}
+        parts: Json = [{"type": "image_url", "image_url": address}]
+        what, body = asked(messages=[{"role": "user", "content": parts}])
+        status, text = await call(real.url, what, body, real.api_key)
+        emulated_status, emulated_text = await call(emulated.url, what, body, real.api_key)
+
+        assert emulated_status == status
+        assert json.loads(emulated_text) == json.loads(text)
 
     async def test_a_wrong_key_is_refused_alike(
         self, real: LocalServer, emulated: ModelEmulator

@@ -1,0 +1,1 @@
+"""Reads the text of files that people send, in child processes."""

@@ -1,0 +1,64 @@
+"""Reads the kind and the size of a picture from its header; nothing is decoded."""
+
+from __future__ import annotations
+
+import struct
+from contextlib import suppress
+
+from bot.domain import FileText, Picture
+from bot.files.kinds import Problem, picture_type
+from bot.text.files import plain_name
+
+_MOST_BYTES, _MOST_PIXELS = 4_000_000, 25_000_000
+_MOST_SEGMENTS = 1_000  # of a JPEG before its size; cameras write some dozens
+# ITU-T T.81, table B.1: the frames, which have a size, and the markers without a length.
+_FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
+_ALONE = frozenset({0x01, *range(0xD0, 0xD9)})
+
+
+def read_picture(name: str, data: bytes | bytearray) -> Picture | FileText:
+    """Return a picture of a `picture_type` for models that see, or the problem with it."""
+    name, media_type, width, height = plain_name(name), picture_type(data), 0, 0
+    with suppress(struct.error, IndexError):
+        width, height = _size(media_type, data)
+    if not width * height:
+        return FileText(name, problem=Problem.DAMAGED.value)
+    if len(data) > _MOST_BYTES or width * height > _MOST_PIXELS:
+        return FileText(name, problem=Problem.BIG_PICTURE.value)
+    return Picture(name, media_type, width, height, bytes(data))
+
+
+def _size(media_type: str, data: bytes | bytearray) -> tuple[int, ...]:
+    match media_type, bytes(data[12:16]):
+        case "image/png", _:
+            return struct.unpack_from(">II", data, 16)
+        case "image/gif", _:
+            return struct.unpack_from("<HH", data, 6)
+        case "image/jpeg", _:
+            return _size_of_jpeg(data)
+        # RFC 9649, sections 2.5 to 2.7, and RFC 6386, 9.1.
+        case "image/webp", b"VP8 ":
+            width, height = struct.unpack_from("<HH", data, 26)
+            return width & 0x3FFF, height & 0x3FFF
+        case "image/webp", b"VP8L":
+            (bits,) = struct.unpack_from("<I", data, 21)
+            return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+        case "image/webp", b"VP8X":
+            low, high = struct.unpack_from("<IH", data, 24)
+            return (low & 0xFFFFFF) + 1, (low >> 24 | high << 8) + 1
+    return 0, 0
+
+
+def _size_of_jpeg(data: bytes | bytearray) -> tuple[int, ...]:
+    at = 2
+    for _ in range(_MOST_SEGMENTS):
+        if data[at] != 0xFF:
+            break
+        marker = data[at + 1]
+        if marker in _FRAMES:
+            return struct.unpack_from(">HH", data, at + 5)[::-1]
+        if marker == 0xFF:  # filling
+            at += 1
+        else:
+            at += 2 + (0 if marker in _ALONE else struct.unpack_from(">H", data, at + 2)[0])
+    return 0, 0

@@ -1,0 +1,109 @@
+"""Files come from the hosts that they may come from, and their errors are told apart."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+
+from bot.errors import MessageGone, SurfaceError, WriteFailed, WriteRefused
+from bot.files.download import download
+from tests.emulators.serving import served
+
+
+@asynccontextmanager
+async def host(*, elsewhere: str = "") -> AsyncIterator[tuple[str, list[web.Request]]]:
+    """Serve files; return the address, and the requests."""
+    asked: list[web.Request] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request)
+        name = request.path[1:]
+        if name in ("here", "there", "again"):
+            to = {"here": "/file", "there": f"{elsewhere}/file", "again": "/again"}[name]
+            return web.Response(status=302, headers={"Location": to})
+        if name.isdecimal():
+            return web.Response(status=int(name))
+        return web.Response(body=b"bytes " * 50_000)
+
+    app = web.Application()
+    app.router.add_get("/{name}", answer)
+    async with served(app) as address:
+        yield address, asked
+
+
+async def fetched(address: str, *, operators: str = "", hosts: tuple[str, ...] = ()) -> bytes:
+    headers = {"Authorization": "Bearer secret"}
+    chunks = download(address, hosts=hosts, operators=operators, headers=headers)
+    return b"".join([chunk async for chunk in chunks])
+
+
+async def test_a_redirect_at_the_same_host_is_followed_with_the_token() -> None:
+    async with host() as (address, asked):
+        data = await fetched(f"{address}/here", operators=f"{address}/api")
+
+    assert data == b"bytes " * 50_000
+    assert [one.headers["Authorization"] for one in asked] == ["Bearer secret"] * 2
+
+
+async def test_a_redirect_to_another_host_is_refused() -> None:
+    async with host() as (other, theirs), host(elsewhere=other) as (address, _):
+        with pytest.raises(WriteRefused, match="another host"):
+            await fetched(f"{address}/there", operators=address)
+
+    assert theirs == []
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://files.example/a",
+        "https://other.example/a",
+        "https://files.example.evil/a",
+        "https://files.example@evil.example/a",
+        "file:///etc/passwd",
+        "no address",
+        "https://files.example:port/a",
+    ],
+)
+async def test_other_addresses_are_not_asked(address: str) -> None:
+    with pytest.raises(WriteRefused):
+        await fetched(address, hosts=("files.example",))
+
+
+async def test_a_name_of_the_platform_leads_to_no_private_address() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        with pytest.raises(WriteFailed):
+            await fetched(f"https://localhost:{server.getsockname()[1]}/a", hosts=("localhost",))
+
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("401", WriteRefused),
+        ("404", MessageGone),
+        ("410", MessageGone),
+        ("429", WriteFailed),
+        ("503", WriteFailed),
+        ("again", WriteRefused),
+    ],
+)
+async def test_errors_are_told_apart(name: str, error: type[SurfaceError]) -> None:
+    async with host() as (address, _):
+        with pytest.raises(error):
+            await fetched(f"{address}/{name}", operators=address)
+
+
+async def test_a_host_that_is_away_may_come_back() -> None:
+    async with host() as (address, _):
+        pass
+
+    with pytest.raises(WriteFailed):
+        await fetched(f"{address}/file", operators=address)

@@ -1,0 +1,97 @@
+"""Files are fetched within limits of memory, and with patience."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from bot.domain import FileRef
+from bot.errors import WriteDelayed, WriteFailed
+from bot.files.fetching import FileFetcher
+from tests.support.fakes import FakePlatform
+from tests.support.waiting import until
+
+
+@dataclass
+class Sending(FakePlatform):
+    """Sends zeros when it `may`; the first files fail with `errors`."""
+
+    errors: list[Exception] = field(default_factory=list)
+    may: Callable[[], bool] = lambda: True
+    under_way: int = 0
+    sent: int = 0  # bytes
+    longer: int = 0  # bytes that a file has beyond its size
+
+    async def fetch_file(self, file: FileRef) -> AsyncGenerator[bytes]:
+        self.fetched.append(file.id)
+        if self.errors:
+            raise self.errors.pop(0)
+        self.under_way += 1
+        try:
+            await until(self.may)
+            for _ in range(max(file.size + self.longer, 1000) // 1000):
+                self.sent += 1000
+                yield bytes(1000)
+        finally:
+            self.under_way -= 1
+
+
+def ref(number: int = 1, *, size: int) -> FileRef:
+    return FileRef(f"x:{number}", "x:1", f"{number}.txt", size, {})
+
+
+@pytest.mark.parametrize(("mb", "at_once"), [(1, 4), (10, 3), (40, 1)])
+async def test_few_files_are_in_memory_at_once(mb: int, at_once: int) -> None:
+    fetcher, platform = FileFetcher(most_mb=mb), Sending(may=lambda: False)
+    files = [ref(one, size=0) for one in range(6)]
+
+    tasks = [asyncio.create_task(fetcher.read(one, platform)) for one in files]
+    try:
+        await until(lambda: platform.under_way == at_once)
+        await asyncio.sleep(0.05)
+
+        assert len(platform.fetched) == at_once
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    assert platform.under_way == 0
+
+
+async def test_after_each_file_the_next_one_is_fetched() -> None:
+    fetcher, platform = FileFetcher(most_mb=1), Sending()
+
+    files = [ref(one, size=2000) for one in range(9)]
+    found = await asyncio.gather(*(fetcher.read(one, platform) for one in files))
+
+    assert len(platform.fetched) == len(found) == 9
+
+
+async def test_no_more_is_fetched_of_a_file_than_it_may_have() -> None:
+    platform = Sending(longer=10_000_000)
+
+    found = await FileFetcher(most_mb=1).read(ref(size=5000), platform)
+
+    assert found.problem == "I have not read {names}: 1 MB is the limit."
+    assert platform.sent == 1_001_000
+
+
+async def test_a_failure_that_passes_is_not_told() -> None:
+    platform = Sending(errors=[WriteFailed("x"), WriteDelayed("x", retry_after=0.01)])
+
+    found = await FileFetcher(most_mb=1).read(ref(size=1000), platform)
+
+    assert found.problem.startswith("I cannot read {names}: I read text")
+    assert len(platform.fetched) == 3
+
+
+async def test_people_wait_for_a_file_for_a_while_only() -> None:
+    platform = Sending(may=lambda: False)
+
+    found = await FileFetcher(most_mb=1, seconds=0.05).read(ref(size=1000), platform)
+
+    assert found.problem == "I could not fetch {names}."
+    assert platform.under_way == 0

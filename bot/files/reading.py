@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from bot.concurrency import end_process
 from bot.domain import FileText
 from bot.files.formats import MOST_CHARACTERS
 from bot.files.kinds import Problem
@@ -64,8 +65,8 @@ async def read_file(name: str, data: bytes | bytearray, *, seconds: float = 10.0
     except (ValueError, LookupError, TypeError):
         log.warning("The process that reads files has sent what is no report")
     finally:
-        with suppress(ProcessLookupError):
-            process.kill()
+        # A child that has reported all ends by itself.
+        await end_process(process, seconds=0.2, kill=process.kill)
         # Reading to the end closes the pipes, too.
         await process.communicate()
     if any(found.parts):

@@ -119,19 +119,20 @@ class Workspace:
         limit: int = _PAGE_SIZE,
         within: float = REQUEST_TIMEOUT,
         requests: int = _READS,
+        bucket: str = "",
         **more: Any,
     ) -> Messages:
         """Return messages and a cursor, empty if there are no more. Raises SurfaceError.
 
         `thread` is empty for the top level. A slot and the answer are waited for `within` seconds
-        each; so many `requests` a minute are used. Do not rely on an order: Slack's documentation
-        has the newest first, but with `oldest` Slack begins with the messages closest to it
-        (slackhq/slack-api-docs issue 4).
+        each; so many `requests` a minute are used of the method's `bucket`, or another one. Do not
+        rely on an order: Slack's documentation has the newest first, but with `oldest` Slack begins
+        with the messages closest to it (slackhq/slack-api-docs issue 4).
         """
         method, read = "history", self.client.conversations_history
         if thread:
             method, read = "replies", partial(self.client.conversations_replies, ts=thread)
-        budget = self.budget(method, requests, shape="fixed")
+        budget = self.budget(bucket or method, requests, shape="fixed")
         deadline = asyncio.get_running_loop().time() + within
         await self.budgets.final(budget, deadline=deadline)
         try:

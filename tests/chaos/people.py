@@ -15,7 +15,6 @@ from tests.support.waiting import until
 QUESTIONS = 25  # in one talk
 PATIENCE = 90.0  # seconds for which a person waits for an answer before asking on
 LAST = 330.0  # seconds in which Slack has told of a question, or an edit, for the last time
-_AT_ONCE = 100  # prompts that may come while people look away
 # What is done to the newest question, or its answer, and when.
 CHANGES = (
     "edit waiting",
@@ -51,6 +50,7 @@ class People:
         self._rng = rng
         self._said = said
         self._prompts = prompts
+        self._taken, self._read = set[int](), 0  # the questions of the first prompts
         self._last = 0
 
     @property
@@ -94,13 +94,14 @@ class People:
 
     async def _until_taken(self, talk: Talk) -> None:
         """Return when the model was asked the newest question, or never will be."""
-        number, seen = talk.asked[-1], 0
+        number = talk.asked[-1]
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST):
-                while number not in {
-                    number_of(one.messages[-1]["content"]) for one in self._prompts[seen:]
-                }:
-                    seen = max(len(self._prompts) - _AT_ONCE, 0)
+                while number not in self._taken:
+                    # Each prompt is read once: there will be thousands.
+                    new = self._prompts[self._read :]
+                    self._taken |= {number_of(one.messages[-1]["content"]) for one in new}
+                    self._read += len(new)
                     await asyncio.sleep(0.05)
 
     async def _remark(self, talk: Talk) -> None:

@@ -124,10 +124,8 @@ class Gateway(discord.Client):
         if admission := self._admission(message, pending, edited_at=edited_at):
             self._inbox.add(admission)
         else:
-            _log.debug(
-                "Ignored message %d in channel %d: not addressed to the bot",
-                *(message.id, message.channel.id),
-            )
+            channel = message.channel.id
+            _log.debug("Ignored message %d in channel %d: not for the bot", message.id, channel)
 
     def _admission(
         self, message: discord.Message, pending: PendingEvent, *, edited_at: float = 0.0

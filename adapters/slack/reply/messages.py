@@ -219,6 +219,10 @@ class Messages:
             messages, cursor = await self._workspace.read(
                 channel=self.channel,
                 thread=self.thread,
+                # What is not found is sent twice, so this waits for no other reading: Slack, which
+                # takes 50 requests a minute or more (docs: Tier 3), has to refuse it itself.
+                bucket="search",
+                requests=500,
                 oldest=self._question,
                 cursor=cursor or None,
             )

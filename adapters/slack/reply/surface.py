@@ -147,9 +147,7 @@ class SlackSurface:
             # A duplicate is better than a long delay.
             log.warning(
                 "Turn %s: cannot search earlier messages in %s, one may be sent twice: %s",
-                self._turn_id,
-                self._messages.channel,
-                error,
+                *(self._turn_id, self._messages.channel, error),
             )
             _UNSEEN.inc()
             return {}

@@ -18,6 +18,8 @@ from adapters.slack.workspace import MOST_PAGES
 from bot.domain import Page, Person, Purpose, ThreadKey, Turn
 from bot.errors import MessageGone, PlaceGone, SurfaceError, WriteDelayed, WriteFailed, WriteRefused
 from bot.ports import Surface
+from bot.reply.edit_budget import EditBudgets
+from bot.store import Store
 from tests.emulators.faults import How
 from tests.emulators.slack import Shown, SlackEmulator
 from tests.emulators.slack.conversations import UNLISTED_MOST
@@ -305,6 +307,24 @@ async def test_what_another_try_has_just_sent_is_found() -> None:
         sent = await surface.post(first("Be"))
 
         async with joined(slack) as platform, platform.surface(turn, Purpose.RESUME) as other:
+            found = await other.post(first("Because"))
+
+        assert found == sent
+        assert [one.text for one in replies()] == ["Because"]
+
+
+async def test_a_search_for_what_was_sent_waits_for_no_other_reading(store: Store) -> None:
+    budgets = EditBudgets(store=store)
+    async with (
+        fast() as slack,
+        open_thread(slack) as (surface, turn, replies),
+        joined(slack, budgets=budgets) as platform,
+    ):
+        sent = await surface.post(first("Be"))
+        reading = platform.workspace.budget("replies", 50, shape="fixed")
+        await budgets.pause(reading, 60)
+
+        async with platform.surface(turn, Purpose.RESUME) as other:
             found = await other.post(first("Because"))
 
         assert found == sent

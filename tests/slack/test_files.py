@@ -267,3 +267,26 @@ async def test_a_file_that_is_deleted_from_what_was_no_question_asks_nothing() -
         await until(lambda: len(intake.turns) == 2)
 
         assert intake.edits == []
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("notes.txt", "is reading notes.txt..."),
+        ("<!here>.txt", "is reading (!here).txt..."),
+        ("a" * 60, f"is reading {'a' * 36}..."),
+    ],
+)
+async def test_the_line_below_a_thread_names_the_files_of_the_question(
+    name: str, line: str
+) -> None:
+    intake = FakeQueue()
+    async with SlackEmulator() as slack, hearing(slack, intake) as platform:
+        ann, text = slack.user("Ann"), f"{slack.bot_mention} well?"
+        ts = await slack.say(slack.channel_id, ann, text, files=((name, b"text"),))
+        await until(lambda: intake.turns)
+
+        async with platform.surface(intake.last):
+            await until(lambda: slack.status(slack.channel_id, ts))
+
+        assert slack.status(slack.channel_id, ts) == [line, ""]

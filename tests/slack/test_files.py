@@ -147,7 +147,7 @@ async def test_without_the_scope_the_error_names_it() -> None:
 async def test_the_token_goes_along_within_slack_and_nowhere_else(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.INFO)
     intake = FakeQueue()
     async with (
         SlackEmulator() as other,

@@ -160,7 +160,7 @@ async def test_the_token_goes_along_within_slack_and_nowhere_else(
 
         assert await fetched(platform, file) == b"in it"
         slack.files.elsewhere = f"{other.api_url}auth.test"
-        with pytest.raises(WriteRefused, match="another host"):
+        with pytest.raises(WriteRefused, match="another host: .*files:read"):
             await fetched(platform, file)
 
         assert other.requests == []

@@ -85,7 +85,8 @@ async def test_a_message_from_another_workspace_has_only_the_id_of_a_file() -> N
         await until(lambda: app.told)
 
         [event] = app.events("message")
-        [file] = event["files"]  # type: ignore[misc]
+        assert isinstance(event["files"], list)
+        [file] = event["files"]
         assert file["file_access"] == "check_file_info"
         assert "name" not in file
         assert (await client.files_info(file=file["id"]))["file"]["name"] == "notes.txt"

@@ -12,9 +12,10 @@ from adapters.slack.files import files_of
 from adapters.slack.platform import SlackPlatform
 from bot.domain import FileRef, Turn
 from bot.errors import MessageGone, PlaceGone, SurfaceError, WriteDelayed, WriteFailed, WriteRefused
+from bot.store import Store
 from tests.emulators.slack import SCOPES, SlackEmulator
 from tests.emulators.slack.files import Upload
-from tests.support.fakes import FakeQueue
+from tests.support.fakes import FakeQueue, NotedIntake
 from tests.support.slack_platform import LIMITS, Slots, hearing, joined
 from tests.support.waiting import until
 
@@ -160,7 +161,7 @@ async def test_the_token_goes_along_within_slack_and_nowhere_else(
 
         assert await fetched(platform, file) == b"in it"
         slack.files.elsewhere = f"{other.api_url}auth.test"
-        with pytest.raises(WriteRefused, match="another host: .*files:read"):
+        with pytest.raises(WriteRefused, match=r"another host: .*files:read"):
             await fetched(platform, file)
 
         assert other.requests == []
@@ -252,21 +253,19 @@ async def test_a_file_that_is_deleted_is_taken_from_its_question() -> None:
         assert 0 < first_at <= second_at
 
 
-async def test_a_file_that_is_deleted_from_what_was_no_question_asks_nothing() -> None:
-    intake = FakeQueue()
+async def test_a_file_that_is_deleted_from_what_was_no_question_asks_nothing(store: Store) -> None:
+    intake = NotedIntake(store)
     async with SlackEmulator() as slack, hearing(slack, intake):
         ann, place = slack.user("Ann"), slack.channel_id
-        thread = await slack.say(place, ann, f"{slack.bot_mention} why?")
+        thread = await slack.say(place, ann, "Look!")
+        earlier = await slack.say(place, ann, "Mine.", thread_ts=thread, files=(TEXT,))
+        await slack.say(place, ann, f"{slack.bot_mention} why?", thread_ts=thread)
         await until(lambda: intake.turns)
-        ts = await slack.say(
-            place, ann, f"<@{slack.user('Bob')}> see", thread_ts=thread, files=(TEXT,)
-        )
 
-        await slack.delete_file(place, ts, "notes.txt")
-        await slack.say(slack.dm(ann), ann, "the end")
-        await until(lambda: len(intake.turns) == 2)
+        await slack.delete_file(place, earlier, "notes.txt")
+        await until(lambda: sum(one.ts == earlier for one in slack.deliveries) == 2)
 
-        assert intake.edits == []
+        assert intake.texts == ["why?"]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
+from adapters.slack.files import files_of, with_files
 from adapters.slack.markup import mentioned, readable
 from adapters.slack.reading import TS, WRITTEN, message_text, string_field
 from adapters.slack.workspace import Workspace
@@ -66,6 +67,7 @@ async def context_messages(
 
     An author whose name does not arrive in time has the id. The name is cached for the next prompt.
     """
+    messages = await with_files(workspace, messages)
     texts = [_text(workspace, one) for one in messages]
     names = await _names(workspace, messages, texts, asker)
     return [
@@ -105,8 +107,9 @@ def _context_message(
     text = readable(text, bot=identity.user, names=names)
     id_ = identity.turn_id(channel, string_field(message, "ts"))
     if user == identity.user or message.get("bot_id") == identity.bot:
-        return ContextMessage(id_, None, text)
+        return ContextMessage(id_, None, text, files=files_of(message, id_))
     bot, profile = string_field(message, "bot_id"), message.get("bot_profile")
     name = string_field(profile, "name") or string_field(message, "username")
     person = Person(user or bot, names.get(user) or name or user or bot, identity.team)
-    return ContextMessage(id_, person, text, in_thread=not bot)
+    files = files_of(message, id_)
+    return ContextMessage(id_, person, text, in_thread=not bot, files=files)

@@ -22,6 +22,8 @@ _TRANSIENT = {
     "team_added_to_org",
 }
 _DELAYED = {"message_limit_exceeded", "rate_limited", "ratelimited"}
+# docs: files.info, "Errors", too.
+_GONE = {"file_deleted", "file_not_found", "message_not_found"}
 _NOT_INVITED = {"channel_not_found", "not_in_channel"}
 _PLACE_GONE = {
     "access_denied": "the workspace refuses the bot",
@@ -108,7 +110,7 @@ def _surface_error(error: SlackApiError) -> SurfaceError:
     detail = f"Slack answered {code or f'HTTP {status}'}"
     if code in _DELAYED or status == 429:
         return WriteDelayed(detail, retry_after=_retry_after(error))
-    if code == "message_not_found":
+    if code in _GONE:
         return MessageGone(detail)
     if code in _BAD_TOKEN:
         return TokenRefused(f"{detail}: SLACK_BOT_TOKEN is not valid any more")

@@ -24,7 +24,7 @@ SCOPES: Mapping[str, str] = {
     "channels:read": "what public channels are called, and who may choose for one: its creator",
     "chat:write": "replies, the line that says I am thinking, the title of a conversation",
     "commands": f"{ASK}, {PARLEY} and the shortcuts in the menu of a message",
-    "files:read": "the names of files that come with a question",
+    "files:read": "files that come with a question, or with what was said before",
     "groups:history": "as channels:history, in private channels",
     "groups:read": "as channels:read, for private channels",
     "im:history": "being asked in direct messages",
@@ -36,6 +36,7 @@ WITHOUT: Mapping[str, str] = {
     "channels:history": "In public channels I only see messages that mention me, and I cannot "
     "read what was said before",
     "channels:read": "I cannot tell who created a public channel, so only admins can choose for it",
+    "files:read": "I cannot read files",
     "groups:history": "In private channels I only see messages that mention me, and I cannot "
     "read what was said before",
     "groups:read": "I cannot tell who created a private channel, so only admins can choose for it",

@@ -12,6 +12,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from adapters.slack.context import read_context
 from adapters.slack.errors import translated
+from adapters.slack.files import fetch_file
 from adapters.slack.inbound.app import Dispatcher
 from adapters.slack.inbound.events import EventHandler
 from adapters.slack.inbound.http import Handler, signed_handler
@@ -23,7 +24,7 @@ from adapters.slack.reply.streams import Streams
 from adapters.slack.reply.surface import SlackSurface
 from adapters.slack.settings import SlackSettings
 from adapters.slack.workspace import Directory, Workspace, cannot_start, identify
-from bot.concurrency import BackgroundTasks, empty_stream, together
+from bot.concurrency import BackgroundTasks, together
 from bot.domain import ContextMessage, FileRef, Purpose, Turn
 from bot.errors import CannotStart, SurfaceError
 from bot.intake.intake import Intake
@@ -98,8 +99,8 @@ class SlackPlatform:
         return await read_context(self.workspace, turn, since=since, most=most)
 
     def fetch_file(self, file: FileRef) -> AsyncGenerator[bytes]:
-        """Yield nothing: no message here has a file."""
-        return empty_stream()
+        """Yield the bytes of a file, from Slack's own host only. Raises SurfaceError."""
+        return fetch_file(self.workspace, file, operators=self._own.api_url)
 
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
         """Return the messages, except these, that attempts at a turn may have left behind.

@@ -40,6 +40,33 @@ def message_text(message: Json, *, previews: bool = False) -> str:
     return _joined(_content(message, previews=previews))[:_MOST_CHARACTERS]
 
 
+def own_files(message: Json) -> Iterator[Json]:
+    """Return the files of a message, without those of the messages that it forwards."""
+    return _objects(message.get("files"))
+
+
+def files_in(message: Json) -> Iterator[Json]:
+    """Yield the files of a message, and those of the messages that it forwards."""
+    yield from own_files(message)
+    for one in _objects(message.get("attachments")):
+        if one.get("is_share") is True:
+            for part in (one, *_inner(one)):
+                yield from files_in(part)
+
+
+def is_deleted(file: Json) -> bool:
+    """Whether nothing but its id is left of a file (docs: File object)."""
+    return file.get("mode") == "tombstone"
+
+
+def file_name(file: Json) -> str:
+    """Return the name under which people see a file.
+
+    A deleted file has none, nor has one that another workspace shares (docs: File object).
+    """
+    return string_field(file, "title") or string_field(file, "name")
+
+
 def string_field(values: object, name: str) -> str:
     """Return a field of an object; empty if it is not a string."""
     value = values.get(name) if isinstance(values, dict) else None
@@ -55,7 +82,7 @@ def _content(message: Json, *, previews: bool) -> Iterator[str]:
             yield _attachment(one)
         elif previews:
             yield f"[preview] {_attachment(one)}"
-    yield from map(_file, _objects(message.get("files")))
+    yield from map(_file, own_files(message))
 
 
 def _body(message: Json) -> str:
@@ -78,8 +105,7 @@ def _words(text: str) -> list[str]:
 
 def _attachment(one: Json) -> str:
     """Return an attachment: another message, or the words of an app, in Slack's order."""
-    inner = [part.get("message") for part in _objects(one.get("message_blocks"))]
-    parts = [one, *_objects(inner)]
+    parts = [one, *_inner(one)]
     whole = {
         **{name: one.get(name) for name in ("text", "bot_id")},
         **{
@@ -102,6 +128,11 @@ def _attachment(one: Json) -> str:
     return _joined(lines) or string_field(one, "fallback")
 
 
+def _inner(attachment: Json) -> Iterator[Json]:
+    parts = _objects(attachment.get("message_blocks"))
+    return _objects([part.get("message") for part in parts])
+
+
 def _author(attachment: Json) -> str:
     name = string_field(attachment, "author_name") or string_field(attachment, "author_subname")
     if name:
@@ -111,9 +142,7 @@ def _author(attachment: Json) -> str:
 
 
 def _file(file: Json) -> str:
-    # A deleted file has no name, nor has one that another workspace shares (docs: File object).
-    name = string_field(file, "title") or string_field(file, "name")
-    kind = "deleted file" if file.get("mode") == "tombstone" else "file"
+    name, kind = file_name(file), "deleted file" if is_deleted(file) else "file"
     return f"[{kind}: {escape_markup(name)}]" if name else f"[{kind}]"
 
 

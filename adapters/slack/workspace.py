@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -42,6 +43,7 @@ _PAGE_SIZE = 200  # messages, as Slack recommends (docs: conversations.history, 
 # further.
 MOST_PAGES = 5
 _READS = 50  # requests a minute (docs: Tier 3)
+_FILES = 100  # requests a minute (docs: files.info, Tier 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,17 +134,32 @@ class Workspace:
         method, read = "history", self.client.conversations_history
         if thread:
             method, read = "replies", partial(self.client.conversations_replies, ts=thread)
-        budget = self.budget(bucket or method, requests, shape="fixed")
+        async with self._reading(bucket or method, requests, within=within):
+            answer = await read(channel=channel, limit=limit, include_all_metadata=True, **more)
+        metadata = answer.get("response_metadata") or {}
+        return list(answer.get("messages") or ()), str(metadata.get("next_cursor") or "")
+
+    async def file(self, id_: str, *, within: float = REQUEST_TIMEOUT) -> Mapping[str, object]:
+        """Return what Slack reports of a file. Raises SurfaceError.
+
+        A slot and the answer are waited for `within` seconds each.
+        """
+        async with self._reading("files", _FILES, within=within):
+            found = (await self.client.files_info(file=id_)).get("file")
+        return found if isinstance(found, dict) else {}
+
+    @asynccontextmanager
+    async def _reading(self, kind: str, requests: int, *, within: float) -> AsyncIterator[None]:
+        """Wait for one of so many requests a minute, and make it."""
+        budget = self.budget(kind, requests, shape="fixed")
         deadline = asyncio.get_running_loop().time() + within
         await self.budgets.final(budget, deadline=deadline)
         try:
             async with translated(within):
-                answer = await read(channel=channel, limit=limit, include_all_metadata=True, **more)
+                yield
         except WriteDelayed as error:
             await self.budgets.pause(budget, error.retry_after)
             raise
-        metadata = answer.get("response_metadata") or {}
-        return list(answer.get("messages") or ()), str(metadata.get("next_cursor") or "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from adapters.slack.commands.home import Home
 from adapters.slack.commands.parley import Parley
 from adapters.slack.commands.views import CommandAnswer
 from adapters.slack.errors import REQUEST_TIMEOUT, translated
+from adapters.slack.files import files_of, with_files
 from adapters.slack.manifest import PARLEY
 from adapters.slack.markup import mentioned, readable
 from adapters.slack.reading import WRITTEN, message_text, string_field
@@ -24,7 +25,7 @@ from adapters.slack.workspace import Workspace
 from bot.cache import BoundedCache
 from bot.commands.handlers import CommandHandlers
 from bot.concurrency import do_nothing
-from bot.domain import Asker, ContextMessage, Person, Rating, Turn
+from bot.domain import Asker, ContextMessage, FileRef, Person, Rating, Turn
 from bot.errors import NothingAsked, Refused, StoreUnavailable, SurfaceError
 from bot.intake.addressed import Facts
 from bot.intake.answers import THANKS
@@ -47,11 +48,12 @@ class Question:
 
     `thread_author` is the author of the thread's first message, empty if unknown. `edited` is the
     time of the last edit, empty if there is none. `team` is the person's workspace or organization,
-    empty if Slack names none.
+    empty if Slack names none. `event` is the message as Slack sent it.
     """
 
     channel: str
     user: str
+    event: Event = field(repr=False)
     text: str
     ts: str
     thread: str
@@ -69,6 +71,10 @@ class Question:
     def reply_thread(self) -> str:
         """The thread of the reply; empty for the top level of a DM."""
         return self.thread or ("" if self.facts.direct else self.ts)
+
+    def file_ids(self) -> set[str]:
+        """Return the ids of the files that are not deleted."""
+        return {file.id for file in files_of(self.event, self.id)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +196,8 @@ class EventHandler:
         )
         for one in messages:
             if one.get("ts") == ts and one.get("user") == turn.person.id:
-                found = {**one, "channel": channel, "type": "app_mention"}
+                [whole] = await with_files(self._workspace, [one])
+                found = {**whole, "channel": channel, "type": "app_mention"}
                 if question := to_question(found, bot=self._identity.user):
                     return await self._directory.readable(question.text, bot=self._identity.user)
         return ""
@@ -232,6 +239,7 @@ class EventHandler:
                 channel, question.reply_thread, question=question.ts, team=question.team
             ),
             asked_at=float(question.ts),
+            files=files_of(question.event, self._identity.turn_id(channel, question.ts)),
             quote=quote,
             joins=True,
             asker=await self._asker(question),
@@ -248,14 +256,19 @@ class EventHandler:
         )
 
     async def _complete(self, question: Question, turn: Turn) -> Turn:
-        """Add the names of people and places to a turn."""
-        text, name, where = await asyncio.gather(
-            self._directory.readable(question.text, bot=self._identity.user),
+        """Add the names of people, places and files to a turn."""
+        (text, files), name, where = await asyncio.gather(
+            self._text_and_files(question),
             self._directory.name(question.user),
             self._directory.where(question.channel, workspace=self._identity.team_name),
         )
         person, zone = replace(turn.person, name=name), self._directory.zone(question.user)
-        return replace(turn, text=text, person=person, where=where, zone=zone)
+        return replace(turn, text=text, files=files, person=person, where=where, zone=zone)
+
+    async def _text_and_files(self, question: Question) -> tuple[str, tuple[FileRef, ...]]:
+        [event] = await with_files(self._workspace, [question.event])
+        text = await self._directory.readable(message_text(event), bot=self._identity.user)
+        return text, files_of(event, self._identity.turn_id(question.channel, question.ts))
 
     async def _store_name(self, turn: Turn) -> None:
         """Store a name that did not arrive in time for the turn."""
@@ -359,6 +372,7 @@ def to_question(event: Event, *, bot: str) -> Question | None:
     return Question(
         channel=channel,
         user=user,
+        event=event,
         text=message_text(event),
         ts=ts,
         thread=thread,
@@ -372,8 +386,9 @@ def to_question(event: Event, *, bot: str) -> Question | None:
 def to_edit(event: Event, *, bot: str) -> Question | None:
     """Return the question that its author has edited, by a message_changed event; None for others.
 
-    Previews of links and changes of an agent session change a message, too. An edited mention may
-    also arrive as an app_mention; the second of both changes nothing.
+    Previews of links and changes of an agent session change a message, too; the deletion of one of
+    its files counts as an edit. An edited mention may also arrive as an app_mention; the second of
+    both changes nothing.
     """
 
     def read(message: object) -> Question | None:
@@ -385,9 +400,13 @@ def to_edit(event: Event, *, bot: str) -> Question | None:
         return to_question({**message, **where, "type": kind}, bot=bot)
 
     question, before = read(event.get("message")), read(event.get("previous_message"))
-    if question is None or not question.edited or (before and before.text == question.text):
+    if question is None or (before and before.text == question.text):
         return None
-    return question
+    if before and before.file_ids() - question.file_ids() and not question.edited:
+        # Slack gives the time of an edit in whole seconds: a later one must not seem older.
+        at = string_field(event, "ts").partition(".")[0]
+        return replace(question, edited=at, facts=replace(question.facts, edited=True))
+    return question if question.edited else None
 
 
 def to_press(body: Event) -> Press:

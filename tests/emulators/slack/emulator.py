@@ -17,6 +17,7 @@ from tests.emulators.slack.chat import Chat
 from tests.emulators.slack.conversations import Conversations
 from tests.emulators.slack.delivery import Outbox
 from tests.emulators.slack.events import EVENTS, Events
+from tests.emulators.slack.files import Files, Upload
 from tests.emulators.slack.installation import APP_ID, Installation
 from tests.emulators.slack.interactions import Interactions, ResponseUrls
 from tests.emulators.slack.limits import Limits
@@ -82,6 +83,7 @@ class SlackEmulator:
         self._chat = Chat(self._events, self.violations)
         self._sessions = Sessions(self._events, self.clock, subscribed=subscribed)
         self.streams = Streams(self._events, self._chat, self._sessions, self.clock)
+        self.files = Files(self._app)
         self._responses = ResponseUrls(self._chat, self.clock)
         self._views = Views(self.clock)
         interactions = Interactions(
@@ -101,6 +103,7 @@ class SlackEmulator:
             **self.streams.methods,
             **Conversations(unlisted=unlisted).methods,
             **people.METHODS,
+            **self.files.methods,
             **self._views.methods,
         }
         self._stack = AsyncExitStack()
@@ -146,8 +149,9 @@ class SlackEmulator:
         app.router.add_route("*", "/api/{method}", self._web.serve)
         app.router.add_post("/actions/{team}/{key}", self._web.serve_response)
         app.router.add_get("/link/", self._socket.serve)
+        app.router.add_get("/files-pri/{file}/{name:.*}", self.files.serve)
         base = await self._stack.enter_async_context(served(app)) + "/"
-        self._socket.base = self._responses.base = base
+        self._socket.base = self._responses.base = self.files.base = base
         self.api_url = f"{base}api/"
         return self
 
@@ -229,18 +233,19 @@ class SlackEmulator:
         text: str,
         *,
         thread_ts: str | None = None,
-        files: tuple[str, ...] = (),
+        files: tuple[Upload, ...] = (),
     ) -> str:
         """Let a person write and return the message's ts; the app is told in the background.
 
-        `text` is as typed, with mentions as `<@U…>`; the app gets it escaped. `files` are the
-        names of what is uploaded with it.
+        `text` is as typed, with mentions as `<@U…>`; the app gets it escaped. `files` are
+        uploaded with it.
         """
         if thread_ts is not None:
             self._app.post(channel_id, thread_ts)
         workspace = self._app.where(channel_id)
         team = workspace.foreign.get(user_id, "")
-        more = {"thread_ts": thread_ts, "typed": text, "files": files, "team": team}
+        uploaded = (self.files.upload(workspace, user_id, one, another=bool(team)) for one in files)
+        more = {"thread_ts": thread_ts, "typed": text, "files": (*uploaded,), "team": team}
         post = workspace.draft(channel_id, user_id, escape(text), **more)
         self._events.posted(workspace.add(post))
         return post.ts
@@ -261,6 +266,17 @@ class SlackEmulator:
         One with replies leaves a tombstone, and is told as a `message_changed` to it.
         """
         self._events.removed(self._app.post(channel_id, ts))
+
+    async def delete_file(self, channel_id: str, ts: str, name: str) -> None:
+        """Let a person delete a file of a message, which is not marked as edited by that."""
+        post = self._app.post(channel_id, ts)
+        previous = post.payload()
+        next(file for file in post.files if file.name == name).deleted = True
+        self._events.changed(post, previous)
+
+    def change_file(self, channel_id: str, ts: str, **fields: object) -> None:
+        """Let Slack report other fields of the first file of a message."""
+        self._app.post(channel_id, ts).files[0].fields.update(fields)
 
     def refuse_feedback_buttons(self) -> None:
         """Be a Slack that does not know feedback buttons."""

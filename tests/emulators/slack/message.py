@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from tests.emulators.slack.installation import APP_ID, Installation
 from tests.emulators.slack.markup import buttons, label_of, notes, read, rich_text
 from tests.emulators.slack.payload import Payload
 from tests.emulators.timeline import Moment
+
+if TYPE_CHECKING:
+    from tests.emulators.slack.files import File
 
 SLACKBOT = "USLACKBOT"
 ANOTHER_APP, ANOTHER_BOT = "U0ANOTHERAPP", "B0ANOTHERAPP"
@@ -68,8 +71,8 @@ class Ephemeral:
 class Post:
     """A message; `text` is as written on the wire and `typed` what its author typed, if a person.
 
-    `home` is the app's installation in its workspace. `files` are names. `edited` is when it was
-    changed, where people are told so, in Slack's whole seconds (slack-go/slack pull request 1256).
+    `home` is the app's installation in its workspace. `edited` is when it was changed, where people
+    are told so, in Slack's whole seconds (slack-go/slack pull request 1256).
     `moments` are its posting, its edits and its deletion.
     """
 
@@ -82,7 +85,7 @@ class Post:
     thread_ts: str | None = None
     typed: str | None = None
     metadata: Payload | None = None
-    files: tuple[str, ...] = ()
+    files: tuple[File, ...] = ()
     attachments: list[Payload] = field(default_factory=list)
     team: str = ""  # of an author from elsewhere
     edited: str = ""
@@ -180,13 +183,9 @@ class Post:
         """Return what docs: file_share has of a person's files."""
         if not self.files:
             return {}
-        files = [
-            {"id": f"F0FILE{number:03d}", "name": name, "title": name, "user": self.author}
-            for number, name in enumerate(self.files)
-        ]
         return {
             "subtype": "file_share",
-            "files": files,
+            "files": [file.in_message() for file in self.files],
             "upload": True,
             "display_as_bot": False,
             "bot_id": None,

@@ -95,7 +95,7 @@ class Method:
         return ",".join(needed)
 
 
-# These four say of JSON what the description of 2021 says. Their pages list it by now, but it was
+# These say of JSON what the description of 2021 says. Their pages list it by now, but it was
 # measured in 2026 that users.info does not see it (kortix-ai/suna pull request 6616).
 _READING: dict[str, Method] = {
     **dict.fromkeys(
@@ -110,6 +110,7 @@ _READING: dict[str, Method] = {
         ),
     ),
     "conversations.info": Method(TIER_3, scopes=_READ, form_only=True),
+    "files.info": Method(TIER_4, scopes=("files:read",), form_only=True),
     "users.info": Method(TIER_4, scopes=("users:read",), form_only=True),
 }
 _SIGNS: dict[str, Method] = {

@@ -25,6 +25,8 @@ _MESSAGE = {
 }
 # What a message's attachment has, too: docs: Reference: Secondary message attachments.
 _ATTACHMENT = {"fields": "array", "title": "string"}
+# What a file has by now: docs: File object, "Slack Connect files".
+_FILE = {"file_access": "string"}
 # What a refusal has by now: docs: Using the Slack Web API, "Evaluating responses".
 _REFUSAL = {
     "error": "string",
@@ -124,7 +126,12 @@ def _definitions() -> dict[str, Any]:
         **_typed(_MESSAGE),
         "attachments": {**attachments, "items": one},
     }
-    return {**definitions, "objs_message": {**message, "properties": properties}}
+    file = definitions["objs_file"]
+    return {
+        **definitions,
+        "objs_message": {**message, "properties": properties},
+        "objs_file": {**file, "properties": {**file["properties"], **_typed(_FILE)}},
+    }
 
 
 @functools.cache

@@ -118,7 +118,7 @@ async def test_a_command_without_words_is_help(store: Store) -> None:
 
 
 async def test_help_names_the_scopes_that_are_missing(store: Store) -> None:
-    scopes = SCOPES - {"groups:history", "channels:read"}
+    scopes = SCOPES - {"channels:read", "files:read", "groups:history"}
     async with commanded(store, SlackEmulator(scopes=scopes)) as (slack, _):
         ann = slack.user("Ann")
 
@@ -130,7 +130,8 @@ async def test_help_names_the_scopes_that_are_missing(store: Store) -> None:
         assert "the scope groups:history" in in_channel
         assert "the scope channels:read" in in_channel
         assert "the scope mpim:history" not in in_channel
-        assert "scope" not in in_dm
+        assert "I cannot read files" in in_dm
+        assert in_dm.count("the scope") == in_dm.count("the scope files:read") == 1
 
 
 @pytest.mark.parametrize("role", [None, "admin", "owner"])

@@ -67,6 +67,22 @@ async def test_the_menu_reads_an_alert(callback: str, store: Store) -> None:
         assert said(turn) == ["CPU high\nHost: web-1"]
 
 
+@pytest.mark.parametrize("callback", [ASK_ABOUT_ID, SUMMARISE_ID])
+async def test_the_menu_brings_the_files_of_the_message(callback: str, store: Store) -> None:
+    intake = NotedIntake(store)
+    async with SlackEmulator() as slack, hearing(slack, intake):
+        ann, place = slack.user("Ann"), slack.channel_id
+        ts = await slack.say(place, ann, "Look!", files=("notes.txt",))
+
+        await slack.choose(place, ts, ann, callback)
+        if callback == ASK_ABOUT_ID:
+            await slack.submit(ann, question="Why?")
+
+        [turn] = intake.turns
+        assert turn.quote
+        assert [file.name for file in turn.quote.files] == ["notes.txt"]
+
+
 async def test_a_question_about_a_reply_is_asked_in_the_same_thread(store: Store) -> None:
     intake = NotedIntake(store)
     async with SlackEmulator() as slack, hearing(slack, intake):

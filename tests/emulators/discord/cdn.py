@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import mimetypes
 import secrets
 from collections.abc import Callable
@@ -24,7 +25,7 @@ class Cdn:
     """Holds files; a message that is read has a new address of each (docs: CDN Data).
 
     `fetched` has the ids of files in the order in which they were fetched. `elsewhere` is an
-    address to which every file redirects.
+    address to which every file redirects, and `gate` holds files back until it is set.
     """
 
     clock: Clock
@@ -32,6 +33,7 @@ class Cdn:
     violations: list[str]
     fetched: list[str] = field(default_factory=list)
     elsewhere: str = ""
+    gate: asyncio.Event | None = None
     _files: dict[str, bytes] = field(default_factory=dict)  # by path
     _signed: dict[str, tuple[str, float]] = field(default_factory=dict)  # paths and ends
 
@@ -62,6 +64,8 @@ class Cdn:
         if self.elsewhere:
             return web.Response(status=302, headers={"Location": self.elsewhere})
         self.fetched.append(path.split("/")[3])
+        if self.gate:
+            await self.gate.wait()
         response = web.StreamResponse()
         await response.prepare(request)
         data = self._files[path]

@@ -52,11 +52,11 @@ class Problem(Enum):
 
 # These say nothing of the file itself: the next attempt may read it.
 _PASSING = {
-    it.value
-    for it in (
-        *(Problem.MISSING, Problem.GONE, Problem.REFUSED, Problem.UNREACHABLE),
-        Problem.MANY_PICTURES,
-    )
+    Problem.MISSING.value,
+    Problem.GONE.value,
+    Problem.REFUSED.value,
+    Problem.UNREACHABLE.value,
+    Problem.MANY_PICTURES.value,
 }
 
 

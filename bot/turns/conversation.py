@@ -84,7 +84,8 @@ class Conversation:
                 surface = await stack.enter_async_context(opening)
                 reply = self._reply(attempt, surface)
                 shown = await reply.stream(deltas)
-                if shown.said.strip() and self._history.remembers:
+                is_remembered = shown.said.strip() and self._history.remembers
+                if is_remembered and shown.outcome != "failed":
                     if is_whole:
                         await self._fetch_pictures(attempt, platform)
                     if attempt.pictures:

@@ -10,17 +10,19 @@ pytest.importorskip("pypdf", reason="reading needs requirements-files.txt")
 pytest.importorskip("openpyxl", reason="reading needs requirements-files.txt")
 
 from bot.store import Store
+from tests.emulators.discord import Shown
 from tests.emulators.model import ModelEmulator
 from tests.files.test_reading import HOSTILE
-from tests.support.pictures import gif, png
+from tests.support.pictures import gif, jpeg, png
 from tests.support.process import ANSWER
 from tests.support.service import serving_discord
 
 FILES = {name: data for name, (data, _) in HOSTILE.items()} | {
-    "a wall.png": png(60_000, 60_000),
+    "a wall.gif": gif(60_000, 60_000),
+    "a tower.jpg": jpeg(60_000, 60_000),
     "a half.png": png(9, 9)[:20],
     "a nothing.gif": gif(0, 9),
-    "a load.png": png(9, 9) + bytes(4_000_000),
+    "a load.gif": gif(9, 9) + bytes(4_000_000),
     "@everyone <@&1> [a](http:b) *c*.bin": b"\0",
     "too much.txt": b"x" * 10_000_001,
 }
@@ -38,7 +40,7 @@ async def test_each_hostile_file_ends_in_one_sentence_and_others_are_answered(
             ben = discord.user("Ben")
             place = discord.dm(ben)
             await discord.say(place, ben, text, files=files)
-            shown = []
+            shown = list[Shown]()
             async with asyncio.timeout(120):
                 while not any("Regenerate" in it for one in shown[-1:] for it in one.labels):
                     await asyncio.sleep(0.05)

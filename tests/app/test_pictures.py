@@ -129,6 +129,19 @@ async def test_the_pictures_of_a_thread_are_seen_as_far_as_the_bound(
         assert answer == "Well.\n\n(I have not read `0.png`: 2 files at once is the limit.)"
 
 
+@pytest.mark.parametrize("large", [png(3000, 1000) + bytes(4_000_000), png(60_000, 20_000)])
+async def test_of_a_large_picture_discords_smaller_copy_is_seen(
+    large: bytes, store: Store, model: ModelEmulator
+) -> None:
+    async with serving_discord(store, model) as (discord, service):
+        talk = Talk(discord, model, service)
+
+        _, answer = await talk.ask("What is it?", files=(("cat.png", large),))
+
+        assert talk.asked()[0].pictures == [("image/png", png(1540, 513))]
+        assert answer == "Well."
+
+
 async def test_the_picture_of_a_command_is_seen(store: Store, model: ModelEmulator) -> None:
     async with serving_discord(store, model) as (discord, service):
         await discord.slash(
@@ -212,13 +225,13 @@ async def test_a_picture_without_room_is_told_and_not_described(
     limits = {"CONTEXT_TOKENS": "2000", "MAX_TOKENS": "500"}
     async with serving_discord(store, model, **limits) as (discord, service):
         talk = Talk(discord, model, service)
-        files = (("image.png", CAT), ("image.png", png(640, 481)), ("a.png", png(60_000, 60_000)))
+        files = (("image.png", CAT), ("image.png", png(640, 481)), ("a.gif", gif(60_000, 60_000)))
 
         _, answer = await talk.ask("What is it?", files=files)
         await talk.ask("And again?")
 
         assert [data for one in talk.described() for _, data in one.pictures] == [CAT]
-        big = Problem.BIG_PICTURE.value.format(names="`a.png`")
+        big = Problem.BIG_PICTURE.value.format(names="`a.gif`")
         assert answer == (
             f"Well.\n\n({big} I have not read `image.png`: there is no room beside the question.)"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import mimetypes
 import secrets
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -12,6 +13,7 @@ from aiohttp import web
 
 from tests.emulators.clock import Clock
 from tests.emulators.discord.objects import Payload, snowflake
+from tests.support.pictures import png
 
 _SECONDS = 24 * 3600  # docs: Signed Attachment CDN URLs
 _CHUNK = 65_536  # bytes
@@ -25,7 +27,8 @@ class Cdn:
     """Holds files; a message that is read has a new address of each (docs: CDN Data).
 
     `fetched` has the ids of files in the order in which they were fetched. `elsewhere` is an
-    address to which every file redirects, and `gate` holds files back until it is set.
+    address to which every file redirects, and `gate` holds files back until it is set. Pictures are
+    scaled to the sides in a query.
     """
 
     clock: Clock
@@ -45,6 +48,8 @@ class Cdn:
         self._files[path] = data
         seen: Payload = {"id": identity, "filename": name, "size": len(data), "url": path}
         kind = mimetypes.guess_type(name)[0]
+        if data.startswith(b"\x89PNG") and len(data) > 24:
+            seen["width"], seen["height"] = struct.unpack_from(">II", data, 16)
         return seen | ({"content_type": kind} if kind else {})
 
     def signed(self, attachment: Payload) -> Payload:
@@ -69,6 +74,8 @@ class Cdn:
         response = web.StreamResponse()
         await response.prepare(request)
         data = self._files[path]
+        if "width" in request.query:
+            data = png(int(request.query["width"]), int(request.query["height"]))
         for start in range(0, len(data), _CHUNK):
             await response.write(data[start : start + _CHUNK])
         return response

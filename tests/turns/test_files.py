@@ -57,9 +57,11 @@ def platform_of(*numbers: int, context: Sequence[ContextMessage] = ()) -> FakePl
     return FakePlatform(files=files, context=context)
 
 
-async def asked(store: Store, platform: FakePlatform, *turns: Turn) -> list[Message]:
+async def asked(
+    store: Store, platform: FakePlatform, *turns: Turn, model: FakeModel | None = None
+) -> list[Message]:
     """Answer turns one after the other; return the last prompt."""
-    model = FakeModel()
+    model = model or FakeModel()
     async with working(make_worker(store, platform, model)):
         for turn in turns:
             await make_queue(store).admit(turn)
@@ -175,13 +177,26 @@ async def test_a_picture_is_fetched_again_until_it_is_described(store: Store) ->
     assert platform.fetched == ["console:f1"] * 2
 
 
+async def test_no_sign_of_work_is_shown_while_a_picture_is_described(store: Store) -> None:
+    platform, model = FakePlatform(files={"console:f1": png(9, 9)}), FakeModel()
+    closed: list[int] = []
+
+    def note() -> bool:
+        closed.append(platform.closed)
+        return True
+
+    model.deltas = ["Well.", note]
+    await asked(store, platform, with_files(1, 1), model=model)
+
+    assert platform.shown.text == "Well."
+    assert closed == [0, 1]
+
+
 async def test_the_pictures_of_an_answer_that_has_failed_are_not_described(store: Store) -> None:
     platform = FakePlatform(files={"console:f1": png(9, 9)})
     model = FakeModel(["Half"], error=ModelUnavailable("gone"))
 
-    async with working(make_worker(store, platform, model)):
-        await make_queue(store).admit(with_files(1, 1))
-        await all_ended(store)
+    await asked(store, platform, with_files(1, 1), model=model)
 
     assert [len(prompt[-1].pictures) for prompt in model.prompts] == [1]
     assert await stored(store, 1) == []

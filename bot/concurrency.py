@@ -40,7 +40,7 @@ async def together(*tasks: asyncio.Task[None]) -> None:
 
 
 async def each(*works: Coroutine[Any, Any, None]) -> None:
-    """Run all at once and return when they have ended; an error cancels those behind it."""
+    """Run all at once to their ends; the first error, in their order, cancels the rest."""
     tasks = [asyncio.create_task(work) for work in works]
     try:
         for task in tasks:

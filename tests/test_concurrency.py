@@ -8,15 +8,7 @@ from itertools import islice
 
 import pytest
 
-from bot.concurrency import (
-    BackgroundTasks,
-    Backoff,
-    cancelled,
-    each,
-    prefetch,
-    running,
-    together,
-)
+from bot.concurrency import BackgroundTasks, Backoff, cancelled, each, prefetch, running, together
 from tests.support.waiting import until
 
 NEVER = 60.0  # seconds

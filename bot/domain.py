@@ -168,6 +168,7 @@ class FileText:
     `parts` are the texts of its first pages, slides or sheets, as `unit` says, and `total` is how
     many the file has. A file without a `unit` has one part. `is_cut`: the last part lacks its end.
     `problem` says why nothing was read, in a sentence for people with `{names}` for the file's.
+    `is_description`: the text says what a picture shows.
     """
 
     name: str
@@ -176,17 +177,22 @@ class FileText:
     total: int = 1
     is_cut: bool = False
     problem: str = ""
+    is_description: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A picture beside a question; `media_type` is one that models take, and sides in pixels."""
+    """A picture beside a question; `media_type` is one that models take, and sides in pixels.
+
+    `known` is its description if there is one, for models that do not see.
+    """
 
     name: str
     media_type: str
     width: int
     height: int
     data: bytes = field(repr=False)
+    known: FileText | None = None
 
 
 @dataclass(frozen=True, slots=True)

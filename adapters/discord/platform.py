@@ -12,7 +12,7 @@ from dataclasses import replace
 import discord
 
 from adapters.discord.gateway.connection import use_gateway
-from adapters.discord.gateway.content import attachments
+from adapters.discord.gateway.content import address_of, attachments
 from adapters.discord.gateway.events import ASKS, HIDDEN, READS, context_message_in
 from adapters.discord.gateway.listen import Listener
 from adapters.discord.reply.channel import (
@@ -195,7 +195,8 @@ class DiscordPlatform:
         if channel := _id(file.place, "channel"):
             message = await fetch_message(self._client, channel, _number(file.message))
             wanted = str(_number(file.id))
-            address = next((it["url"] for it in attachments(message) if it["id"] == wanted), "")
+            found = (address_of(it) for it in attachments(message) if it["id"] == wanted)
+            address = next(found, "")
         if not address:
             raise MessageGone("the file was taken from its message")
         own = self._client.own.api_url

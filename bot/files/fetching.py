@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 
 from bot.concurrency import Backoff
-from bot.domain import FileRef, FileText
+from bot.domain import FileRef, FileText, Picture
 from bot.errors import MessageGone, SurfaceError, WriteDelayed, WriteFailed
-from bot.files.kinds import Problem
+from bot.files.kinds import Problem, picture_type
+from bot.files.pictures import read_picture
 from bot.files.reading import MB, read_file, too_large
 from bot.ports import Platform
 from bot.text.files import plain_name
@@ -17,6 +18,7 @@ from bot.text.files import plain_name
 log = logging.getLogger(__name__)
 
 _AT_ONCE, _MB_AT_ONCE = 4, 32  # in the process
+_MB_OF_PICTURES = 64  # in the process, until they are answered
 _RETRY = Backoff(first=0.5, longest=5.0)
 
 
@@ -30,9 +32,15 @@ class FileFetcher:
         self._most_mb = most_mb
         self._seconds = seconds
         self._slots = asyncio.Semaphore(min(_AT_ONCE, max(_MB_AT_ONCE // max(most_mb, 1), 1)))
+        self._held = 0  # bytes of pictures
 
-    async def read(self, file: FileRef, platform: Platform) -> FileText:
-        """Return what can be read of a file, or the problem with it."""
+    async def read(
+        self, file: FileRef, platform: Platform, *, held: ExitStack
+    ) -> FileText | Picture:
+        """Return a picture, or what can be read of another file, or the problem with it.
+
+        A picture has its room in the process until `held` is closed.
+        """
         if file.size > self._most_mb * MB:
             return too_large(file.name, most_mb=self._most_mb)
         async with self._slots:
@@ -47,7 +55,22 @@ class FileFetcher:
                 return FileText(plain_name(file.name), problem=problem.value)
             if len(data) > self._most_mb * MB:
                 return too_large(file.name, most_mb=self._most_mb)
+            if picture_type(data):
+                return self._hold(read_picture(file.name, data), held)
             return await read_file(file.name, data)
+
+    def _hold(self, found: Picture | FileText, held: ExitStack) -> Picture | FileText:
+        if isinstance(found, FileText):
+            return found
+        size = len(found.data)
+        if self._held + size > _MB_OF_PICTURES * MB:
+            return FileText(found.name, problem=Problem.MANY_PICTURES.value)
+        self._held += size
+        held.callback(self._release, size)
+        return found
+
+    def _release(self, size: int) -> None:
+        self._held -= size
 
     async def _fetched(self, file: FileRef, platform: Platform) -> bytearray:
         """Return a file, or a little more of it than is allowed. Raises SurfaceError."""

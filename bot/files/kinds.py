@@ -35,6 +35,7 @@ class Problem(Enum):
     UNPACKED = "I have not read {names}: 64 MB of unpacked data is the limit."
     PICTURE = "I cannot see pictures, so I have not looked at {names}."
     BIG_PICTURE = "I have not looked at {names}: a picture may have 4 MB and 25 megapixels."
+    MANY_PICTURES = "I have not looked at {names}: I am looking at too many pictures just now."
     NOT_TAKEN = "My model does not accept {names}, so I have answered without."
     UNKNOWN = "I cannot read {names}: I read text, PDF, DOCX, PPTX and XLSX."
     PROTECTED = "I cannot read {names}: encrypted."
@@ -51,7 +52,11 @@ class Problem(Enum):
 
 # These say nothing of the file itself: the next attempt may read it.
 _PASSING = {
-    it.value for it in (Problem.MISSING, Problem.GONE, Problem.REFUSED, Problem.UNREACHABLE)
+    Problem.MISSING.value,
+    Problem.GONE.value,
+    Problem.REFUSED.value,
+    Problem.UNREACHABLE.value,
+    Problem.MANY_PICTURES.value,
 }
 
 
@@ -83,8 +88,6 @@ def kind_of(data: bytes, *, suffix: str) -> Kind:
         for folder, kind in _FOLDERS.items():
             if any(entry.filename.startswith(folder) for entry in entries):
                 return kind
-    if picture_type(start):
-        raise Unreadable(Problem.PICTURE)
     if start.startswith(_COMPOUND) and _ENCRYPTED in data:
         raise Unreadable(Problem.PROTECTED)
     controls = len(start) - len(start.translate(None, _CONTROLS))

@@ -9,7 +9,7 @@ from bot.domain import FileText, Picture
 from bot.files.kinds import Problem, picture_type
 from bot.text.files import plain_name
 
-_MOST_BYTES, _MOST_PIXELS = 4_000_000, 25_000_000
+MOST_BYTES, MOST_PIXELS = 4_000_000, 25_000_000
 _MOST_SEGMENTS = 1_000  # of a JPEG before its size; cameras write some dozens
 # ITU-T T.81, table B.1: the frames, which have a size, and the markers without a length.
 _FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
@@ -23,7 +23,7 @@ def read_picture(name: str, data: bytes | bytearray) -> Picture | FileText:
         width, height = _size(media_type, data)
     if not width * height:
         return FileText(name, problem=Problem.DAMAGED.value)
-    if len(data) > _MOST_BYTES or width * height > _MOST_PIXELS:
+    if len(data) > MOST_BYTES or width * height > MOST_PIXELS:
         return FileText(name, problem=Problem.BIG_PICTURE.value)
     return Picture(name, media_type, width, height, bytes(data))
 

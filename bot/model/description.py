@@ -53,4 +53,4 @@ async def describe(
     words = " ".join(said.split())
     if len(words) > _MOST_CHARACTERS:
         words = f"{words[: cut_before(words, _MOST_CHARACTERS - 1)].rstrip()}…"
-    return FileText(picture.name, (f"A picture, which shows: {words}",))
+    return FileText(picture.name, (f"A picture, which shows: {words}",), is_description=True)

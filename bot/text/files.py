@@ -50,12 +50,12 @@ def label(picture: Picture) -> str:
 def without_pictures(
     prompt: Sequence[Message], problem: str = "", *, but: int = 0
 ) -> list[Message]:
-    """Return a prompt with all pictures but the first ones among the files that are not shown.
+    """Return a prompt with all pictures but the first ones among the files, by what is known.
 
-    Without a `problem`, there is no room for them.
+    Of the others nothing is shown; without a `problem`, there is no room for them.
     """
     *earlier, last = prompt
-    unseen = (FileText(one.name, problem=problem) for one in last.pictures[but:])
+    unseen = (one.known or FileText(one.name, problem=problem) for one in last.pictures[but:])
     return [*earlier, replace(last, files=(*last.files, *unseen), pictures=last.pictures[:but])]
 
 

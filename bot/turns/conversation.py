@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import replace
 from functools import partial
 
 from prometheus_client import Counter
 
-from bot.concurrency import empty_stream, prefetch
-from bot.domain import ContextUnread, Delta, Exchange, ReadingFiles, Shown, Turn
+from bot.concurrency import each, empty_stream, prefetch
+from bot.domain import (
+    ContextUnread,
+    Delta,
+    Exchange,
+    FileRef,
+    FilesRead,
+    FileText,
+    Picture,
+    ReadingFiles,
+    Shown,
+    Start,
+    Turn,
+)
 from bot.errors import StoreUnavailable
+from bot.model.description import describe
 from bot.ports import Model, Platform, Surface
 from bot.reply.draft import Draft, given_up
 from bot.reply.edit_budget import EditBudgets
@@ -56,18 +69,30 @@ class Conversation:
     async def answer(self, attempt: Attempt, platform: Platform) -> None:
         """Show the model's answer, or the whole saved text, and end the turn.
 
-        Raises SurfaceError, StoreUnavailable, LeaseLost and QuestionEdited; the turn has then not
-        ended.
+        Before that, the pictures that the model has seen are described. Raises SurfaceError,
+        StoreUnavailable, LeaseLost and QuestionEdited; the turn has then not ended.
         """
-        taken, stream = attempt.lease.taken, empty_stream()
-        if not attempt.shown.outcome:
+        taken, stream, is_whole = attempt.lease.taken, empty_stream(), bool(attempt.shown.outcome)
+        if not is_whole:
             remembered = await self._history.read(attempt.turn.key)
             stream = self._deltas(attempt, platform, remembered)
         opening = platform.surface(taken.placed, taken.purpose)
-        # The model computes while the platform opens the surface.
-        async with prefetch(stream) as deltas, opening as surface:
-            reply = self._reply(attempt, surface)
-            await self._finish(attempt, await reply.stream(deltas), reply.freshness)
+        with attempt.held:
+            async with AsyncExitStack() as stack:
+                # The model computes while the platform opens the surface.
+                deltas = await stack.enter_async_context(prefetch(stream))
+                surface = await stack.enter_async_context(opening)
+                reply = self._reply(attempt, surface)
+                shown = await reply.stream(deltas)
+                is_remembered = shown.said.strip() and self._history.remembers
+                if is_remembered and shown.outcome != "failed":
+                    if is_whole:
+                        await self._fetch_pictures(attempt, platform)
+                    if attempt.pictures:
+                        # The answer is whole, so the platform shows no sign of work any more.
+                        await stack.aclose()
+                        await each(*(self._describe(attempt, *one) for one in attempt.pictures))
+                await self._finish(attempt, shown, reply.freshness)
 
     async def end_refused(self, attempt: Attempt) -> None:
         """End a turn as failed, with the text that is shown, if the platform refuses more.
@@ -103,11 +128,14 @@ class Conversation:
             await attempt.save_context(context)
         # A regenerated turn is in the history.
         before, asked = [one for one in remembered if one.turn_id != turn.id], _exchange(attempt)
-        files = await self._files.stored([*before, asked])
-        missing = self._files.missing(asked, files)
+        known = await self._files.stored([*before, asked])
+        missing = self._files.missing(asked, known)
         if missing:
             yield ReadingFiles(tuple(plain_name(one.name) for one in missing))
-        files |= await self._files.read(asked, files, platform, attempt.lease)
+        files: Mapping[str, FileText | Picture] = {
+            **known,
+            **await self._files.read(asked, known, platform, attempt),
+        }
         if missing:
             yield ReadingFiles(())
         prompt = compose(
@@ -120,10 +148,38 @@ class Conversation:
         )
         if attempt.context.is_incomplete:
             yield ContextUnread()
+        attempt.pictures = pictures = _pictures(asked, files)
         async with aclosing(self._model.chosen(turn.preferences).stream(prompt)) as deltas:
             async for delta in deltas:
                 attempt.meter.note(delta)
+                if isinstance(delta, Start):
+                    attempt.pictures = pictures
+                elif isinstance(delta, FilesRead):
+                    # Those that were not sent, the last ones, are among the files.
+                    unseen = len(delta.files) - len(prompt[-1].files)
+                    attempt.pictures = pictures[: len(pictures) - unseen]
                 yield delta
+
+    async def _fetch_pictures(self, attempt: Attempt, platform: Platform) -> None:
+        """Fetch pictures again that an earlier attempt may not have described."""
+        asked = _exchange(attempt)
+        with suppress(StoreUnavailable):
+            known = await self._files.stored([asked])
+            found = await self._files.read(asked, known, platform, attempt)
+            attempt.pictures = _pictures(asked, found)
+
+    async def _describe(self, attempt: Attempt, file: FileRef, picture: Picture) -> None:
+        """Save what a picture shows, unless that is known or the model fails. Raises LeaseLost."""
+        if picture.known:
+            return
+        noted: list[Delta] = []
+        preferences = attempt.turn.preferences
+        text = await describe(self._model, picture, preferences=preferences, note=noted.append)
+        # A meter reads one request after the other.
+        for delta in noted:
+            attempt.meter.note(delta)
+        if text:
+            await attempt.lease.save_file(file, text)
 
     async def _claims_truncation_notice(self, turn: Turn) -> bool:
         with suppress(StoreUnavailable):
@@ -181,6 +237,14 @@ def _exchange(attempt: Attempt) -> Exchange:
         context=context.messages or (),
         files=turn.files,
     )
+
+
+def _pictures(
+    asked: Exchange, files: Mapping[str, FileText | Picture]
+) -> Sequence[tuple[FileRef, Picture]]:
+    """Return the pictures that a prompt shows, in its order."""
+    found = ((one, files.get(one.id)) for one in asked.all_files)
+    return [(file, it) for file, it in found if isinstance(it, Picture)]
 
 
 def _report_end(attempt: Attempt, shown: Shown, *, model: str, freshness: Freshness | None) -> None:

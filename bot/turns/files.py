@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from bot.concurrency import cancelled
-from bot.domain import Exchange, FileRef, FileText
+from bot.concurrency import each
+from bot.domain import Exchange, FileRef, FileText, Picture
 from bot.files.fetching import FileFetcher
 from bot.files.kinds import Problem, is_final
 from bot.ports import Platform
 from bot.text.files import plain_name
-from bot.turns.lease import Lease
+from bot.turns.lease import Attempt
 from bot.turns.records import History
 
 
@@ -31,32 +31,38 @@ class FileReader:
         return await self._history.file_texts([one.turn_id for one in exchanges if one.all_files])
 
     def missing(self, asked: Exchange, known: Mapping[str, FileText]) -> Sequence[FileRef]:
-        """Return the files of a question that are not `known` and will be read."""
-        return [one for one in asked.all_files[: self._most] if one.id not in known]
+        """Return the files of a question that will be read: those that are not `known`.
+
+        Pictures are among them: a model that sees needs more than their descriptions.
+        """
+        return [
+            one
+            for one in asked.all_files[: self._most]
+            if one.id not in known or known[one.id].is_description
+        ]
 
     async def read(
-        self, asked: Exchange, known: Mapping[str, FileText], platform: Platform, lease: Lease
-    ) -> dict[str, FileText]:
+        self, asked: Exchange, known: Mapping[str, FileText], platform: Platform, attempt: Attempt
+    ) -> dict[str, FileText | Picture]:
         """Read and store the missing files of a question; further ones get the reason.
 
-        Raises LeaseLost.
+        Pictures are not stored. Raises LeaseLost.
         """
         problem = Problem.MANY.value.replace("{most}", str(self._most))
-        found = {
+        found: dict[str, FileText | Picture] = {
             one.id: FileText(plain_name(one.name), problem=problem)
             for one in asked.all_files
             if one.id not in known
         }
 
         async def read(file: FileRef) -> None:
-            found[file.id] = text = await self._fetcher.read(file, platform)
-            if is_final(text):
-                await lease.save_file(file, text)
+            one = await self._fetcher.read(file, platform, held=attempt.held)
+            if isinstance(one, Picture):
+                found[file.id] = replace(one, known=known.get(file.id))
+            elif file.id not in known:
+                found[file.id] = one
+                if is_final(one):
+                    await attempt.lease.save_file(file, one)
 
-        tasks = [asyncio.create_task(read(file)) for file in self.missing(asked, known)]
-        try:
-            for task in tasks:
-                await task
-        finally:
-            await cancelled(*tasks)
+        await each(*map(read, self.missing(asked, known)))
         return found

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import pytest
 
 pytest.importorskip("pypdf", reason="reading needs requirements-files.txt")
@@ -15,7 +12,8 @@ from bot.text.files import FILES_NOTICE
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
 from tests.files.samples import PNG, docx, paragraph, pdf, pptx, shown, xlsx
-from tests.support.service import Service, serving_discord
+from tests.support.service import serving_discord
+from tests.support.talk import Talk
 from tests.support.waiting import until
 
 SOURCE = b"def answer():\n    return 42\n"
@@ -27,36 +25,6 @@ KINDS: dict[str, tuple[bytes, str]] = {
     "data.csv": ("name;city\nJürgen;Köln\n".encode("cp1252"), "| Jürgen;Köln"),
     "answer.py": (SOURCE, "|     return 42"),
 }
-
-
-class Talk:
-    """Ann's DM with the bot; `ask` returns the prompt and the whole answer."""
-
-    def __init__(self, discord: DiscordEmulator, model: ModelEmulator, service: Service) -> None:
-        self.discord, self.model, self.service = discord, model, service
-        self.ann = discord.user("Ann")
-        self.place = discord.dm(self.ann)
-
-    async def ask(self, text: str, **options: Any) -> tuple[list[str], str]:
-        await self.discord.say(self.place, self.ann, text, **options)
-        return await self.answered()
-
-    async def answered(self) -> tuple[list[str], str]:
-        wanted = len(self.model.requests) + 1
-
-        def is_over() -> bool:
-            last = self.discord.screen(self.place)[-1:]
-            labels = any("Regenerate" in label for one in last for label in one.labels)
-            return len(self.model.requests) >= wanted and labels
-
-        await until(is_over, why=self.service.text)
-        return self.prompt(), self.discord.screen(self.place)[-1].text
-
-    def prompt(self) -> list[str]:
-        return [str(one["content"]) for one in self.model.requests[-1].messages]
-
-    def downloads(self) -> Sequence[str]:
-        return self.discord.cdn.fetched
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -92,8 +60,8 @@ async def test_what_cannot_be_read_is_told_below_the_answer(
         _, answer = await talk.ask("What is it?", files=files)
 
         assert answer == (
-            "Well.\n\n(I cannot see pictures, so I have not looked at `cat.png`. I cannot read "
-            "`@everyone.bin`, `voice-message.ogg`: I read text, PDF, DOCX, PPTX and XLSX.)"
+            "Well.\n\n(I cannot read `@everyone.bin`, `voice-message.ogg`: I read text, PDF, DOCX, "
+            "PPTX and XLSX. I cannot see pictures, so I have not looked at `cat.png`.)"
         )
         assert not discord.pings
 

@@ -34,7 +34,8 @@ async def test_a_description_is_a_text_of_the_file_and_its_tokens_are_noted() ->
     (asked,) = emulator.requests
     assert len(asked.pictures) == 1
     assert asked.body["temperature"] == 0.0
-    assert found == FileText("cat.png", ("A picture, which shows: A grey cat, on a mat.",))
+    text = "A picture, which shows: A grey cat, on a mat."
+    assert found == FileText("cat.png", (text,), is_description=True)
     assert file_block([found]).splitlines()[1:-1] == [
         "| A picture, which shows: A grey cat, on a mat."
     ]

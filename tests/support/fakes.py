@@ -207,6 +207,7 @@ class FakePlatform:
     unseen: int = 0
     unfinished: Sequence[str] = ()
     opened: int = 0
+    closed: int = 0
     name: str = "console"
     context: Sequence[ContextMessage] = ()
     unreadable: Exception | None = None
@@ -223,6 +224,7 @@ class FakePlatform:
         if self.error:
             raise self.error
         yield self.shown
+        self.closed += 1
 
     async def read_context(self, turn: Turn, *, since: str, most: int) -> Sequence[ContextMessage]:
         self.read_since.append(since)

@@ -18,7 +18,7 @@ from bot.domain import (
     Shown,
     Turn,
 )
-from bot.errors import LeaseLost, MessageGone, WriteRefused
+from bot.errors import LeaseLost, MessageGone, ModelUnavailable, WriteRefused
 from bot.reply.draft import READING
 from bot.store import Store
 from bot.turns.queue import Taken, TurnQueue
@@ -38,6 +38,7 @@ from tests.support.at_work import (
     working,
 )
 from tests.support.fakes import FakeModel, FakePlatform, FakeSurface
+from tests.support.pictures import png
 from tests.support.waiting import until
 
 
@@ -56,9 +57,11 @@ def platform_of(*numbers: int, context: Sequence[ContextMessage] = ()) -> FakePl
     return FakePlatform(files=files, context=context)
 
 
-async def asked(store: Store, platform: FakePlatform, *turns: Turn) -> list[Message]:
+async def asked(
+    store: Store, platform: FakePlatform, *turns: Turn, model: FakeModel | None = None
+) -> list[Message]:
     """Answer turns one after the other; return the last prompt."""
-    model = FakeModel()
+    model = model or FakeModel()
     async with working(make_worker(store, platform, model)):
         for turn in turns:
             await make_queue(store).admit(turn)
@@ -157,6 +160,46 @@ async def test_a_file_that_is_too_large_is_not_fetched(store: Store) -> None:
 
     assert texts(prompt[-1]) == ["I have not read {names}: 1 MB is the limit."]
     assert platform.fetched == []
+
+
+async def test_a_picture_is_fetched_again_until_it_is_described(store: Store) -> None:
+    platform, model = FakePlatform(files={"console:f1": png(9, 9)}), FakeModel([lambda: False])
+    await make_queue(store).admit(with_files(1, 1))
+    async with working(make_worker(store, platform, model, drain=0.0)):
+        await until(lambda: model.prompts)
+    await expire_all(store)
+
+    description = await asked(store, platform)
+    _, first, *_ = await asked(store, platform, make_turn(2))
+
+    assert [one.name for one in description[-1].pictures] == ["f1.txt"]
+    assert texts(first) == ["A picture, which shows: Hello world"]
+    assert platform.fetched == ["console:f1"] * 2
+
+
+async def test_no_sign_of_work_is_shown_while_a_picture_is_described(store: Store) -> None:
+    platform, model = FakePlatform(files={"console:f1": png(9, 9)}), FakeModel()
+    closed: list[int] = []
+
+    def note() -> bool:
+        closed.append(platform.closed)
+        return True
+
+    model.deltas = ["Well.", note]
+    await asked(store, platform, with_files(1, 1), model=model)
+
+    assert platform.shown.text == "Well."
+    assert closed == [0, 1]
+
+
+async def test_the_pictures_of_an_answer_that_has_failed_are_not_described(store: Store) -> None:
+    platform = FakePlatform(files={"console:f1": png(9, 9)})
+    model = FakeModel(["Half"], error=ModelUnavailable("gone"))
+
+    await asked(store, platform, with_files(1, 1), model=model)
+
+    assert [len(prompt[-1].pictures) for prompt in model.prompts] == [1]
+    assert await stored(store, 1) == []
 
 
 async def test_people_read_what_is_read_and_what_was_left_out(store: Store) -> None:

@@ -20,7 +20,7 @@ from adapters.discord.gateway.calls import (
     is_own_dm,
 )
 from adapters.discord.gateway.connection import read_message
-from adapters.discord.gateway.content import file_line, file_of
+from adapters.discord.gateway.content import address_of, file_line, file_of
 from adapters.discord.gateway.responses import (
     Unknown,
     acknowledge,
@@ -316,4 +316,4 @@ def _files(interaction: discord.Interaction, values: _Data, data: _Data) -> tupl
     if not (file := files.get(values.get("file"))):
         return ()
     (name, size), asked = file_of(file), events.turn_id(interaction.id)
-    return (FileRef(events.turn_id(file["id"]), asked, name, size, {"url": file.get("url")}),)
+    return (FileRef(events.turn_id(file["id"]), asked, name, size, {"url": address_of(file)}),)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from yarl import URL
+
 from adapters.discord.rest import Payload
+from bot.files.pictures import MOST_BYTES, MOST_PIXELS
 
 # Characters of all that is read beside a message's own text. Discord's own limits are 6000 for a
 # message's embeds ("Embed Limits") and 4000 for its components.
 LIMIT = 10_000
 _PREVIEW_LIMIT = 300  # of the title and of the description of a link's preview
 _PREVIEWS = ("link", "article", "image", "video", "gifv")  # "Embed Types" that it makes of links
+_SIDE = 1540  # pixels of a smaller copy, at its longest side; models scale larger ones down
 _PERSON = re.compile(r"<@!?(\d{15,20})>")
 
 
@@ -49,6 +53,22 @@ def file_of(file: Payload) -> tuple[str, int]:
     """
     size = file.get("size")
     return _string(file, "title", "filename"), size if isinstance(size, int) else 0
+
+
+def address_of(file: Payload) -> str:
+    """Return the address of a file; that of a smaller copy if a picture is too large to be seen."""
+    size = file_of(file)[1]
+    match file:
+        case {
+            "width": int(width),
+            "height": int(height),
+            "content_type": str(kind),
+            "proxy_url": str(proxy),
+        } if kind.startswith("image/") and (size > MOST_BYTES or width * height > MOST_PIXELS):
+            scale = min(_SIDE / max(width, height, 1), 1.0)
+            width, height = (max(round(side * scale), 1) for side in (width, height))
+            return str(URL(proxy).update_query(width=width, height=height))
+    return _string(file, "url")
 
 
 def _lines(message: Payload) -> Iterator[str]:

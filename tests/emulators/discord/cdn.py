@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import mimetypes
 import secrets
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -11,6 +13,7 @@ from aiohttp import web
 
 from tests.emulators.clock import Clock
 from tests.emulators.discord.objects import Payload, snowflake
+from tests.support.pictures import png
 
 _SECONDS = 24 * 3600  # docs: Signed Attachment CDN URLs
 _CHUNK = 65_536  # bytes
@@ -24,7 +27,8 @@ class Cdn:
     """Holds files; a message that is read has a new address of each (docs: CDN Data).
 
     `fetched` has the ids of files in the order in which they were fetched. `elsewhere` is an
-    address to which every file redirects.
+    address to which every file redirects, and `gate` holds files back until it is set. Pictures are
+    scaled to the sides in a query.
     """
 
     clock: Clock
@@ -32,6 +36,7 @@ class Cdn:
     violations: list[str]
     fetched: list[str] = field(default_factory=list)
     elsewhere: str = ""
+    gate: asyncio.Event | None = None
     _files: dict[str, bytes] = field(default_factory=dict)  # by path
     _signed: dict[str, tuple[str, float]] = field(default_factory=dict)  # paths and ends
 
@@ -43,6 +48,8 @@ class Cdn:
         self._files[path] = data
         seen: Payload = {"id": identity, "filename": name, "size": len(data), "url": path}
         kind = mimetypes.guess_type(name)[0]
+        if data.startswith(b"\x89PNG") and len(data) > 24:
+            seen["width"], seen["height"] = struct.unpack_from(">II", data, 16)
         return seen | ({"content_type": kind} if kind else {})
 
     def signed(self, attachment: Payload) -> Payload:
@@ -62,9 +69,13 @@ class Cdn:
         if self.elsewhere:
             return web.Response(status=302, headers={"Location": self.elsewhere})
         self.fetched.append(path.split("/")[3])
+        if self.gate:
+            await self.gate.wait()
         response = web.StreamResponse()
         await response.prepare(request)
         data = self._files[path]
+        if "width" in request.query:
+            data = png(int(request.query["width"]), int(request.query["height"]))
         for start in range(0, len(data), _CHUNK):
             await response.write(data[start : start + _CHUNK])
         return response

@@ -119,7 +119,7 @@ class Uploads:
         await self._store.commands([("EXPIRE", one, _ASKED_SECONDS) for one in keys])
         sizes = await self._store.commands([("STRLEN", one) for one in keys])
         if gone := [one.name for one, size in zip(files, sizes, strict=True) if not size]:
-            raise Refused(f"I no longer have {', '.join(gone)}. Please add it again.")
+            raise Refused(f"I no longer have {gone[0]}. Please add it again.")
         return tuple(replace(one, size=size) for one, size in zip(files, sizes, strict=True))
 
     async def _fill(self, key: str, parts: AsyncIterable[bytes], *, size: int) -> None:

@@ -44,8 +44,8 @@ export class Composer {
 
   // Forgets the draft of a conversation that is gone.
   forget(id) {
-    keep(`draft:${id}`, "");
     this.files.drop(this.files.entries.filter((entry) => entry.place === `files:${id}`));
+    for (const kind of ["draft", "files"]) keep(`${kind}:${id}`, "");
   }
 
   put(text) {

@@ -16,8 +16,8 @@ function sizeOf(bytes) {
   return `${(bytes / MB).toFixed(bytes < 10 * MB ? 1 : 0)} MB`;
 }
 
-// An entry is { id, place, name, size, file, aborter, bar }: `place` names the draft to which it
-// belongs, and the last three are there until the file has arrived.
+// An entry is { id, place, name, size, file, aborter, chip }: `place` names the draft to which it
+// belongs, and `file` is there until it has arrived.
 export class Files {
   constructor(changed) {
     this.changed = changed;
@@ -61,7 +61,7 @@ export class Files {
       const { name, size } = file;
       const why = this.refusal(size);
       if (why) refused.push(`${name}: ${why}`);
-      else this.entries.push({ id: uuid(), place: this.place, name, size, file });
+      else this.entries.push(this.entry({ id: uuid(), name, size, file }));
     }
     if (refused.length) toast(refused.slice(0, 3).join("\n"));
     this.paint();
@@ -84,11 +84,14 @@ export class Files {
 
   async send(entry) {
     entry.aborter = new AbortController();
-    const progressed = (part) => entry.bar && (entry.bar.value = part);
+    const progressed = (part) => {
+      entry.chip.querySelector("progress").value = part;
+    };
     try {
       const { file, aborter } = entry;
       await sendFileAgain(pathOf(entry), file, { progressed, signal: aborter.signal });
       delete entry.file;
+      entry.chip.querySelector("progress").remove();
       announce(`${entry.name} is added.`);
       this.paint(entry.place);
     } catch (error) {
@@ -122,24 +125,29 @@ export class Files {
   }
 
   put(files) {
-    this.entries.push(...files.map((one) => ({ ...one, place: this.place })));
+    this.entries.push(...files.map((one) => this.entry(one)));
     this.paint();
+  }
+
+  entry({ id, name, size, file }) {
+    const entry = { id, place: this.place, name, size, file };
+    const aria = { label: `Sending ${name}` };
+    const bars = file ? [element("progress", { max: 1, value: 0, aria })] : [];
+    const button = iconButton("close", `Remove ${name}`, "");
+    button.onclick = () => this.remove(entry);
+    entry.chip = chip(entry, ...bars, button);
+    return entry;
   }
 
   paint(place = this.place) {
     const arrived = this.entries.filter((entry) => entry.place === place && !entry.file);
     keep(place, arrived.length ? arrived.map(plain) : "");
-    this.box.replaceChildren(...this.list.map((entry) => this.chip(entry)));
+    // One that stays is not touched: it may have the focus.
+    const chips = this.list.map((entry) => entry.chip);
+    for (const old of [...this.box.children]) if (!chips.includes(old)) old.remove();
+    this.box.append(...chips.filter((one) => !one.isConnected));
     this.box.hidden = !this.box.childElementCount;
     this.changed();
-  }
-
-  chip(entry) {
-    const aria = { label: `Sending ${entry.name}` };
-    entry.bar = entry.file && element("progress", { max: 1, value: entry.bar?.value ?? 0, aria });
-    const button = iconButton("close", `Remove ${entry.name}`, "");
-    button.onclick = () => this.remove(entry);
-    return chip(entry, ...(entry.bar ? [entry.bar] : []), button);
   }
 }
 

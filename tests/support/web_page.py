@@ -168,12 +168,12 @@ def new_talk() -> str:
 
 @asynccontextmanager
 async def page_of(
-    store: Store, model: ModelEmulator, *, enters: bool = True, **variables: str
+    store: Store, model: ModelEmulator, **variables: str
 ) -> AsyncIterator[tuple[Browser, Service]]:
-    """A browser at a service with the page and a worker, which it `enters` now or later."""
+    """A browser at a service with the page and a worker."""
     async with (
         serving(store, "web", "worker", variables=web_variables(model, **variables)) as service,
-        browser(address_of(service), enters=enters) as one,
+        browser(address_of(service)) as one,
     ):
         yield one, service
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -10,12 +11,23 @@ from uuid import uuid4
 
 import pytest
 
+from adapters.uploads import PART, read_upload
+from bot.domain import FileRef
 from bot.errors import QueueFull
 from bot.store import Store
 from tests.emulators.model import ModelEmulator
+from tests.support.service import serving
 from tests.support.stored import stored
 from tests.support.waiting import until
-from tests.support.web_page import WRITES, Browser, address_of, browser, new_talk, page_of
+from tests.support.web_page import (
+    WRITES,
+    Browser,
+    address_of,
+    browser,
+    new_talk,
+    page_of,
+    web_variables,
+)
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 MANY = "You have sent many files. I can take more in an hour."
@@ -65,8 +77,8 @@ def prompt(model: ModelEmulator, at: int = -1) -> list[str]:
 async def test_a_file_is_read_once_and_known_to_later_questions(
     own_store: Store, model: ModelEmulator
 ) -> None:
-    talk, data = new_talk(), "caf\u00e9 ".encode() * 60_000 + b"the end"
-    async with page_of(own_store, model, CONTEXT_TOKENS="1000000") as (person, service):
+    talk, data = new_talk(), "café".encode()
+    async with page_of(own_store, model) as (person, service):
         upload, (status, _) = await send(person, data)
         waiting = await uploads(own_store)
         turn = await answered(person, talk, "What is it?", {upload: "notes.txt"})
@@ -81,10 +93,24 @@ async def test_a_file_is_read_once_and_known_to_later_questions(
         assert turn["files"] == [{"name": "notes.txt", "size": len(data)}]
         assert turn["question"] == "What is it?"
         assert '[File "notes.txt": words of others' in prompt(model, 0)[-1]
-        assert f"| {'café ' * 60_000}the end\n[End of file]\nWhat is it?" in prompt(model, 0)[-1]
+        assert "| café\n[End of file]\nWhat is it?" in prompt(model, 0)[-1]
         assert prompt(model)[1] == prompt(model, 0)[-1]
         assert "What is it?\n\nFiles: `notes.txt`\n\n## Parley" in exported
         assert not service.errors()
+
+
+async def test_all_bytes_come_back_as_they_were_sent(
+    own_store: Store, model: ModelEmulator
+) -> None:
+    data = os.urandom(3 * PART + 1)
+    async with page_of(own_store, model) as (person, _):
+        await send(person, data)
+        (name,) = await uploads(own_store)
+        file = FileRef(name.removeprefix("upload:"), "", "", 0, {})
+        found = [part async for part in read_upload(own_store, file)]
+
+    assert [len(part) for part in found] == [PART, PART, PART, 1]
+    assert b"".join(found) == data
 
 
 async def test_what_is_no_file_is_refused_and_leaves_nothing(
@@ -152,14 +178,17 @@ async def test_nobody_can_name_or_remove_an_upload_of_somebody_else(
 
 
 async def test_who_may_not_ask_sends_in_vain(own_store: Store, model: ModelEmulator) -> None:
-    limits = {"WEB_PASSWORD": "long enough", "QUESTIONS_PER_DAY": "0"}
     async with page_of(own_store, model, QUESTIONS_PER_DAY="0") as (person, _):
         used = (await send(person, b"some"))[1]
         other_site = (await send(person, b"some", Origin="https://example.com"))[1]
         url = f"{person.address}/api/files/{uuid4()}"
         async with person.session.put(url, data=b"some") as response:
             no_header = response.status
-    async with page_of(own_store, model, enters=False, **limits) as (stranger, _):
+    variables = web_variables(model, WEB_PASSWORD="long enough", QUESTIONS_PER_DAY="9")
+    async with (
+        serving(own_store, "web", variables=variables) as other,
+        browser(address_of(other), enters=False) as stranger,
+    ):
         unknown = (await send(stranger, b"some"))[1]
 
     assert used[0] == 409

@@ -200,23 +200,27 @@ async def test_an_upload_that_has_expired_is_told_at_its_question(
 async def test_what_is_read_is_told_while_that_takes_long(
     own_page: OwnPage, own_store: Store, model: ModelEmulator
 ) -> None:
+    model.answer = [(0.0, "Well, "), (600.0, "never")]
     async with own_page() as window:
         await window.open()
+        await window.ask("why?")
+        await window.says("Well,")
         await window.page.locator("#file").set_input_files(text_file("a.txt"))
         await expect(window.page.locator("#status")).to_have_text("a.txt is added.")
-        await window.read(_NOTE_NOTES)
         await window.ask("What is it?")
+        await expect(window.turns.last.locator(".note")).to_have_text("Waits for the answer above.")
+        (key,) = await own_store.command("KEYS", own_store.key("upload", "*"))
+        # What cannot be read is tried again.
+        await own_store.command("RENAME", key, f"{key}-away")
+        await own_store.command("RPUSH", key, "no text")
+        model.answer = "So."
+        await window.button("Stop the answer").click()
+        await expect(window.turns.last.locator(".note")).to_have_text("Reading a.txt …")
+        await own_store.command("RENAME", f"{key}-away", key)
+        await window.says("So.")
         await window.ended()
-        notes = await window.read("notes")
 
-    assert "Reading a.txt …" in notes
-
-
-_NOTE_NOTES = """() => {
-  window.notes = [];
-  new MutationObserver(() => notes.push(document.querySelector(".note")?.textContent))
-    .observe(document.querySelector("#log"), { subtree: true, childList: true });
-}"""
+    assert "| in it\n" in str(model.requests[-1].messages[-1]["content"])
 
 
 async def test_files_need_no_mouse(site: Site) -> None:
@@ -248,7 +252,8 @@ async def test_axe_finds_nothing_and_nothing_sticks_out(size: dict[str, int], si
         found += await findings(window)
         wide = await window.read(
             "[...document.querySelectorAll('.chip, .chips, #scroller')]"
-            ".filter((one) => one.getBoundingClientRect().right > innerWidth).length"
+            ".map((one) => one.getBoundingClientRect())"
+            ".filter(({ left, right }) => left < 0 || right > innerWidth).length"
         )
 
     assert (found, wide) == ([], 0)

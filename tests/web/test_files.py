@@ -216,17 +216,19 @@ async def test_a_person_and_all_people_have_bounds(own_store: Store, model: Mode
     assert len(await uploads(own_store)) == 10
 
 
-async def connected(person: Browser, length: int) -> asyncio.StreamWriter:
+async def connected(
+    person: Browser, length: int
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Begin to send a file of this length."""
     url = urlsplit(person.address)
-    _, writer = await asyncio.open_connection(url.hostname, url.port)
+    reader, writer = await asyncio.open_connection(url.hostname, url.port)
     cookies = "; ".join(f"{it.key}={it.value}" for it in person.session.cookie_jar)
     writer.write(
         f"PUT /api/files/{uuid4()} HTTP/1.1\r\nHost: {url.netloc}\r\nCookie: {cookies}\r\n"
         f"X-Parley: 1\r\nContent-Length: {length}\r\n\r\nthe beginning".encode()
     )
     await writer.drain()
-    return writer
+    return reader, writer
 
 
 async def test_few_files_of_a_person_arrive_at_once_and_a_broken_one_leaves_nothing(
@@ -241,12 +243,30 @@ async def test_few_files_of_a_person_arrive_at_once_and_a_broken_one_leaves_noth
         writers = [await connected(person, 1000) for _ in range(4)]
         await wait_for(4)
         busy = (await send(person, b"some"))[1]
-        for writer in writers:
+        for _, writer in writers:
             writer.close()
         await wait_for(0)
         free = (await send(person, b"some"))[1]
 
         assert (busy[0], free[0]) == (503, 201)
+        assert not service.errors()
+
+
+async def test_a_file_that_is_taken_away_while_it_arrives_leaves_nothing(
+    own_store: Store, model: ModelEmulator
+) -> None:
+    async with page_of(own_store, model) as (person, service):
+        reader, writer = await connected(person, 1000)
+        while not (begun := await uploads(own_store)):
+            await asyncio.sleep(0.02)
+        (name,) = begun
+        await person.send("DELETE", f"/api/files/{name.rpartition(':')[2]}")
+        writer.write(b"x" * (1000 - len(b"the beginning")))
+        status = await reader.readline()
+        writer.close()
+
+        assert b" 410 " in status
+        assert await uploads(own_store) == {}
         assert not service.errors()
 
 

@@ -44,6 +44,7 @@ SIGNED_IN = Asker(signed_in=True)
 _CHOSEN_HERE = frozenset({"model", "persona", "temperature", "max_tokens"})
 _WAYS = (
     "Ask me below. I remember the conversation, but none of your others.",
+    "Add files by the paper clip, by pasting, or by dropping them here.",
     "At the top, choose the model and its style; rename, export or delete the conversation.",
     "Below an answer, copy, rate or regenerate it. You can also edit your last question.",
 )

@@ -58,11 +58,11 @@ async def test_files_are_chosen_pasted_and_dropped_and_stand_above_the_question(
         assert not await bring(window, "paste", "e.txt")
         assert await bring(window, "paste", "some words", of="")
         await expect(chips(window)).to_have_text([f"{one}.txt" for one in "abcde"])
+        await expect(window.page.locator("#files progress")).to_have_count(0)
         await window.button("Remove b.txt").click()
         await expect(window.box).to_be_focused()
         await expect(window.page.locator("#status")).to_have_text("b.txt was removed.")
         await expect(window.box).to_have_attribute("placeholder", "Ask about your files")
-        await expect(window.page.locator("#files progress")).to_have_count(0)
         await window.ask("What is it?")
         await window.ended()
 

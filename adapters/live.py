@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
-from bot.concurrency import empty_stream
+from adapters.uploads import READ_SECONDS, read_upload
 from bot.domain import ContextMessage, EditBudget, End, FileRef, Page, Purpose, ThreadKey, Turn
 from bot.errors import StoreUnavailable, WriteFailed
 from bot.reply.draft import sign_of
@@ -81,8 +81,9 @@ class LivePlatform:
         return ()
 
     def fetch_file(self, file: FileRef) -> AsyncGenerator[bytes]:
-        """Yield nothing: no message here has a file."""
-        return empty_stream()
+        """Yield the bytes of an upload. Raises MessageGone and WriteFailed."""
+        keep_seconds = READ_SECONDS if self._remembers else _LAST_SECONDS
+        return read_upload(self._store, file, keep_seconds=keep_seconds)
 
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
         """Return nothing: page ids are page numbers, so none can be orphaned."""

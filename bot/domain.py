@@ -363,7 +363,7 @@ class Standing:
 
     `answer` is the saved text of the model, and `below` the notices under it. While a new answer
     has no text yet, `answer` is the answer that it will replace. `rating` is that of the
-    person who asked.
+    person who asked, and `files` are those of the question.
     """
 
     turn_id: str
@@ -375,6 +375,7 @@ class Standing:
     model: str = ""
     end: End = ""
     rating: Rating | Literal[""] = ""
+    files: tuple[FileRef, ...] = ()
 
 
 class Purpose(Enum):

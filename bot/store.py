@@ -71,7 +71,7 @@ Command = tuple[str | int | float, ...]
 class Script(Protocol):
     """A registered Lua script; raises StoreUnavailable."""
 
-    async def __call__(self, *, keys: Sequence[str], args: Sequence[str | int | float]) -> Any:
+    async def __call__(self, *, keys: Sequence[str], args: Sequence[str | bytes | float]) -> Any:
         """Run the script and return its answer."""
 
 
@@ -136,7 +136,7 @@ class Store:
         head = "#!lua flags=allow-oom\n" if if_full else ""
         registered = self.redis.register_script(head + source)
 
-        async def run(*, keys: Sequence[str], args: Sequence[str | int | float]) -> Any:
+        async def run(*, keys: Sequence[str], args: Sequence[str | bytes | float]) -> Any:
             with store_errors(), _SECONDS.time():
                 return await registered(keys=keys, args=args)
 

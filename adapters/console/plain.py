@@ -93,6 +93,9 @@ class PlainConversation:
                 case "/reset":
                     await self._talk.reset()
                     notice = "" if is_quiet else FORGOTTEN
+                case "/file":
+                    waits = await self._talk.add_file(command.argument)
+                    notice = "" if is_quiet else waits
                 case _:
                     notice = await self._talk.commands.run(command)
         except (Refused, StoreUnavailable) as error:

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from adapters.console.plain import PlainConversation
 from adapters.console.talk import ConsoleConversation
+from adapters.uploads import Uploads
 from bot.platform_spec import Process
 
 _WINDOW_PACKAGES = ("prompt_toolkit", "rich", "markdown_it")  # requirements-terminal.txt
@@ -26,8 +27,13 @@ async def listen(process: Process, *, stdin: TextIO, stdout: TextIO) -> None:
     # At a terminal, each start continues the same thread.
     thread = "terminal" if at_terminal else uuid4().hex
     banner = "\n".join((f"Parley. Answers come from {process.answers_from}.", *process.notices))
-    talk = ConsoleConversation(intake=process.intake, store=process.store, thread=thread)
     settings, patience = process.settings, process.patience
+    uploads = Uploads(
+        process.store, most_files=settings.files_per_question, most_mb=settings.file_max_mb
+    )
+    talk = ConsoleConversation(
+        intake=process.intake, store=process.store, thread=thread, uploads=uploads
+    )
     if at_terminal and stdout.isatty() and _has_window():
         from adapters.console.window import Window
 

@@ -68,12 +68,14 @@ class Window:
         with suppress(StoreUnavailable):
             self.transcript.all = [
                 AskedQuestion(
-                    self._talk.turn(one.question, one.turn_id), is_shown=True, text=one.answer
+                    self._talk.turn(one.question, one.turn_id, one.files),
+                    is_shown=True,
+                    text=one.answer,
                 )
                 for one in await self._talk.begin()
             ]
         for asked in self.transcript.all[-_EARLIER:]:
-            self._screen.show_question(asked.turn.text)
+            self._screen.show_question(asked.question)
             self._screen.show_answer(asked.text)
 
     def _submit(self, line: str, edited: AskedQuestion | None) -> None:
@@ -126,6 +128,8 @@ class Window:
                 self._screen.say(FORGOTTEN)
             case "/regenerate" | "/edit":
                 await self._answer_again(command)
+            case "/file":
+                self._screen.say(await self._talk.add_file(command.argument))
             case "/stop":
                 await self._stop()
             case "/save":
@@ -231,8 +235,7 @@ class Window:
         """Return the question to which a reply belongs; None if there is nothing new to show."""
         asked = self.transcript.find(reply.turn_id)
         if asked is None:
-            question = await self._talk.question(reply.turn_id)
-            asked = self.transcript.ask(self._talk.turn(question, reply.turn_id))
+            asked = self.transcript.ask(await self._talk.other_turn(reply.turn_id))
         elif asked not in self.transcript.unanswered:
             if asked.text == reply.text:
                 return None
@@ -246,5 +249,5 @@ class Window:
 
     def _show_question(self, asked: AskedQuestion) -> None:
         if not asked.is_shown:
-            self._screen.show_question(asked.turn.text)
+            self._screen.show_question(asked.question)
             asked.is_shown = True

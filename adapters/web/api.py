@@ -15,6 +15,7 @@ from uuid import uuid4
 from aiohttp import web
 
 from adapters import live
+from adapters.uploads import Uploads, file_ref
 from adapters.web.follower import Follower, send_events
 from adapters.web.talks import PLATFORM, Talks, is_id, thread_of, title_of, turn_id_of
 from bot.access.preferences import Scope, resolved
@@ -27,7 +28,7 @@ from bot.commands.handlers import (
     CommandHandlers,
     HelpContext,
 )
-from bot.domain import Asker, Json, Person, Rating, Standing, ThreadKey, Turn
+from bot.domain import Asker, FileRef, Json, Person, Rating, Standing, ThreadKey, Turn
 from bot.errors import NothingAsked, NotRemembered, NotTheLast
 from bot.intake.answers import GO_ON
 from bot.intake.intake import Intake
@@ -39,10 +40,11 @@ MAY_STAY = web.RequestKey[Callable[[], Awaitable[bool]]]("may_stay")
 _MOST_CONVERSATIONS = 1000  # in one answer
 _RATINGS: Mapping[str, Rating | Literal[""]] = {"good": "good", "bad": "bad", "": ""}
 # Access to the page was checked at sign-in.
-_SIGNED_IN = Asker(signed_in=True)
+SIGNED_IN = Asker(signed_in=True)
 _CHOSEN_HERE = frozenset({"model", "persona", "temperature", "max_tokens"})
 _WAYS = (
     "Ask me below. I remember the conversation, but none of your others.",
+    "Add files by the paper clip, by pasting, or by dropping them here.",
     "At the top, choose the model and its style; rename, export or delete the conversation.",
     "Below an answer, copy, rate or regenerate it. You can also edit your last question.",
 )
@@ -56,6 +58,7 @@ class Api:
     intake: Intake
     talks: Talks
     follower: Follower
+    uploads: Uploads
     about: Mapping[str, Json]
 
     def routes(self) -> list[web.RouteDef]:
@@ -182,7 +185,8 @@ class Api:
         if not is_id(name) or not isinstance(text, str):
             raise Unacceptable(400, "A question needs an id and a text.")
         turn_id = turn_id_of(asker, str(name))
-        turn = Turn(turn_id, thread, asker, text, {}, time.time(), asker=_SIGNED_IN)
+        files = await self.uploads.keep(_files(sent.get("files"), asker, turn_id))
+        turn = Turn(turn_id, thread, asker, text, {}, time.time(), files=files, asker=SIGNED_IN)
         async with self._recorded(turn, title=title_of(text)):
             # The same question with another time counts as another one.
             if not await self.intake.ask(turn) and not await self._standings(thread, turn_id):
@@ -201,7 +205,7 @@ class Api:
             turn.turn_id,
             person_id=request[PERSON].id,
             press_id=turn_id_of(request[PERSON], press),
-            asker=_SIGNED_IN,
+            asker=SIGNED_IN,
         )
         await live.announce(self.store, _thread(request), turn.turn_id)
         return answer({}, status=202)
@@ -213,7 +217,7 @@ class Api:
         following = Turn(turn_id_of(asker, press), thread, asker, "", {}, time.time())
         async with self._recorded(following):
             await self.intake.answers.continue_answer(
-                turn.turn_id, person_id=asker.id, press_id=following.id, asker=_SIGNED_IN
+                turn.turn_id, person_id=asker.id, press_id=following.id, asker=SIGNED_IN
             )
         return answer({"turn": press}, status=202)
 
@@ -224,7 +228,11 @@ class Api:
         turn = await self._turn(request)
         if [turn.turn_id] != (await self.talks.turns(thread))[-1:]:
             raise NotTheLast
-        edited = Turn(turn.turn_id, thread, asker, text, {}, turn.asked_at, asker=_SIGNED_IN)
+        edited = Turn(
+            *(turn.turn_id, thread, asker, text, {}, turn.asked_at),
+            files=turn.files,
+            asker=SIGNED_IN,
+        )
         await self.intake.ask(edited, edited_at=time.time())
         await live.announce(self.store, thread, turn.turn_id)
         return answer({}, status=202)
@@ -235,7 +243,7 @@ class Api:
         if not isinstance(rating, str) or rating not in _RATINGS:
             raise Unacceptable(400, "A rating must be good, bad or empty.")
         await self.intake.answers.rate(
-            turn.turn_id, person_id=request[PERSON].id, rating=_RATINGS[rating], asker=_SIGNED_IN
+            turn.turn_id, person_id=request[PERSON].id, rating=_RATINGS[rating], asker=SIGNED_IN
         )
         await live.announce(self.store, _thread(request), turn.turn_id)
         return answer({})
@@ -291,6 +299,8 @@ def _as_markdown(title: str, turns: Sequence[Standing]) -> str:
         asked = datetime.fromtimestamp(one.asked_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
         if one.question != GO_ON:
             parts.append(f"## You, {asked}\n\n{one.question}")
+        if one.files:
+            parts.append(f"Files: {', '.join(f'`{file.name}`' for file in one.files)}")
         by = f" ({one.model})" if one.model else ""
         parts.append(f"## Parley{by}\n\n{one.answer}")
         if one.below:
@@ -304,7 +314,7 @@ def _call(request: web.Request) -> Call:
         thread=thread_of(request[PERSON], ""),
         person=request[PERSON],
         scopes={"channel": "all your conversations"},
-        asker=_SIGNED_IN,
+        asker=SIGNED_IN,
     )
 
 
@@ -340,6 +350,19 @@ async def _press(request: web.Request) -> str:
     if not is_id(press):
         raise Unacceptable(400, "A press needs an id.")
     return str(press)
+
+
+def _files(sent: object, asker: Person, turn_id: str) -> list[FileRef]:
+    """Return the files of a question, by the ids that its person chose for the uploads."""
+    if not isinstance(sent, list | None):
+        raise Unacceptable(400, "The files of a question are a list.")
+    found = []
+    for one in sent or ():
+        upload, name = (one.get("id"), one.get("name")) if isinstance(one, dict) else ("", "")
+        if not is_id(upload) or not isinstance(name, str):
+            raise Unacceptable(400, "A file needs an id and a name.")
+        found.append(file_ref(thread_of(asker, str(upload)), turn_id=turn_id, name=name))
+    return found
 
 
 def _thread(request: web.Request) -> ThreadKey:

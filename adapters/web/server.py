@@ -11,8 +11,10 @@ from urllib.parse import SplitResult, urlsplit
 
 from aiohttp import HttpVersion11, web
 
+from adapters.uploads import Uploads
 from adapters.web import assets
 from adapters.web.api import MAY_STAY, PERSON, Api, Unacceptable, answer
+from adapters.web.files import PATH, FileApi
 from adapters.web.follower import Follower
 from adapters.web.settings import WebSettings
 from adapters.web.sign_in import Cookies, Provider, SignIn, Visitor, new_guest, read_secret
@@ -59,7 +61,8 @@ _PROVIDER_SECONDS = 12 * 3600.0  # until the next redirect to the provider
 # A question of the greatest length, each character as an escape of JSON.
 _LARGEST_BODY = 512 * 1024
 _ANOTHER = "Somebody else is signed in here now. Reload the page to go on as them."
-_ANSWER_SECONDS = 10.0  # for requests other than events
+_ANSWER_SECONDS = 10.0  # for requests other than events and uploads
+_UPLOAD_SECONDS = 300.0  # 10 MB over a slow line
 _STATUSES: tuple[tuple[type[ParleyError], int], ...] = (
     (NothingAsked, 400),
     (NotTheAsker, 403),
@@ -82,6 +85,8 @@ async def open_pages(process: Process) -> tuple[web.Application, Follower]:
         "feedback": settings.rates(usual=True),
         "demo": process.is_demo,
         "login": own.way,
+        "files": settings.files_per_question,
+        "file_mb": settings.file_max_mb,
     }
     # A changed password invalidates all cookies.
     way = f"{own.way}:{hashlib.sha256(own.password.encode()).hexdigest()}"
@@ -104,7 +109,9 @@ async def open_pages(process: Process) -> tuple[web.Application, Follower]:
     app.on_response_prepare.append(_add_headers)
     # Otherwise shutdown would wait for the open pages.
     app.on_shutdown.append(follower.end_pages)
-    app.add_routes(Api(store, process.intake, talks, follower, about).routes())
+    uploads = Uploads(store, most_files=settings.files_per_question, most_mb=settings.file_max_mb)
+    app.add_routes(Api(store, process.intake, talks, follower, uploads, about).routes())
+    app.add_routes(FileApi(process.intake, uploads).routes())
     app.add_routes(sign_in.routes())
     for path in ("/", "/c/{talk}"):
         app.router.add_get(path, assets.serve("index.html"))
@@ -169,7 +176,7 @@ async def _may_stay(sign_in: SignIn, request: web.Request) -> bool:
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Run the handler, and translate errors to responses."""
     try:
-        async with asyncio.timeout(None if request.path.endswith("/events") else _ANSWER_SECONDS):
+        async with asyncio.timeout(_seconds_for(request)):
             return await handler(request)
     except Unacceptable as error:
         return answer({"error": error.sentence}, status=error.status)
@@ -186,6 +193,12 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
         if error.status < 400 or not request.path.startswith("/api/"):
             raise
         return answer({"error": error.reason}, status=error.status)
+
+
+def _seconds_for(request: web.Request) -> float | None:
+    if request.path.endswith("/events"):
+        return None
+    return _UPLOAD_SECONDS if request.path.startswith(PATH) else _ANSWER_SECONDS
 
 
 async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:

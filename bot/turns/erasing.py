@@ -133,6 +133,8 @@ class Eraser:
                 return "GET", key
             case "preferences":
                 return ("HGET", key, "persona_by") if rest else ("SMEMBERS", key)
+            case "uploads":
+                return "SMEMBERS", key
             case "kept" if not self._who.is_person:
                 return "LRANGE", key, 0, -1
             case "of" if not self._who.is_person:
@@ -152,7 +154,7 @@ class Eraser:
             yield "HDEL", key, who.id
         elif who.is_person and kind == "speakers" and is_on_platform:
             yield "SREM", key, who.written
-        elif kind in ("preferences", "of") and isinstance(value, list | set):
+        elif kind in ("preferences", "of", "uploads") and isinstance(value, list | set):
             yield from (("SREM", key, one) for one in value if who.is_in(one))
         elif kind == "kept" and value:
             yield from (("LREM", key, 0, one) for one in value if who.is_in(one.split(" ")[1]))

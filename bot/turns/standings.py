@@ -34,6 +34,7 @@ def standing(
         asked_at=turn.asked_at,
         state="running",
         model=shown.model or fields.get("model", ""),
+        files=turn.files,
     )
     # An end that was saved is final, even if another worker writes it.
     outcome = stored or shown.outcome

@@ -36,7 +36,7 @@ from tests.support.service import serving, serving_both
 from tests.support.settings import settings_of
 from tests.support.stored import Stored, stored
 from tests.support.waiting import until
-from tests.support.web_page import page_of
+from tests.support.web_page import WRITES, page_of
 
 QUESTION, ANSWER = "zebra", "walrus"
 # A minute after the last time at which a reply may be corrected.
@@ -169,6 +169,9 @@ async def test_the_privacy_page_tells_of_every_key(own_store: Store, model: Mode
         ben = discord.user("Ben")
         await discord.say(discord.dm(ben), ben, "Look!", files=(("a.txt", QUESTION.encode()),))
         await browser.ask("talk-0001", QUESTION)
+        upload = f"{browser.address}/api/files/{'a' * 32}"
+        async with browser.session.put(upload, data=QUESTION, headers=WRITES) as response:
+            assert response.status == 201
         await until(lambda: all(shows(way, ANSWER) for way in ways), why=service.text)
         await all_ended(own_store)
         found = await stored(own_store)
@@ -182,7 +185,7 @@ async def test_the_privacy_page_tells_of_every_key(own_store: Store, model: Mode
     assert kinds(one["name"] for one in released) | named <= {*told()}
     assert "files" in kinds(one.name for one in found)
     texts = [one for one in found if QUESTION in one or ANSWER in one]
-    assert kinds(one.name for one in texts) == {"turn", "live", "web:titles"}
+    assert kinds(one.name for one in texts) == {"turn", "live", "upload", "web:titles"}
     forever = kinds(one.name for one in found if one.expires_ms < 0)
     assert forever == {"format", "web:secret"}
 

@@ -77,6 +77,17 @@ async def test_usage_and_commands_are_shown(store: Store) -> None:
     assert [turn.text for turn in queue.turns] == ["/save it"]
 
 
+async def test_a_piped_file_goes_with_the_next_question(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_bytes(b"in it")
+    printed, queue = await piped(store, f"/file {path}\n/file {path}x\nhello\nagain\n")
+
+    assert printed == (
+        f"I cannot read {path}x: No such file or directory.\nHello `world`!\nAnother one\n"
+    )
+    assert [[one.name for one in turn.files] for turn in queue.turns] == [["notes.txt"], []]
+
+
 async def test_who_is_sure_is_forgotten(store: Store) -> None:
     printed, asked = await piped(store, "/forget-me\n/forget-me no\n")
     told, queue = await piped(store, "/forget-me yes\n")

@@ -25,6 +25,7 @@ from prompt_toolkit.output import DummyOutput
 from adapters.console.talk import ConsoleConversation
 from adapters.console.window import Window
 from adapters.live import stream_of
+from adapters.uploads import Uploads, read_upload
 from bot.concurrency import running
 from bot.domain import Exchange, Preferences
 from bot.domain import Person as Author
@@ -117,7 +118,12 @@ async def at_window(
     paper = Paper()
     with create_pipe_input() as keys, create_app_session(input=keys, output=paper):
         window = Window(
-            talk=ConsoleConversation(intake=queue.intake, store=store, thread="terminal"),
+            talk=ConsoleConversation(
+                intake=queue.intake,
+                store=store,
+                thread="terminal",
+                uploads=Uploads(store, most_files=2, most_mb=1),
+            ),
             banner="The banner",
             patience=patience,
             history=tmp_path / "history",
@@ -201,6 +207,60 @@ async def test_a_command_is_completed(person: Person) -> None:
     await until(lambda: person.buffer.text == "/regenerate", why=lambda: person.buffer.text)
     person.type(ENTER)
     await person.reads("There is no question yet.")
+
+
+async def test_files_wait_for_the_next_question_and_go_with_it(
+    store: Store, tmp_path: Path, person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "my notes.txt").write_bytes(b"\0in it")
+    (tmp_path / "big.txt").write_bytes(b"x" * 1_000_001)
+    person.type("/file" + ENTER)
+    await person.reads("No file waits: write /file PATH.")
+    for path, said in (
+        ("nothing.txt", "nothing.txt: No such file or directory."),
+        (".", ".: it is not a file."),
+        ("~/big.txt", "1 MB is the limit for a file."),
+        ("~/my notes.txt", "For your next question: my notes.txt."),
+        (f"'{tmp_path}/my\\ notes.txt'", "my notes.txt, my notes.txt."),
+        ("~/big.txt", "2 files at once is the limit."),
+    ):
+        person.type(f"/file {path}{ENTER}")
+        await person.reads(said)
+    person.type("busy" + ENTER)
+    await person.reads(ThreadBusy.apology[:30])
+    person.type("again" + ENTER)
+    await person.reads("you> again\n[file: my notes.txt]\n[file: my notes.txt]")
+    await person.reads("Another one")
+    await person.asks("hello", "Hello world!")
+    person.type("/edit again" + ENTER)
+    await until(lambda: person.queue.edits)
+
+    first, second = person.queue.turns
+    assert [one.name for one in first.files] == ["my notes.txt"] * 2
+    assert {one.message for one in first.files} == {first.id}
+    assert [[part async for part in read_upload(store, one)] for one in first.files] == [
+        [b"\0in it"]
+    ] * 2
+    assert second.files == ()
+
+
+async def test_files_that_wait_are_taken_away_and_those_that_expired_are_told(
+    store: Store, tmp_path: Path, person: Person
+) -> None:
+    (tmp_path / "notes.txt").write_bytes(b"in it")
+    person.type(f"/file {tmp_path}/notes.txt{ENTER}/file off{ENTER}")
+    await person.reads("No file waits")
+    left = await store.command("KEYS", store.key("upload", "*"))
+    person.type(f"/file {tmp_path}/notes.txt{ENTER}")
+    await person.reads("For your next question: notes.txt.")
+    await store.command("DEL", *await store.command("KEYS", store.key("upload", "*")))
+    person.type("hello" + ENTER)
+    await person.reads("I no longer have notes.txt. Please add it again.")
+    await person.asks("again", "Another one")
+
+    assert left == []
+    assert [turn.files for turn in person.queue.turns] == [()]
 
 
 async def test_words_wrap_as_wide_as_the_window_is_at_the_moment(person: Person) -> None:

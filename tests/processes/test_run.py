@@ -151,6 +151,28 @@ async def test_a_piped_question_is_answered_on_stdout(data_dir: Path, model: Mod
     assert running.text() == ""
 
 
+async def test_a_file_of_a_piped_question_is_read_and_known_later(
+    data_dir: Path, model: ModelEmulator
+) -> None:
+    path, model.answer = data_dir / "notes.txt", "Well."
+    path.write_text("in it")
+    async with bot(
+        data_dir=data_dir, variables={"MODEL_URL": model.url}, stdin=asyncio.subprocess.PIPE
+    ) as running:
+        process = running.process
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(f"/file {path}\none\ntwo\n".encode())
+        process.stdin.close()
+        async with asyncio.timeout(60):
+            said = await process.stdout.read()
+
+    first, second = (str(it.messages) for it in model.requests)
+    assert said == b"Well.\nWell.\n"
+    assert first.count("| in it") == second.count("| in it") == 1
+    assert running.text() == ""
+
+
 async def test_a_start_with_wrong_settings_says_why(data_dir: Path) -> None:
     variables = {"MAX_TOKENS": "many", "PORT": "-1"}
     async with bot(data_dir=data_dir, variables=variables) as running:

@@ -259,7 +259,7 @@ class EmptyStore(Store):
         return {"HMGET": [None, None], "ZRANGE": [], "HKEYS": []}.get(str(words[0]), 1)
 
     def script(self, source: str, *, if_full: bool = False) -> Script:
-        async def run(*, keys: Sequence[str], args: Sequence[str | int | float]) -> Any:
+        async def run(*, keys: Sequence[str], args: Sequence[str | bytes | float]) -> Any:
             return 0
 
         return run
@@ -294,7 +294,9 @@ class RefusingStore(Store):
     def script(self, source: str, *, if_full: bool = False) -> Script:
         run = super().script(source, if_full=if_full)
 
-        async def unless_refused(*, keys: Sequence[str], args: Sequence[str | int | float]) -> Any:
+        async def unless_refused(
+            *, keys: Sequence[str], args: Sequence[str | bytes | float]
+        ) -> Any:
             self._refuse(keys)
             return await run(keys=keys, args=args)
 

@@ -212,7 +212,7 @@ class _Dying(Store):
     def script(self, source: str, *, if_full: bool = False) -> Script:
         run = super().script(source, if_full=if_full)
 
-        async def counted(*, keys: Sequence[str], args: Sequence[str | int | float]) -> Any:
+        async def counted(*, keys: Sequence[str], args: Sequence[str | bytes | float]) -> Any:
             return await self._counted(run(keys=keys, args=args))
 
         return counted

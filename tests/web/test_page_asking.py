@@ -1,4 +1,4 @@
-"""What the page says to people who choose, bring files, write from right to left or just try it."""
+"""What the page says to people who choose, write from right to left or just try it."""
 
 from __future__ import annotations
 
@@ -11,26 +11,6 @@ from bot.store import Store
 from tests.support.chromium import Site, window
 from tests.support.service import serving
 from tests.support.web_page import address_of, web_variables
-
-_BRING = """([kind, name, type]) => {
-  const data = new DataTransfer();
-  if (type) data.items.add(new File(["x"], name, { type }));
-  else data.setData("text/plain", name);
-  const key = kind === "paste" ? "clipboardData" : "dataTransfer";
-  const target = document.querySelector(type ? "#log" : "#box");
-  const event = kind === "paste" ? new ClipboardEvent(kind, { [key]: data, bubbles: true,
-    cancelable: true }) : new DragEvent(kind, { [key]: data, bubbles: true, cancelable: true });
-  return target.dispatchEvent(event);
-}"""
-
-
-async def test_a_file_is_refused_with_a_sentence_and_leaves_the_page(site: Site) -> None:
-    async with site.window() as one:
-        for kind in ("dragover", "drop", "paste"):
-            assert not await one.read(_BRING, [kind, "plan.pdf", "application/pdf"])
-            assert await one.read(_BRING, [kind, "some words", ""])
-
-        await expect(one.page.locator("#toast")).to_contain_text("can't read files yet")
 
 
 async def test_a_refused_choice_stays_in_the_form_with_the_reason(site: Site) -> None:

@@ -11,7 +11,6 @@ import { Sidebar } from "./sidebar.js";
 import { shortName } from "./turn.js";
 
 const THEMES = { auto: "as the system", light: "light", dark: "dark" };
-const NO_FILES = "I can't read files yet. Please paste the text itself into your message.";
 const UNTITLED = "New conversation";
 
 class App {
@@ -27,7 +26,10 @@ class App {
       delete: (one) => this.delete(one),
     });
     this.composer = new Composer({
-      send: (text) => (/^help\s*\.?$/i.test(text) ? this.openHelp() : this.ask(text)),
+      send: (text, files) => {
+        if (/^help\s*\.?$/i.test(text) && !files.length) this.openHelp();
+        else this.ask(text, files);
+      },
       editLast: () => this.edit(this.conversation?.turns.at(-1)),
     });
     this.outbox = new Outbox((entry) => this.outboxChanged(entry));
@@ -36,7 +38,9 @@ class App {
   start() {
     document.addEventListener("click", (event) => this.clicked(event));
     document.addEventListener("keydown", (event) => this.pressed(event));
-    for (const name of ["dragover", "drop", "paste"]) document.addEventListener(name, brought);
+    for (const name of ["dragover", "dragleave", "drop", "paste"]) {
+      document.addEventListener(name, (event) => this.brought(event));
+    }
     addEventListener("popstate", () => this.route());
     addEventListener("focus", () => this.sidebar.load());
     this.setTheme(recall("theme", "auto"));
@@ -51,6 +55,8 @@ class App {
       keepFor(this.me.id);
       // What was begun meanwhile goes before the draft.
       this.composer.put(this.composer.box.value || recall(this.composer.name));
+      this.composer.files.allow(this.me);
+      this.composer.files.open(this.composer.files.place);
       this.outbox.load();
       byId("me").textContent = this.me.name || "";
       byId("demo").hidden = !this.me.demo;
@@ -140,7 +146,7 @@ class App {
 
   gone() {
     const { id } = this.conversation;
-    keep(`draft:${id}`, "");
+    this.composer.forget(id);
     this.sidebar.load();
     if (this.outbox.of(id).length) return;
     // What is in the box stays there.
@@ -168,7 +174,7 @@ class App {
 
   // Questions
 
-  ask(text) {
+  ask(text, files) {
     if (!this.conversation) {
       byId("missing").hidden = true;
       this.follow(uuid());
@@ -176,7 +182,7 @@ class App {
     }
     this.events.resume();
     this.log.follows = true;
-    this.outbox.add(uuid(), this.conversation.id, text);
+    this.outbox.add(uuid(), this.conversation.id, text, files);
     this.paintSoon();
   }
 
@@ -249,7 +255,7 @@ class App {
     const isDone = await this.write("DELETE", id);
     this.sidebar.load();
     if (!isDone) return;
-    keep(`draft:${id}`, "");
+    this.composer.forget(id);
     if (isShown) this.go("/");
   }
 
@@ -264,7 +270,10 @@ class App {
 
   forgetWords() {
     for (const entry of [...this.outbox.entries]) this.outbox.remove(entry);
-    for (const name of recallNames("draft:")) keep(name, "");
+    this.composer.files.drop();
+    for (const kind of ["draft:", "files:"]) {
+      for (const name of recallNames(kind)) keep(name, "");
+    }
   }
 
   // Returns whether it went through. Nothing is told of a refusal with the status `calm`.
@@ -314,7 +323,9 @@ class App {
     const button = event.target.closest("button");
     if (!button) return;
     this.buttons[button.id]?.();
-    if (button.closest("#prompts")) this.ask(button.querySelector("span").textContent);
+    if (button.closest("#prompts")) {
+      this.ask(button.querySelector("span").textContent, this.composer.files.take());
+    }
     if (button.dataset.copy) copyBy(button, button.closest(".code").querySelector("code").textContent);
     const turn = button.closest(".turn");
     if (turn && button.dataset.action) this.press(button, turn.dataset.turn);
@@ -342,6 +353,7 @@ class App {
   unsend(entry) {
     this.outbox.remove(entry);
     this.composer.put([entry.text, this.composer.box.value].filter(Boolean).join("\n"));
+    this.composer.files.put(entry.files ?? []);
     this.composer.box.focus();
   }
 
@@ -372,6 +384,17 @@ class App {
     else if (command && event.shiftKey && event.key.toLowerCase() === "o") this.go("/");
     else return;
     if (command) event.preventDefault();
+  }
+
+  // A file or an address that is dropped beside a text box would replace the page.
+  brought(event) {
+    const { types, files } = event.dataTransfer ?? event.clipboardData;
+    const isFile = types.includes("Files") && !types.includes("text/plain");
+    if (!isFile && (event.type === "paste" || event.target.closest?.("textarea, input"))) return;
+    event.preventDefault();
+    document.body.classList.toggle("dropping", isFile && event.type === "dragover");
+    const isHere = ["drop", "paste"].includes(event.type);
+    if (isFile && isHere && !document.querySelector("dialog[open]")) this.composer.files.add(files);
   }
 
   setTheme(name) {
@@ -405,15 +428,6 @@ class App {
     this.sidebar.mark(conversation?.id ?? "");
     this.log.show(turns, pending, { rates: this.me.feedback !== false, model: this.me.model });
   }
-}
-
-// A file or an address that is dropped beside a text box would replace the page.
-function brought(event) {
-  const { types } = event.dataTransfer ?? event.clipboardData;
-  const isFile = types.includes("Files") && !types.includes("text/plain");
-  if (!isFile && (event.type === "paste" || event.target.closest?.("textarea, input"))) return;
-  event.preventDefault();
-  if (isFile && event.type !== "dragover") toast(NO_FILES);
 }
 
 new App().start();

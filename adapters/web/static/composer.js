@@ -1,5 +1,6 @@
 // The box for a message, with a draft for each conversation.
-import { byId, element } from "./dom.js";
+import { byId, element, toast } from "./dom.js";
+import { Files } from "./files.js";
 import { keep, recall } from "./kept.js";
 
 export const KEYBOARD_ON_SCREEN = matchMedia("(hover: none) and (pointer: coarse)");
@@ -18,13 +19,14 @@ function fit(box) {
   box.style.height = `${box.scrollHeight + 2}px`;
 }
 
-// `on` has `send(text)` and `editLast()`.
+// `on` has `send(text, files)` and `editLast()`.
 export class Composer {
   constructor(on) {
     this.on = on;
     this.box = byId("box");
     this.sendButton = byId("send");
     this.name = "";
+    this.files = new Files(() => this.filesChanged());
     this.box.addEventListener("input", () => this.typed());
     this.box.addEventListener("keydown", (event) => this.pressed(event));
     byId("composer").addEventListener("submit", (event) => {
@@ -37,6 +39,13 @@ export class Composer {
   open(id) {
     this.name = `draft:${id}`;
     this.put(recall(this.name));
+    this.files.open(`files:${id}`);
+  }
+
+  // Forgets the draft of a conversation that is gone.
+  forget(id) {
+    this.files.drop(this.files.entries.filter((entry) => entry.place === `files:${id}`));
+    for (const kind of ["draft", "files"]) keep(`${kind}:${id}`, "");
   }
 
   put(text) {
@@ -46,8 +55,17 @@ export class Composer {
 
   typed() {
     keep(this.name, this.box.value);
-    this.sendButton.disabled = !this.box.value.trim();
+    this.allowSend();
     fit(this.box);
+  }
+
+  allowSend() {
+    this.sendButton.disabled = !this.box.value.trim() || !this.files.isReady;
+  }
+
+  filesChanged() {
+    this.box.placeholder = this.files.list.length ? "Ask about your files" : "Ask Parley";
+    this.allowSend();
   }
 
   pressed(event) {
@@ -62,8 +80,12 @@ export class Composer {
   submit() {
     const text = this.box.value.trim();
     if (!text) return;
+    if (!this.files.isReady) {
+      toast("Your files are still on their way.");
+      return;
+    }
     this.put("");
-    this.on.send(text);
+    this.on.send(text, this.files.take());
     this.box.focus();
   }
 }

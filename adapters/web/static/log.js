@@ -94,10 +94,10 @@ export class Log {
   }
 }
 
-function asTurn({ id, text, why, failures }) {
+function asTurn({ id, text, files, why, failures }) {
   const note = failures > 1 ? "Not sent yet. I keep trying." : "";
   const state = why ? "failed" : "waiting";
-  return { id, question: text, answer: "", state, why, note, isPending: true };
+  return { id, question: text, files, answer: "", state, why, note, isPending: true };
 }
 
 // What a screen reader hears of a growing answer: each block, once it is complete.

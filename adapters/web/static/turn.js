@@ -1,6 +1,7 @@
 // How one question and its answer look.
 import { isOpen } from "./conversation.js";
 import { element, icon, iconButton, setText } from "./dom.js";
+import { chip } from "./files.js";
 import { GrowingMarkdown } from "./markdown.js";
 
 const TAKES_TIME = "This takes longer than usual. The model may still be loading.";
@@ -9,6 +10,7 @@ const SLOW = 8000; // milliseconds without a word after which a person may wonde
 // Buttons carry data-action; the page hears them all in one place and finds the turn's id above.
 export class TurnView {
   constructor() {
+    this.files = element("ul", { className: "chips", aria: { label: "Files" } });
     this.question = element("div", { className: "said", dir: "auto" });
     this.asking = tools("Your message", [
       ["copy", "Copy your message", "copy-question"],
@@ -28,7 +30,7 @@ export class TurnView {
       ["again", "Answer again", "regenerate"],
     ]);
     this.model = this.answering.appendChild(element("span", { className: "by" }));
-    this.asked = part("question", "You said", this.question, this.asking);
+    this.asked = part("question", "You said", this.files, this.question, this.asking);
     const answer = [this.text, this.dots, this.note, this.more, this.answering];
     this.answer = part("answer", "Parley said", ...answer);
     this.element = element("article", { className: "turn" }, this.asked, this.answer);
@@ -46,8 +48,15 @@ export class TurnView {
     // A turn that continues the answer above has no words of its own.
     this.asked.hidden = !turn.question;
     if (this.question.textContent !== turn.question) this.question.textContent = turn.question;
+    this.showFiles(turn.files ?? []);
     this.showAnswer(turn, place);
     this.showTools(turn, place);
+  }
+
+  showFiles(files) {
+    this.files.hidden = !files.length;
+    if (files.length === this.files.childElementCount) return;
+    this.files.replaceChildren(...files.map((file) => chip(file)));
   }
 
   showAnswer(turn, place) {

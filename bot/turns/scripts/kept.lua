@@ -15,8 +15,16 @@ local function drop_exchange(id)
   redis.call('DEL', key('ratings', id))
 end
 
+-- The bytes of files that were sent to the bot itself. A damaged record names none.
+local function drop_uploads(id)
+  pcall(function()
+    for _, file in ipairs(cjson.decode(get(id, 'files') or '')) do redis.call('DEL', key('upload', file.id)) end
+  end)
+end
+
 -- All that was said, but what is shown: a repair may need that.
 local function drop_words(id)
+  drop_uploads(id)
   if redis.call('EXISTS', key('turn', id)) == 1 then set(id, 'text', '') end
   unset(id, 'files')
   drop_exchange(id)

@@ -1,0 +1,259 @@
+"""Files in the page: added in each way, shown, taken away, refused, and sent with a question."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from playwright.async_api import Error, FilePayload, Route, expect
+
+from bot.store import Store
+from tests.emulators.model import ModelEmulator
+from tests.support.chromium import PHONE, WIDE, Site, Window
+from tests.support.stored import stored
+from tests.web.conftest import OwnPage
+from tests.web.test_page_access import findings
+from tests.web.test_page_keyboard import press, to
+
+# Files, as they are dropped or pasted, or a text without a type.
+_BRING = """([kind, names, type]) => {
+  const data = new DataTransfer();
+  for (const name of names) {
+    if (type) data.items.add(new File(["in " + name], name, { type }));
+    else data.setData("text/plain", name);
+  }
+  const key = kind === "paste" ? "clipboardData" : "dataTransfer";
+  const target = document.querySelector(type ? "#log" : "#box");
+  const event = kind === "paste" ? new ClipboardEvent(kind, { [key]: data, bubbles: true,
+    cancelable: true }) : new DragEvent(kind, { [key]: data, bubbles: true, cancelable: true });
+  return target.dispatchEvent(event);
+}"""
+
+
+def text_file(name: str, content: bytes = b"in it") -> FilePayload:
+    return {"name": name, "mimeType": "text/plain", "buffer": content}
+
+
+async def bring(window: Window, kind: str, *names: str, of: str = "text/plain") -> Any:
+    return await window.read(_BRING, [kind, names, of])
+
+
+def chips(window: Window, of: str = "#files") -> Any:
+    return window.page.locator(f"{of} .chip .name")
+
+
+async def test_files_are_chosen_pasted_and_dropped_and_stand_above_the_question(
+    site: Site,
+) -> None:
+    async with site.window() as window:
+        async with window.page.expect_file_chooser() as choosing:
+            await window.button("Add files").click()
+        await (await choosing.value).set_files([text_file("a.txt"), text_file("b.txt")])
+        for kind in ("dragover", "drop"):
+            assert not await bring(window, kind, "c.txt", "d.txt")
+            dropping = await window.read("document.body.classList.contains('dropping')")
+            assert dropping == (kind == "dragover")
+        assert not await bring(window, "paste", "e.txt")
+        assert await bring(window, "paste", "some words", of="")
+        await expect(chips(window)).to_have_text([f"{one}.txt" for one in "abcde"])
+        await expect(window.page.locator("#files progress")).to_have_count(0)
+        await window.button("Remove b.txt").click()
+        await expect(window.box).to_be_focused()
+        await expect(window.page.locator("#status")).to_have_text("b.txt was removed.")
+        await expect(window.box).to_have_attribute("placeholder", "Ask about your files")
+        await window.ask("What is it?")
+        await window.ended()
+
+        await expect(chips(window, ".question")).to_have_text([f"{one}.txt" for one in "acde"])
+        await expect(chips(window)).to_have_count(0)
+        prompt = str(site.model.requests[-1].messages[-1]["content"])
+        assert [f"| in {one}.txt\n" in prompt for one in "cde"] == [True] * 3
+        await window.page.reload()
+        await expect(chips(window, ".question")).to_have_text([f"{one}.txt" for one in "acde"])
+
+
+async def test_files_that_cannot_be_read_are_refused_before_they_are_sent(
+    own_page: OwnPage,
+) -> None:
+    async with own_page(FILE_MAX_MB="1", FILES_PER_QUESTION="2") as window:
+        sent: list[str] = []
+        await window.open()
+        await expect(window.page.locator("#model")).to_have_text("emulated")
+        window.page.on("request", lambda it: sent.append(it.url) if it.method == "PUT" else None)
+        file, toast = window.page.locator("#file"), window.page.locator("#toast")
+        await file.set_input_files(
+            [text_file("big.txt", b"x" * 1_000_001), text_file("no.txt", b"")]
+        )
+        await expect(toast).to_have_text(
+            "big.txt: 1 MB is the limit for a file.\nno.txt: There is nothing in this file."
+        )
+        await file.set_input_files([text_file(name) for name in ("a.txt", "b.txt", "c.txt")])
+        await expect(toast).to_have_text("c.txt: 2 files at once is the limit.")
+        await expect(chips(window)).to_have_text(["a.txt", "b.txt"])
+        await expect(window.page.locator("#files progress")).to_have_count(0)
+
+        assert len(sent) == 2
+
+
+async def test_a_page_without_files_has_no_button(own_page: OwnPage) -> None:
+    async with own_page(FILES_PER_QUESTION="0") as window:
+        await window.open()
+        await expect(window.page.locator("#model")).to_have_text("emulated")
+
+        await expect(window.page.locator("#attach")).to_be_hidden()
+
+
+async def test_a_question_waits_for_its_files_and_a_slow_one_can_be_taken_away(
+    site: Site,
+) -> None:
+    async with site.window() as window:
+        gate = asyncio.Event()
+
+        async def slowly(route: Route) -> None:
+            await gate.wait()
+            with suppress(Error):  # that was taken away
+                await route.continue_()
+
+        await window.page.route("**/api/files/*", slowly)
+        await window.page.locator("#file").set_input_files([text_file("a.txt"), text_file("b.txt")])
+        await expect(window.page.get_by_role("progressbar", name="Sending a.txt")).to_be_visible()
+        await window.ask("What is it?")
+        await expect(window.page.locator("#toast")).to_have_text(
+            "Your files are still on their way."
+        )
+        await expect(window.button("Send")).to_be_disabled()
+        await window.button("Remove a.txt").click()
+        gate.set()
+        await expect(window.page.locator("#files progress")).to_have_count(0)
+        await expect(window.page.locator("#status")).to_have_text("b.txt is added.")
+        await window.button("Send").click()
+        await window.ended()
+
+        await expect(chips(window, ".question")).to_have_text(["b.txt"])
+
+
+async def test_a_broken_upload_is_repeated_and_a_refused_one_is_told(site: Site) -> None:
+    async with site.window() as window:
+        answers = [503, 0]
+
+        async def failing(route: Route) -> None:
+            status = answers.pop(0) if answers else 409
+            if status:
+                await route.fulfill(status=status, json={"error": "No."})
+            else:
+                await route.abort()
+
+        await window.page.route("**/api/files/*", failing)
+        await window.page.locator("#file").set_input_files(text_file("a.txt"))
+        await expect(window.page.locator("#toast")).to_have_text("a.txt: No.")
+
+        await expect(chips(window)).to_have_count(0)
+        assert answers == []
+
+
+async def test_files_of_a_draft_stay_with_it_over_a_reload(site: Site) -> None:
+    async with site.window() as window:
+        await window.ask("why?")
+        await window.ended()
+        await window.page.locator("#file").set_input_files(text_file("a.txt"))
+        await expect(window.page.locator("#status")).to_have_text("a.txt is added.")
+        await window.page.locator("#new").click()
+        await expect(chips(window)).to_have_count(0)
+        await window.page.go_back()
+        await expect(chips(window)).to_have_text(["a.txt"])
+        await window.page.reload()
+        await expect(chips(window)).to_have_text(["a.txt"])
+        await window.ask("What is it?")
+        await expect(window.turns).to_have_count(2)
+        await window.ended()
+
+        assert "| in it\n" in str(site.model.requests[-1].messages[-1]["content"])
+
+
+async def test_an_upload_that_has_expired_is_told_at_its_question(
+    own_page: OwnPage, own_store: Store
+) -> None:
+    async with own_page() as window:
+        await window.open()
+        await window.page.locator("#file").set_input_files(text_file("a.txt"))
+        await expect(window.page.locator("#status")).to_have_text("a.txt is added.")
+        for one in await stored(own_store):
+            if one.name.startswith("upload:"):
+                await own_store.command("DEL", own_store.key("") + one.name)
+        await window.ask("What is it?")
+        await expect(window.page.locator(".note")).to_have_text(
+            "I no longer have a.txt. Please add it again."
+        )
+        await window.button("Edit").click()
+        await expect(chips(window)).to_have_text(["a.txt"])
+        await window.button("Remove a.txt").click()
+        await window.page.locator("#file").set_input_files(text_file("a.txt"))
+        await expect(window.page.locator("#status")).to_have_text("a.txt is added.")
+        await window.button("Send").click()
+        await window.ended()
+
+        await expect(chips(window, ".question")).to_have_text(["a.txt"])
+
+
+async def test_what_is_read_is_told_while_that_takes_long(
+    own_page: OwnPage, own_store: Store, model: ModelEmulator
+) -> None:
+    model.answer = [(0.0, "Well, "), (600.0, "never")]
+    async with own_page() as window:
+        await window.open()
+        await window.ask("why?")
+        await window.says("Well,")
+        await window.page.locator("#file").set_input_files(text_file("a.txt"))
+        await expect(window.page.locator("#status")).to_have_text("a.txt is added.")
+        await window.ask("What is it?")
+        await expect(window.turns.last.locator(".note")).to_have_text("Waits for the answer above.")
+        (key,) = await own_store.command("KEYS", own_store.key("upload", "*"))
+        # What cannot be read is tried again.
+        await own_store.command("RENAME", key, f"{key}-away")
+        await own_store.command("RPUSH", key, "no text")
+        model.answer = "So."
+        await window.button("Stop the answer").click()
+        await expect(window.turns.last.locator(".note")).to_have_text("Reading a.txt …")
+        await own_store.command("RENAME", f"{key}-away", key)
+        await window.says("So.")
+        await window.ended()
+
+    assert "| in it\n" in str(model.requests[-1].messages[-1]["content"])
+
+
+async def test_files_need_no_mouse(site: Site) -> None:
+    async with site.window() as window:
+        await window.page.locator("#file").set_input_files([text_file("a.txt"), text_file("b.txt")])
+        await expect(window.page.locator("#files progress")).to_have_count(0)
+        await press(window, "Remove b.txt", back=True)
+        await expect(window.box).to_be_focused()
+        async with window.page.expect_file_chooser():
+            await press(window, "Add files", back=True)
+        await to(window, "Your message")
+        await window.page.keyboard.type("What is it?")
+        await window.page.keyboard.press("Enter")
+        await window.ended()
+
+        await expect(chips(window, ".question")).to_have_text(["a.txt"])
+
+
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+async def test_axe_finds_nothing_and_nothing_sticks_out(size: dict[str, int], site: Site) -> None:
+    names = ["a.txt", f"{'a very long name ' * 20}.txt", "\u05e9\u05dc\u05d5\u05dd.txt"]
+    async with site.window(viewport=size, reduced_motion="reduce") as window:
+        await window.page.locator("#file").set_input_files([text_file(name) for name in names])
+        await expect(window.page.locator("#files progress")).to_have_count(0)
+        found = await findings(window)
+        await window.box.fill("What is it?")
+        await window.button("Send").click()
+        await window.ended()
+        found += await findings(window)
+        wide = await window.read(
+            "[...document.querySelectorAll('.chip, .chips, #scroller')]"
+            ".map((one) => one.getBoundingClientRect())"
+            ".filter(({ left, right }) => left < 0 || right > innerWidth).length"
+        )
+
+    assert (found, wide) == ([], 0)

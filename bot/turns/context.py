@@ -53,9 +53,9 @@ class ContextReader:
         """
         if own := next((one for one in remembered if one.turn_id == turn.id), None):
             return TurnContext(own.quote, own.context) if own.quote or own.context else None
-        quote, not_shown = turn.quote, _shown_by(remembered)
+        quote, excluded = turn.quote, _shown_by(remembered)
         # An earlier prompt showed, or looked for, a message of which only the id is known.
-        if quote and not quote.text and quote.id in not_shown:
+        if quote and not quote.text and quote.id in excluded:
             quote = None
         since = remembered[-1].turn_id if remembered else ""
         wants_quote, wants_more, is_incomplete = quote is not None and not quote.text, False, False
@@ -74,20 +74,20 @@ class ContextReader:
             if speakers:
                 await self._queue.note_speakers(turn.key, *speakers)
             if read:
-                not_shown |= await self._queue.lookup.withheld([one.id for one in read])
+                excluded |= await self._queue.lookup.withheld([one.id for one in read])
             found = read
         except (SurfaceError, StoreUnavailable, TimeoutError) as error:
             why = str(error) or f"no answer in {_READ_SECONDS:g} s"
             log.warning("Turn %s: the context in %s is not read: %s", turn.id, turn.key, why)
             is_incomplete = wants_more
         # Messages that are answered together with this question need no quote.
-        if quote and quote.id not in not_shown:
+        if quote and quote.id not in excluded:
             quote = next((one for one in found if one.id == quote.id and one.text), quote)
         # The bot's own messages since that question are in the history, or were forgotten.
         messages = [
             one
             for one in found
-            if one.id not in not_shown and not (since and one.person is None) and one.text.strip()
+            if one.id not in excluded and not (since and one.person is None) and one.text.strip()
         ]
         return TurnContext(
             shortened(quote) if quote else None,

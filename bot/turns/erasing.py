@@ -68,7 +68,7 @@ class Subject:
         return any(part in f":{name}:" for part in self.parts)
 
     def is_key(self, person: str) -> bool:
-        """Whether this is the key of the person, or of somebody in the server."""
+        """Whether a key names the person, or anybody in the server."""
         if not self.is_person:
             return self.is_in(person)
         ends = person.partition(":")[0], person.rpartition(":")[2]

@@ -99,7 +99,7 @@ class Forgetting:
         log.info("Forgot a %s of %s", *who.split(":")[:2])
 
     async def _forgotten(self, who: str) -> str:
-        """Return the name of the key that notes for a while that somebody was forgotten.
+        """Return the name of a key that exists for a while after somebody was forgotten.
 
         The name is anonymous once the day's salt is gone.
         """

@@ -24,9 +24,8 @@ class Lease:
     with QuestionEdited. While the store is away, nothing is saved and the work continues.
 
     `stop`: no more deltas are read, because a person has asked for the end, or has edited the
-    question. `news` is set if a stop or an edit was
-    announced; a renewal follows at once and returns which. `is_finishing` is True from the
-    beginning of `finish` on.
+    question. `news` is set if a stop or an edit was announced; a renewal follows at once and
+    returns which. `is_finishing` is True from the beginning of `finish` on.
     """
 
     def __init__(

@@ -149,7 +149,13 @@ async def test_what_slack_does_not_show_is_told_below_the_answer(
     async with talking(own_store, model) as talk:
         slack = talk.slack
         ts = await slack.say(slack.channel_id, talk.ann, "Look!", files=uploads)
-        slack.change_file(slack.channel_id, ts, is_external=True)
+        elsewhere = "https://docs.example/a"
+        slack.change_file(
+            *(slack.channel_id, ts),
+            is_external=True,
+            url_private=elsewhere,
+            url_private_download="",
+        )
         talk.thread = ts
 
         prompt, answer = await talk.ask("Well?")

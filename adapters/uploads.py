@@ -65,16 +65,15 @@ class Uploads:
             raise Refused(f"{self._most_mb} MB is the limit for a file.")
         if not size:
             raise Refused("There is nothing in this file.")
-        key, at = self._store.key, 0
+        key, one = self._store.key, self._one_question
         names = str(name), str(replace(name, thread=""))
-        most = _OWN * self._one_question, _ALL * self._one_question
-        if not await self._begin(
-            keys=[key("uploads"), key("upload", "")], args=[*names, size, *most, _SENT_SECONDS]
-        ):
+        args = [*names, size, _OWN * one, _ALL * one, _SENT_SECONDS]
+        if not await self._begin(keys=[key("uploads"), key("upload", "")], args=args):
             raise Refused(_FULL)
+        at = 0
         try:
             async for part in parts:
-                await self._add(keys=[key("upload", str(name))], args=[at, part])
+                await self._add(keys=[key("upload", names[0])], args=[at, part])
                 at += len(part)
         except BaseException:
             await self.drop(name)

@@ -4,7 +4,6 @@ import { announce, byId, element, iconButton, toast, uuid } from "./dom.js";
 import { owner } from "./kept.js";
 
 const MB = 1e6;
-const LONGEST_UPLOAD = 300000; // milliseconds
 
 export function chip({ name }, ...beside) {
   const label = element("span", { className: "name", dir: "auto", title: name }, name);
@@ -64,7 +63,6 @@ export class Files {
     if (!this.entries.includes(entry)) return;
     request.open("PUT", pathOf(entry));
     request.responseType = "json";
-    request.timeout = LONGEST_UPLOAD;
     request.setRequestHeader("X-Parley", owner || "1");
     await new Promise((ended) => {
       request.onloadend = ended;

@@ -17,6 +17,7 @@ from tests.app.test_files import KINDS
 from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SCOPES, Shown, SlackEmulator
 from tests.emulators.slack.files import Upload
+from tests.support.pictures import png
 from tests.support.process import slack_variables
 from tests.support.service import Service, serving
 from tests.support.waiting import until
@@ -86,6 +87,15 @@ async def test_a_file_and_a_question_after_it(
         assert first == question
         assert wanted not in last
         assert talk.slack.files.fetched == [name]
+        assert not talk.service.errors()
+
+
+async def test_a_picture_is_seen(own_store: Store, model: ModelEmulator) -> None:
+    model.seeing, picture = model.models, png(9, 9)
+    async with talking(own_store, model) as talk:
+        await talk.ask("What is it?", ("cat.png", picture))
+
+        assert model.requests[0].pictures == [("image/png", picture)]
         assert not talk.service.errors()
 
 

@@ -16,6 +16,7 @@ from adapters.uploads import PART
 from bot.domain import FileRef
 from bot.store import Store
 from tests.emulators.model import ModelEmulator
+from tests.support.pictures import png
 from tests.support.service import serving
 from tests.support.stored import stored
 from tests.support.waiting import until
@@ -94,6 +95,16 @@ async def test_a_file_is_read_once_and_known_to_later_questions(
         assert '[File "notes.txt": words of others' in prompt(model, 0)[-1]
         assert "| café\n[End of file]\nWhat is it?" in prompt(model, 0)[-1]
         assert prompt(model)[1] == prompt(model, 0)[-1]
+        assert not service.errors()
+
+
+async def test_a_picture_is_seen(own_store: Store, model: ModelEmulator) -> None:
+    model.seeing, picture = model.models, png(9, 9)
+    async with page_of(own_store, model) as (person, service):
+        upload, _ = await send(person, picture)
+        await answered(person, new_talk(), "What is it?", {upload: "cat.png"})
+
+        assert model.requests[0].pictures == [("image/png", picture)]
         assert not service.errors()
 
 

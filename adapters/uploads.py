@@ -66,14 +66,17 @@ class Uploads:
         if not size:
             raise Refused("There is nothing in this file.")
         key, one = self._store.key, self._one_question
-        names = str(name), str(replace(name, thread=""))
-        args = [*names, size, _OWN * one, _ALL * one, _SENT_SECONDS]
-        if not await self._begin(keys=[key("uploads"), key("upload", "")], args=args):
+        written, of_person = str(name), str(replace(name, thread=""))
+        is_begun = await self._begin(
+            keys=[key("uploads"), key("upload", "")],
+            args=[written, of_person, size, _OWN * one, _ALL * one, _SENT_SECONDS],
+        )
+        if not is_begun:
             raise Refused(_FULL)
         at = 0
         try:
             async for part in parts:
-                await self._add(keys=[key("upload", names[0])], args=[at, part])
+                await self._add(keys=[key("upload", written)], args=[at, part])
                 at += len(part)
         except BaseException:
             await self.drop(name)

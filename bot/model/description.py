@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import aclosing, suppress
 from dataclasses import replace
 
-from bot.domain import Delta, FilesRead, FileText, Message, Picture, Preferences, Start
+from bot.domain import Delta, FilesRead, FileText, Message, Preferences, Start
 from bot.errors import AnswerCut, ModelError
 from bot.ports import Model
 from bot.text.graphemes import cut_before
@@ -24,7 +24,7 @@ _MOST_TOKENS, _MOST_CHARACTERS = 250, 500
 
 async def describe(
     model: Model,
-    picture: Picture,
+    picture: FileText,
     *,
     preferences: Preferences,
     note: Callable[[Delta], object],
@@ -37,20 +37,23 @@ async def describe(
     """
     said = ""
     model = model.chosen(replace(preferences, temperature=0.0, max_tokens=_MOST_TOKENS))
-    prompt = [Message("user", _REQUEST, pictures=(picture,))]
+    prompt = [Message("user", _REQUEST, files=(picture,))]
     try:
         async with asyncio.timeout(seconds), aclosing(model.stream(prompt)) as deltas:
             with suppress(AnswerCut):
                 async for delta in deltas:
                     note(delta)
-                    if isinstance(delta, FilesRead):  # which says why it is not seen
-                        return None
-                    said = "" if isinstance(delta, Start) else said
-                    said += delta if isinstance(delta, str) else ""
+                    match delta:
+                        case FilesRead((one,)) if not one.picture:
+                            return None
+                        case Start():
+                            said = ""
+                        case str():
+                            said += delta
     except (ModelError, TimeoutError) as error:
         log.warning("A picture is not described: %s", error or f"no end in {seconds:g} s")
         return None
     words = " ".join(said.split())
     if len(words) > _MOST_CHARACTERS:
         words = f"{words[: cut_before(words, _MOST_CHARACTERS - 1)].rstrip()}…"
-    return FileText(picture.name, (f"A picture, which shows: {words}",), is_description=True)
+    return FileText(picture.name, f"A picture, which shows: {words}", unit="picture")

@@ -1,68 +1,109 @@
-"""The files of a prompt: each is fetched and read once, and what was read is stored."""
+"""The files of a question: each is fetched from its platform and read once, within bounds."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
+from weakref import WeakSet
 
-from bot.concurrency import each
+from bot.concurrency import Backoff
 from bot.domain import Exchange, FileRef, FileText, Picture
-from bot.files.fetching import FileFetcher
-from bot.files.kinds import Problem, is_final
+from bot.errors import MessageGone, SurfaceError, WriteDelayed, WriteFailed
+from bot.files.problem import Problem
+from bot.files.reading import MB, read_file, too_large
 from bot.ports import Platform
-from bot.text.files import plain_name
-from bot.turns.lease import Attempt
-from bot.turns.records import History
+from bot.turns.lease import Lease
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE, _MB_AT_ONCE = 4, 32  # in the process
+_MB_OF_PICTURES = 64  # in the process, until they are answered
+_RETRY = Backoff(first=0.5, longest=5.0)
 
 
 class FileReader:
-    """Reads at most `most` files for a question: its own, and then the newest before it."""
+    """Reads at most `most` files for a question, of at most `most_mb`: its own, then the newest.
 
-    def __init__(self, *, history: History, fetcher: FileFetcher, most: int) -> None:
-        self._history = history
-        self._fetcher = fetcher
+    A person waits `seconds` for a file, beside the time to read it.
+    """
+
+    def __init__(self, *, most: int, most_mb: int, seconds: float = 20.0) -> None:
         self._most = most
-
-    async def stored(self, exchanges: Sequence[Exchange]) -> dict[str, FileText]:
-        """Return what earlier attempts and questions have read, by the ids of the files.
-
-        Raises StoreUnavailable.
-        """
-        return await self._history.file_texts([one.turn_id for one in exchanges if one.all_files])
+        self._most_mb = most_mb
+        self._seconds = seconds
+        self._slots = asyncio.Semaphore(min(_AT_ONCE, max(_MB_AT_ONCE // max(most_mb, 1), 1)))
+        self._pictures = WeakSet[Picture]()
 
     def missing(self, asked: Exchange, known: Mapping[str, FileText]) -> Sequence[FileRef]:
         """Return the files of a question that will be read: those that are not `known`.
 
-        Pictures are among them: a model that sees needs more than their descriptions.
+        Pictures are among them: a model that sees needs more than what is known of them.
         """
-        return [
-            one
-            for one in asked.all_files[: self._most]
-            if one.id not in known or known[one.id].is_description
-        ]
+        files = asked.all_files[: self._most]
+        return [one for one in files if one.id not in known or known[one.id].unit == "picture"]
 
     async def read(
-        self, asked: Exchange, known: Mapping[str, FileText], platform: Platform, attempt: Attempt
-    ) -> dict[str, FileText | Picture]:
-        """Read and store the missing files of a question; further ones get the reason.
+        self, asked: Exchange, known: Mapping[str, FileText], platform: Platform, lease: Lease
+    ) -> dict[str, FileText]:
+        """Return the `known` files, and those of a question, whose texts are saved.
 
-        Pictures are not stored. Raises LeaseLost.
+        Files beyond the limit, and those that cannot be read, get the reason. Raises LeaseLost.
         """
-        problem = Problem.MANY.value.replace("{most}", str(self._most))
-        found: dict[str, FileText | Picture] = {
-            one.id: FileText(plain_name(one.name), problem=problem)
-            for one in asked.all_files
-            if one.id not in known
-        }
+        many = Problem.MANY.replace("{most}", str(self._most))
+        found = {one.id: FileText(one.name, problem=many) for one in asked.all_files} | {**known}
 
         async def read(file: FileRef) -> None:
-            one = await self._fetcher.read(file, platform, held=attempt.held)
-            if isinstance(one, Picture):
-                found[file.id] = replace(one, known=known.get(file.id))
-            elif file.id not in known:
-                found[file.id] = one
-                if is_final(one):
-                    await attempt.lease.save_file(file, one)
+            one = await self._read(file, platform)
+            if file.id in known:
+                one = replace(known[file.id], picture=one.picture)
+            elif one.text:
+                await lease.save_file(file, one)
+            found[file.id] = one
 
-        await each(*map(read, self.missing(asked, known)))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for file in self.missing(asked, known):
+                    group.create_task(read(file))
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from errors
         return found
+
+    async def _read(self, file: FileRef, platform: Platform) -> FileText:
+        if file.size > self._most_mb * MB:
+            return too_large(file.name, most_mb=self._most_mb)
+        async with self._slots:
+            try:
+                async with asyncio.timeout(self._seconds):
+                    data = await self._fetched(file, platform)
+            except (SurfaceError, TimeoutError) as error:
+                log.warning("File %s cannot be fetched: %s", file.id, error or "no end in time")
+                problem = Problem.GONE if isinstance(error, MessageGone) else Problem.REFUSED
+                if isinstance(error, WriteDelayed | WriteFailed | TimeoutError):
+                    problem = Problem.UNREACHABLE
+                return FileText(file.name, problem=problem)
+            found = await read_file(file.name, data, most_mb=self._most_mb)
+            if found.picture:
+                self._pictures.add(found.picture)
+                if sum(len(one.data) for one in self._pictures) > _MB_OF_PICTURES * MB:
+                    return FileText(file.name, problem=Problem.MANY_PICTURES)
+            return found
+
+    async def _fetched(self, file: FileRef, platform: Platform) -> bytearray:
+        """Return a file, or a little more of it than is allowed. Raises SurfaceError."""
+        pauses = _RETRY.pauses()
+        while True:
+            data = bytearray()
+            try:
+                async with aclosing(platform.fetch_file(file)) as chunks:
+                    async for chunk in chunks:
+                        data += chunk
+                        if len(data) > self._most_mb * MB:
+                            break
+            except (WriteDelayed, WriteFailed) as error:
+                log.info("File %s is fetched again: %s", file.id, error)
+                await asyncio.sleep(max(next(pauses), error.retry_after))
+            else:
+                return data

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from bot.concurrency import Backoff, running
-from bot.domain import ContextMessage, Exchange, FileRef, FileText, Picture, Shown, Turn
+from bot.domain import ContextMessage, Exchange, FileRef, FileText, Shown, Turn
 from bot.errors import QuestionEdited, StoreUnavailable
 from bot.tokens.counters import Meter
 from bot.turns.context import TurnContext
@@ -139,7 +139,7 @@ class Attempt:
     `shown` was saved last, at first by an earlier attempt. `wrote` is True if a write to the
     platform may have been sent. After the end, `superseded_turn_id` is the turn whose reply is no
     longer the thread's newest one, or empty. `began_at` is in loop time. `pictures` are those that
-    the model has seen, and `held` is closed when their memory is free.
+    have to be described.
     """
 
     def __init__(
@@ -150,8 +150,7 @@ class Attempt:
         self.shown = lease.taken.shown
         self.context = TurnContext(lease.turn.quote, lease.turn.context)
         self.meter = Meter(lease.taken.used)
-        self.pictures: Sequence[tuple[FileRef, Picture]] = ()
-        self.held = ExitStack()
+        self.pictures: Sequence[tuple[FileRef, FileText]] = ()
         self.wrote = False
         self.superseded_turn_id = ""
         self._may_block_until = self.began_at + blocking_seconds

@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
@@ -31,7 +31,7 @@ from bot.domain import (
     Turn,
 )
 from bot.errors import AnswerCut, CannotStart, ModelError, ParleyError, PromptRefused
-from bot.files.reading import MB, read_file
+from bot.files.reading import read_path
 from bot.text.files import left_out_of
 from bot.text.prompt import compose
 from bot.text.sanitize import strip_controls, whole_characters
@@ -64,8 +64,8 @@ async def stream_answer(
     nowhere, nobody = ThreadKey("", "", "", ""), Person("", "")
     text, now = whole_characters(question), time.time()
     read = await _read_files(files, assistant.settings)
-    named = tuple(FileRef(number, "", file.name, 0, {}) for number, file in read.items())
-    turn = Turn("", nowhere, nobody, text, place={}, asked_at=now, files=named)
+    refs = tuple(FileRef(str(at), "", one.name, 0, {}) for at, one in enumerate(read))
+    turn = Turn("", nowhere, nobody, text, place={}, asked_at=now, files=refs)
     zone = assistant.system_prompt.zone(turn) if system is None else None
     if system is None:
         system = assistant.system_prompt.for_turn(turn)
@@ -73,7 +73,8 @@ async def stream_answer(
         Exchange("", nobody, now, whole_characters(asked), whole_characters(answered))
         for asked, answered in history
     ]
-    prompt = compose(system=system, exchanges=exchanges, turn=turn, files=read, zone=zone)
+    texts = {str(at): one for at, one in enumerate(read)}
+    prompt = compose(system=system, exchanges=exchanges, turn=turn, files=texts, zone=zone)
     try:
         async with aclosing(assistant.model.stream(prompt)) as deltas:
             async for delta in deltas:
@@ -92,28 +93,18 @@ async def stream_answer(
         log.warning("The answer is cut short: %s", cut)
 
 
-async def _read_files(files: Sequence[str | Path], settings: Settings) -> Mapping[str, FileText]:
-    """Return what was read of files on this machine, by their numbers. Raises PromptRefused."""
-    most, most_mb = settings.files_per_question, settings.file_max_mb
-    if len(files) > most:
+async def _read_files(files: Sequence[str | Path], settings: Settings) -> list[FileText]:
+    """Return what was read of files on this machine. Raises PromptRefused."""
+    if len(files) > (most := settings.files_per_question):
         raise PromptRefused(f"there are {len(files)} files, and {most} can be read at once")
-    found: dict[str, FileText] = {}
+    found = []
     for path in map(Path, files):
         try:
-            data = await asyncio.to_thread(_beginning, path, most_mb * MB + 1)
-            found[str(len(found))] = await read_file(path.name, data, most_mb=most_mb)
+            found.append(await read_path(path, most_mb=settings.file_max_mb))
         except (OSError, ValueError) as error:  # a name may have a zero character
             reason = getattr(error, "strerror", None) or error
             raise PromptRefused(f"{path} cannot be read: {reason}") from error
     return found
-
-
-def _beginning(path: Path, size: int) -> bytes:
-    # A pipe or a device may have no end.
-    if path.exists() and not path.is_file():
-        raise OSError(0, "it is not a file")
-    with path.open("rb") as file:
-        return file.read(size)
 
 
 async def joined(deltas: AsyncGenerator[str | Start]) -> str:

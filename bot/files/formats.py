@@ -41,8 +41,7 @@ def parts_of(data: bytes) -> Parts:
 
     Raises Unreadable, ImportError if a package is not installed, and whatever its library raises.
     """
-    # Readers of PDF search for the mark in the first kilobyte; a text may speak of it there.
-    if data.startswith(b"%PDF-") or (b"%PDF-" in data[:1024] and not _is_text(data)):
+    if data.startswith(b"%PDF-"):
         return _pdf(data)
     if data.startswith(b"PK\3\4"):
         package = ZipFile(BytesIO(data))
@@ -58,16 +57,15 @@ def parts_of(data: bytes) -> Parts:
             return _xlsx(data)
     if data.startswith(_COMPOUND) and _ENCRYPTED in data:
         raise Unreadable(Problem.PROTECTED)
-    if not _is_text(data):
-        raise Unreadable(Problem.UNKNOWN)
-    return "", 1, [_text(data)]
-
-
-def _is_text(data: bytes) -> bool:
     start = data[:_EXAMINED]
     controls = len(start) - len(start.translate(None, _CONTROLS))
     is_plain = b"\0" not in start and controls <= len(start) * _MOST_CONTROLS
-    return is_plain or start.startswith(_WIDE_MARKS)
+    if is_plain or start.startswith(_WIDE_MARKS):
+        return "", 1, [_text(data)]
+    # Readers of PDF search for the mark in the first kilobyte; a text may speak of it there.
+    if b"%PDF-" in data[:1024]:
+        return _pdf(data)
+    raise Unreadable(Problem.UNKNOWN)
 
 
 def _text(data: bytes) -> str:
@@ -152,8 +150,8 @@ def _xlsx(data: bytes) -> Parts:
 def _rows(rows: Iterable[tuple[object, ...]]) -> Iterator[str]:
     size = 0
     for row in rows:
-        cells = row if len(row) <= _MOST_COLUMNS else filter(None, row)
-        if line := "\t".join("" if cell is None else str(cell) for cell in cells).rstrip():
+        cells = ["" if cell is None else str(cell) for cell in row]
+        if line := "\t".join(cells if len(row) <= _MOST_COLUMNS else filter(None, cells)).rstrip():
             yield line
         size += len(line)
         if size > MOST_CHARACTERS:

@@ -74,6 +74,19 @@ async def read_file(
     return FileText(name, "\f".join(parts), unit, total, is_cut)
 
 
+async def read_path(path: Path, *, most_mb: int) -> FileText:
+    """Return what can be read of a file on this machine. Raises OSError and ValueError."""
+
+    def beginning() -> bytes:
+        # A pipe or a device may have no end.
+        if path.exists() and not path.is_file():
+            raise OSError(0, "it is not a file")
+        with path.open("rb") as file:
+            return file.read(most_mb * MB + 1)
+
+    return await read_file(path.name, await asyncio.to_thread(beginning), most_mb=most_mb)
+
+
 def too_large(name: str, *, most_mb: int) -> FileText:
     """Return that a file is larger than `most_mb`."""
     return FileText(name, problem=Problem.LARGE.replace("{most}", str(most_mb)))

@@ -111,11 +111,8 @@ def compose(
     the earlier ones keep it, so that the beginning of the next prompt is the same.
     """
     answered = [one for one in exchanges if one.question.strip() and one.answer.strip()]
-    asked = Exchange(
-        *(turn.id, turn.person, turn.asked_at, turn.text, "", turn.quote),
-        context=(*context,),
-        files=turn.files,
-    )
+    asked = Exchange(turn.id, turn.person, turn.asked_at, turn.text, "", turn.quote, (*context,))
+    asked = replace(asked, files=turn.files)
     owners = {file.id: one for one in (*answered, asked) for file in one.all_files}
     before = ["", *(one.answer for one in answered)]
     contexts = [_context(*each) for each in zip((*answered, asked), before, strict=True)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import replace
 from functools import partial
@@ -12,19 +12,8 @@ from functools import partial
 from prometheus_client import Counter
 
 from bot.concurrency import empty_stream, prefetch
-from bot.domain import (
-    ContextUnread,
-    Delta,
-    Exchange,
-    FileRef,
-    FilesRead,
-    FileText,
-    ReadingFiles,
-    Shown,
-    Turn,
-)
+from bot.domain import ContextUnread, Delta, Exchange, FilesRead, ReadingFiles, Shown, Turn
 from bot.errors import StoreUnavailable
-from bot.model.description import describe
 from bot.ports import Model, Platform, Surface
 from bot.reply.draft import Draft, given_up
 from bot.reply.edit_budget import EditBudgets
@@ -33,7 +22,7 @@ from bot.reply.writer import Callbacks, Reply, ReplyTiming
 from bot.text.files import plain_name
 from bot.text.prompt import SystemPrompt, compose
 from bot.turns.context import ContextReader
-from bot.turns.files import FileReader
+from bot.turns.files import FileReader, describe
 from bot.turns.lease import Attempt
 from bot.turns.records import History
 
@@ -84,7 +73,7 @@ class Conversation:
             if shown.said.strip() and shown.outcome != "failed" and self._history.remembers:
                 if is_whole:
                     await self._fetch_pictures(attempt, platform)
-                if attempt.pictures:
+                if attempt.files:
                     # The answer is whole, so the platform shows no sign of work any more.
                     await stack.aclose()
                     await self._describe(attempt)
@@ -127,7 +116,7 @@ class Conversation:
         known = await self._history.file_texts(*before, asked)
         if missing := self._files.missing(asked, known):
             yield ReadingFiles(tuple(plain_name(one.name) for one in missing))
-        files = await self._files.read(asked, known, platform, attempt.lease)
+        files = await self._files.read(asked, known, platform, attempt.lease.save_file)
         if missing:
             yield ReadingFiles(())
         prompt = compose(
@@ -143,9 +132,8 @@ class Conversation:
         async with aclosing(self._model.chosen(turn.preferences).stream(prompt)) as deltas:
             async for delta in deltas:
                 attempt.meter.note(delta)
-                if isinstance(delta, FilesRead):
-                    is_seen = any(one.picture for one in delta.files)
-                    attempt.pictures = _unknown_pictures(asked, files) if is_seen else ()
+                if isinstance(delta, FilesRead) and any(one.picture for one in delta.files):
+                    attempt.files = files
                 yield delta
 
     async def _fetch_pictures(self, attempt: Attempt, platform: Platform) -> None:
@@ -153,14 +141,17 @@ class Conversation:
         asked = _exchange(attempt)
         with suppress(StoreUnavailable):
             known = await self._history.file_texts(asked)
-            files = await self._files.read(asked, known, platform, attempt.lease)
-            attempt.pictures = _unknown_pictures(asked, files)
+            save = attempt.lease.save_file
+            attempt.files = await self._files.read(asked, known, platform, save)
 
     async def _describe(self, attempt: Attempt) -> None:
-        """Save what pictures show, unless the model fails. Raises LeaseLost."""
+        """Save what new pictures show, unless the model fails. Raises LeaseLost."""
         preferences, note = attempt.turn.preferences, attempt.meter.note
-        for file, picture in attempt.pictures:
-            text = await describe(self._model, picture, preferences=preferences, note=note)
+        for file in _exchange(attempt).all_files:
+            found = attempt.files[file.id]
+            if not found.picture or found.text:
+                continue
+            text = await describe(self._model, found, preferences=preferences, note=note)
             if not text:
                 return
             await attempt.lease.save_file(file, text)
@@ -221,14 +212,6 @@ def _exchange(attempt: Attempt) -> Exchange:
         context=context.messages or (),
         files=turn.files,
     )
-
-
-def _unknown_pictures(
-    asked: Exchange, files: Mapping[str, FileText]
-) -> Sequence[tuple[FileRef, FileText]]:
-    """Return the pictures of a question of which it is not known what they show."""
-    found = ((one, files[one.id]) for one in asked.all_files)
-    return [(file, it) for file, it in found if it.picture and not it.text]
 
 
 def _report_end(attempt: Attempt, shown: Shown, *, model: str, freshness: Freshness | None) -> None:

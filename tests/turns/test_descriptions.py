@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from bot.domain import Delta, FileText, Preferences, Reading, Used
-from bot.model.description import describe
+from bot.domain import Delta, FilesRead, FileText, Preferences, Reading, Used
 from bot.model.retrying import RetryingModel
 from bot.text.files import file_block, left_out_of
+from bot.turns.files import describe
 from tests.emulators.model import ModelEmulator
 from tests.model.test_pictures import CALL, opened, picture
 from tests.support.waiting import until
@@ -35,12 +35,12 @@ async def test_a_description_is_a_text_of_the_file_and_its_tokens_are_noted() ->
     assert len(asked.pictures) == 1
     assert asked.body["temperature"] == 0.0
     text = "A picture, which shows: A grey cat, on a mat."
-    assert found == FileText("cat.png", (text,), is_description=True)
+    assert found == FileText("cat.png", text, unit="picture")
     assert file_block([found]).splitlines()[1:-1] == [
         "| A picture, which shows: A grey cat, on a mat."
     ]
     assert left_out_of([found]) == ""
-    assert {type(delta) for delta in noted} == {str, Reading, Used}
+    assert {type(delta) for delta in noted} == {str, FilesRead, Reading, Used}
 
 
 async def test_a_long_description_ends_after_500_characters() -> None:
@@ -50,7 +50,7 @@ async def test_a_long_description_ends_after_500_characters() -> None:
             found, _ = await described(model)
 
     assert found
-    assert found.parts == (f"A picture, which shows: {'w' * 499}…",)
+    assert found.text == f"A picture, which shows: {'w' * 499}…"
 
 
 async def test_a_description_that_reaches_its_limit_of_tokens_is_kept() -> None:
@@ -60,7 +60,7 @@ async def test_a_description_that_reaches_its_limit_of_tokens_is_kept() -> None:
             found, _ = await described(model)
 
     assert found
-    assert "a a a" in found.parts[0]
+    assert "a a a" in found.text
 
 
 async def test_a_description_that_breaks_off_is_made_again_whole() -> None:
@@ -71,7 +71,7 @@ async def test_a_description_that_breaks_off_is_made_again_whole() -> None:
             found, _ = await described(model)
 
     assert found
-    assert found.parts == ("A picture, which shows: A grey cat on a mat.",)
+    assert found.text == "A picture, which shows: A grey cat on a mat."
 
 
 @pytest.mark.parametrize("why", ["blind", "refused", "failed", "silent"])

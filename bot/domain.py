@@ -270,18 +270,8 @@ class ContextUnread:
     """A delta: the messages before the question, which the model should see, cannot be read."""
 
 
-Delta = (
-    str
-    | Start
-    | LeftOut
-    | BeginningLeftOut
-    | ReadingFiles
-    | FilesRead
-    | ContextUnread
-    | Retrying
-    | Reading
-    | Used
-)
+OfPrompt = LeftOut | BeginningLeftOut | ContextUnread | ReadingFiles | FilesRead
+Delta = str | Start | OfPrompt | Retrying | Reading | Used
 
 
 @dataclass(frozen=True, slots=True)

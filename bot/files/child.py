@@ -1,11 +1,11 @@
-"""The process that reads one file: its bytes come in, and JSON objects go out, one per line."""
+"""The process that reads one file: its bytes come in, and JSON arrays go out, one per line."""
 
 from __future__ import annotations
 
 import json
 import mimetypes
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 
@@ -34,28 +34,28 @@ def main() -> None:
         sys.stdout.flush()
 
 
-def read(data: bytes) -> Iterator[Mapping[str, object]]:
-    """Yield fields of FileText, each `part`, and as `problem` why there are no more, if so."""
+def read(data: bytes) -> Iterator[Sequence[str | int]]:
+    """Yield for each part its text, whether it is cut, the unit and the total; last the problem."""
     try:
         unit, total, texts = parts_of(data)
-        yield {"unit": unit, "total": total}
         room = MOST_CHARACTERS
         for text in islice(texts, _MOST_PARTS):
             whole = strip_controls(whole_characters(text)).strip()
-            yield {"part": whole[:room], "is_cut": len(whole) > room}
+            yield whole[:room], len(whole) > room, unit, total
             room -= len(whole)
             if room <= 0:
                 break
-        yield {"problem": Problem.EMPTY.name}
+        problem = Problem.EMPTY
     except Unreadable as error:
-        yield {"problem": error.args[0].name}
+        problem = error.args[0]
     except ImportError:
-        yield {"problem": Problem.MISSING.name}
+        problem = Problem.MISSING
     except MemoryError:
-        yield {"problem": Problem.HEAVY.name}
+        problem = Problem.HEAVY
     # No library tells what a hostile file may bring it to raise.
     except Exception:
-        yield {"problem": Problem.DAMAGED.name}
+        problem = Problem.DAMAGED
+    yield [problem.name]
 
 
 def _limit() -> None:

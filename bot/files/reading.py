@@ -54,11 +54,9 @@ async def read_file(
         async with asyncio.timeout(seconds), aclosing(_reports(process, data)) as reports:
             async for report in reports:
                 match report:
-                    case {"unit": str() as unit, "total": int() as total}:
-                        pass
-                    case {"part": str() as part, "is_cut": bool() as is_cut}:
+                    case [str() as part, bool() as is_cut, str() as unit, int() as total]:
                         parts.append(part)
-                    case {"problem": str() as reason}:
+                    case [str() as reason]:
                         problem = Problem[reason]
     except TimeoutError:
         problem = Problem.SLOW

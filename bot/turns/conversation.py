@@ -146,12 +146,12 @@ class Conversation:
 
     async def _describe(self, attempt: Attempt) -> None:
         """Save what new pictures show, unless the model fails. Raises LeaseLost."""
-        preferences, note = attempt.turn.preferences, attempt.meter.note
+        chosen, meter = attempt.turn.preferences, attempt.meter
         for file in _exchange(attempt).all_files:
             found = attempt.files[file.id]
             if not found.picture or found.text:
                 continue
-            text = await describe(self._model, found, preferences=preferences, note=note)
+            text = await describe(self._model, found, chosen=chosen, meter=meter)
             if not text:
                 return
             await attempt.lease.save_file(file, text)

@@ -10,22 +10,13 @@ from dataclasses import replace
 from weakref import WeakSet
 
 from bot.concurrency import Backoff
-from bot.domain import (
-    Delta,
-    Exchange,
-    FileRef,
-    FilesRead,
-    FileText,
-    Message,
-    Picture,
-    Preferences,
-    Start,
-)
+from bot.domain import Exchange, FileRef, FilesRead, FileText, Message, Picture, Preferences, Start
 from bot.errors import AnswerCut, MessageGone, ModelError, SurfaceError, WriteDelayed, WriteFailed
 from bot.files.problem import Problem
 from bot.files.reading import MB, read_file, too_large
 from bot.ports import Model, Platform
 from bot.text.graphemes import cut_before
+from bot.tokens.counters import Meter
 
 log = logging.getLogger(__name__)
 
@@ -130,26 +121,20 @@ class FileReader:
 
 
 async def describe(
-    model: Model,
-    picture: FileText,
-    *,
-    preferences: Preferences,
-    note: Callable[[Delta], object],
-    seconds: float = 60.0,
+    model: Model, picture: FileText, *, chosen: Preferences, meter: Meter, seconds: float = 60.0
 ) -> FileText | None:
     """Return what a picture shows, in at most 500 characters, as the text to keep of its file.
 
-    None if the model that the `preferences` choose does not see it, fails, or takes longer than
-    this. `note` gets each delta, so that tokens can be counted.
+    None if the `chosen` model does not see it, fails, or takes longer than this.
     """
     said = ""
-    model = model.chosen(replace(preferences, temperature=0.0, max_tokens=_MOST_TOKENS))
+    model = model.chosen(replace(chosen, temperature=0.0, max_tokens=_MOST_TOKENS))
     prompt = [Message("user", _REQUEST, files=(picture,))]
     try:
         async with asyncio.timeout(seconds), aclosing(model.stream(prompt)) as deltas:
             with suppress(AnswerCut):
                 async for delta in deltas:
-                    note(delta)
+                    meter.note(delta)
                     match delta:
                         case FilesRead((one,)) if not one.picture:
                             return None

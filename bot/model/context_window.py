@@ -91,12 +91,11 @@ class ContextWindowModel:
         if self._watch:
             await self._watch.refresh(deadline=deadline)
             self._set_budget(self._watch.context)
-        if prompt[-1].pictures and not await self.sees():
-            prompt = without_pictures(prompt, Problem.PICTURE)
+        is_blind = prompt[-1].pictures and not await self.sees()
+        problem, room = Problem.PICTURE if is_blind else "", self._room
         answer, counted, too_long = None, 0, None
         send = partial(self._model.stream, deadline=deadline, preferences=preferences)
-        room = self._room
-        fitted = await self._fit(prompt, room)
+        fitted = await self._fit(prompt, room, problem)
         try:
             async with AsyncExitStack() as stack:
                 while answer is None:
@@ -104,11 +103,11 @@ class ContextWindowModel:
                         answer = await stack.enter_async_context(send(fitted.messages))
                     except PicturesRefused as refusal:
                         log.warning("Sending no pictures to %s: %s", self.name, refusal)
-                        prompt = without_pictures(prompt, Problem.NOT_TAKEN)
-                        fitted = await self._fit(prompt, room)
+                        problem = Problem.NOT_TAKEN
+                        fitted = await self._fit(prompt, room, problem)
                     except PromptTooLong as refusal:
                         room, refused = self._room_after(fitted, refusal), fitted.messages
-                        fitted = await self._fit(prompt, room)
+                        fitted = await self._fit(prompt, room, problem)
                         if too_long or fitted.messages == refused:
                             raise
                         log.warning("Sending a shorter prompt to %s: %s", self.name, refusal)
@@ -145,11 +144,14 @@ class ContextWindowModel:
         """The tokens by our count that a prompt may have."""
         return int(self._budget * self._counter.share / self._counter.ratio)
 
-    async def _fit(self, prompt: Sequence[Message], budget: int) -> FittedPrompt:
-        """Fit a prompt, in another thread if it is long or has files; its pictures come first."""
+    async def _fit(self, prompt: Sequence[Message], budget: int, problem: str) -> FittedPrompt:
+        """Fit a prompt, in another thread if it is long or has files.
+
+        Its pictures come first, unless there is a `problem` with all of them.
+        """
         needs = list(accumulate(map(picture_tokens, prompt[-1].pictures), initial=0))
-        seen = bisect_right(needs, budget * _PICTURES_SHARE) - 1
-        prompt = without_pictures(prompt, but=seen)
+        seen = 0 if problem else bisect_right(needs, budget * _PICTURES_SHARE) - 1
+        prompt = without_pictures(prompt, problem, but=seen)
 
         def fitting() -> FittedPrompt:
             return fit(as_words(prompt), budget=budget - needs[seen], count=self._counter.count)

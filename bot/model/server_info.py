@@ -70,8 +70,8 @@ async def fetch_server_info(
 async def reports_vision(connection: ServerConnection, *, seconds: float = PROBE_SECONDS) -> bool:
     """Whether a server, or Hugging Face's router, reports that its model sees pictures."""
     model, is_own = connection.server.model, connection.server.own
-    # At Hugging Face, a provider may follow a colon.
-    names = (model, f"{model}:latest") if is_own else (model.partition(":")[0],)
+    # Ollama adds a tag, and at Hugging Face a provider may follow a colon.
+    names = (model, f"{model}:latest", model.partition(":")[0])
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             entries = objects((await _get(connection, "/v1/models")).get("data"))

@@ -45,9 +45,7 @@ def label(picture: FileText) -> str:
     return f"[Picture {_quoted(picture)}]"
 
 
-def without_pictures(
-    prompt: Sequence[Message], problem: str = "", *, but: int = 0
-) -> list[Message]:
+def without_pictures(prompt: Sequence[Message], problem: str, *, but: int) -> list[Message]:
     """Return a prompt in which only the first pictures are shown, and of others what is known.
 
     The `problem` is that of pictures of which nothing is known; without one there is no room.

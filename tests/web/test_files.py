@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -299,10 +300,12 @@ async def test_an_edit_keeps_the_files(own_store: Store, model: ModelEmulator) -
         await ask(person, talk, "one", {upload: "notes.txt"}, name)
         await until(lambda: screen.is_done(name), why=screen.__str__)
         await person.press(talk, name, "edit", text="two")
-        await until(lambda: len(model.requests) == 2 and screen.is_done(name), why=screen.__str__)
+        turn = partial(screen.turn, name)
+        await until(
+            lambda: turn()["question"] == "two" and screen.is_done(name), why=screen.__str__
+        )
 
-        assert screen.turn(name)["question"] == "two"
-        assert [one["name"] for one in screen.turn(name)["files"]] == ["notes.txt"]
+        assert [one["name"] for one in turn()["files"]] == ["notes.txt"]
         assert "| in it\n[End of file]\ntwo" in prompt(model)[-1]
 
 

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
-from adapters.uploads import READ_SECONDS, read_upload
+from adapters.uploads import read_upload
 from bot.domain import ContextMessage, EditBudget, End, FileRef, Page, Purpose, ThreadKey, Turn
 from bot.errors import StoreUnavailable, WriteFailed
 from bot.reply.draft import sign_of
@@ -22,6 +22,7 @@ from bot.turns.records import read_end
 _MOST_ENTRIES = 500  # of a thread; a follower that falls further behind reloads the records
 _EXPIRE_SECONDS = 24 * 3600  # longer than a reply may take; the records expire later
 _LAST_SECONDS = 60  # for slow followers, if nothing is remembered
+_UPLOAD_SECONDS = 3600  # after it was read
 # The average delay is half an interval, which people do not notice.
 _WRITES, _SECONDS = 14, 1.0
 
@@ -81,8 +82,8 @@ class LivePlatform:
         return ()
 
     def fetch_file(self, file: FileRef) -> AsyncGenerator[bytes]:
-        """Yield the bytes of an upload. Raises MessageGone and WriteFailed."""
-        keep_seconds = READ_SECONDS if self._remembers else _LAST_SECONDS
+        """Yield the bytes of an upload, which stays for another attempt or answer."""
+        keep_seconds = _UPLOAD_SECONDS if self._remembers else _LAST_SECONDS
         return read_upload(self._store, file, keep_seconds=keep_seconds)
 
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:

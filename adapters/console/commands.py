@@ -23,7 +23,7 @@ COMMANDS = {
     "/reset": _does("reset"),
     "/regenerate": "answer the last question again",
     "/edit": "change your last question",
-    "/file": "add a file to your next question: /file PATH, or off to take all away",
+    "/file": "add a file to your next question: /file PATH",
     "/stop": "stop the answer (so does Ctrl-C)",
     "/model": "show or choose the model: /model NAME, or off for the default",
     "/persona": "show or choose how I answer: /persona TEXT, or off",
@@ -44,7 +44,7 @@ KEYS = {
 _ONLY_IN_THE_WINDOW = ("/regenerate", "/edit", "/stop", "/save")
 # Also without the window; there, any other line that begins with a slash is a question.
 PLAIN = [name for name in COMMANDS if name not in _ONLY_IN_THE_WINDOW]
-OFF = ("off", handlers.DEFAULT)  # instead of a name or a text: clears the choice
+_OFF = ("off", handlers.DEFAULT)  # instead of a name or a text: clears the choice
 _YES = "yes"
 _FIELDS = {"temperature": "temperature", "longest": "max_tokens"}  # of the form of the answers
 
@@ -105,7 +105,7 @@ class ThreadCommands:
         Returns FORGETTING if the erasure takes longer; then `forgotten` waits for its end.
         """
         name, text, call = command.name[1:], command.argument, self._call()
-        is_off = text.casefold() in OFF
+        is_off = text.casefold() in _OFF
         if name == "forget-me":
             if text.casefold() == _YES:
                 return await self._handlers.forget_me(call)

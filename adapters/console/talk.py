@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import getpass
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
 
 from adapters import live
-from adapters.console.commands import OFF, ThreadCommands
+from adapters.console.commands import ThreadCommands
 from adapters.uploads import PART, Uploads, file_ref
 from bot.domain import Asker, Exchange, FileRef, Person, Standing, ThreadKey, Turn
 from bot.errors import HasEnded, Refused, StoreUnavailable
-from bot.files.reading import MB
 from bot.intake.intake import Intake
 from bot.reply.draft import with_notice
 from bot.store import Store
@@ -59,49 +58,37 @@ class ConsoleConversation:
         self._position = await live.last_entry(self._store, self._stream)
         return await self._intake.history.read(self._key)
 
-    def turn(self, text: str, turn_id: str = "", files: Sequence[FileRef] = ()) -> Turn:
-        """Return a turn: a known one, or a new one with the files that wait."""
-        if not turn_id:
-            turn_id = _new_id()
-            files = [replace(one, message=turn_id) for one in self._files]
-        return Turn(
-            *(turn_id, self._key, self._person, text, {}, time.time()),
-            files=tuple(files),
-            asker=_OPERATOR,
-        )
+    def turn(self, text: str, turn_id: str = "") -> Turn:
+        """Return a turn, by default a new one with the files that wait."""
+        id_ = turn_id or _new_id()
+        files = () if turn_id else tuple(replace(one, message=id_) for one in self._files)
+        text = "\n".join([text, *(f"[file: {one.name}]" for one in files)])
+        key, person = self._key, self._person
+        return Turn(id_, key, person, text, {}, time.time(), files=files, asker=_OPERATOR)
 
     async def admit(self, turn: Turn) -> None:
         """Ask a question; then no file waits any more."""
-        try:
-            await self._uploads.keep(turn.files)
-        except Refused:
-            self._files = []
-            raise
         await self._intake.ask(turn)
         self._files = []
 
     async def add_file(self, path: str) -> str:
-        """Have a file wait for the next question, or none if the path is "off".
-
-        Return which files wait, in a sentence.
-        """
-        if path in OFF:
-            for waiting in self._files:
-                await self._uploads.drop(ThreadKey.parse(waiting.id))
-            self._files = []
-        elif path:
-            if len(self._files) >= self._uploads.most_files:
-                raise Refused(f"{self._uploads.most_files} files at once is the limit.")
+        """Have a file wait for the next question; return which files wait, in a sentence."""
+        if path:
             upload = replace(self._key, thread=str(uuid4()))
-            name, data = await asyncio.to_thread(_read_file, path, self._uploads.most_mb * MB + 1)
-            await self._uploads.save(upload, _parts(data), size=len(data))
-            self._files.append(file_ref(upload, turn_id="", name=name, size=len(data)))
+            try:
+                found, size = await asyncio.to_thread(_found, path)
+                await self._uploads.save(upload, _parts(found), size=size)
+            except (OSError, ValueError, RuntimeError) as error:
+                reason = getattr(error, "strerror", error)
+                raise Refused(f"I cannot read {path}: {reason}.") from error
+            self._files.append(file_ref(upload, turn_id="", name=found.name))
         names = ", ".join(one.name for one in self._files)
         return f"For your next question: {names}." if names else "No file waits: write /file PATH."
 
     async def edit(self, turn: Turn, text: str) -> Turn:
         """Change the question of the last turn, which is answered again."""
-        edited = replace(turn, text=text)
+        known = await self._standing(turn.id)
+        edited = replace(turn, text=text, files=known.files if known else ())
         await self._intake.ask(edited, edited_at=time.time())
         return edited
 
@@ -125,10 +112,10 @@ class ConsoleConversation:
         await self._intake.changes.reset(self._key)
         await live.forget(self._store, self._key)
 
-    async def other_turn(self, turn_id: str) -> Turn:
-        """Return a turn of another terminal; without words if it is not known."""
+    async def question(self, turn_id: str) -> str:
+        """Return the question of a turn of another terminal; empty if unknown."""
         found = await self._standing(turn_id)
-        return self.turn(found.question if found else "", turn_id, found.files if found else ())
+        return found.question if found else ""
 
     async def replies(self) -> AsyncGenerator[ReplyState | None]:
         """Yield each state of the thread's replies, and None at least every other second.
@@ -169,23 +156,17 @@ class ConsoleConversation:
         return found[0] if found else None
 
 
-async def _parts(data: bytes) -> AsyncGenerator[bytes]:
-    for start in range(0, len(data), PART):
-        yield data[start : start + PART]
+def _found(path: str) -> tuple[Path, int]:
+    """Return a path as a person means it, and the size of its file: 0 of a pipe or a device."""
+    # Terminals quote the path of a file that is dropped into them.
+    found = Path(path.strip("'\"").replace("\\ ", " ")).expanduser()
+    return found, found.stat().st_size
 
 
-def _read_file(path: str, most: int) -> tuple[str, bytes]:
-    """Return the name and the beginning of a file. Raises Refused."""
-    try:
-        # Terminals quote the path of a file that is dropped into them.
-        found = Path(path.strip("'\"").replace("\\ ", " ")).expanduser()
-        # A pipe or a device may have no end.
-        if found.exists() and not found.is_file():
-            raise Refused(f"I cannot read {path}: it is not a file.")
-        with found.open("rb") as file:
-            return found.name, file.read(most)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise Refused(f"I cannot read {path}: {getattr(error, 'strerror', error)}.") from error
+async def _parts(path: Path) -> AsyncGenerator[bytes]:
+    with path.open("rb") as file:
+        while part := await asyncio.to_thread(file.read, PART):
+            yield part
 
 
 def _new_id() -> str:

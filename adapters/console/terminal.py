@@ -27,13 +27,9 @@ async def listen(process: Process, *, stdin: TextIO, stdout: TextIO) -> None:
     # At a terminal, each start continues the same thread.
     thread = "terminal" if at_terminal else uuid4().hex
     banner = "\n".join((f"Parley. Answers come from {process.answers_from}.", *process.notices))
-    settings, patience = process.settings, process.patience
-    uploads = Uploads(
-        process.store, most_files=settings.files_per_question, most_mb=settings.file_max_mb
-    )
-    talk = ConsoleConversation(
-        intake=process.intake, store=process.store, thread=thread, uploads=uploads
-    )
+    settings, store, patience = process.settings, process.store, process.patience
+    uploads = Uploads(store, most_files=settings.files_per_question, most_mb=settings.file_max_mb)
+    talk = ConsoleConversation(intake=process.intake, store=store, thread=thread, uploads=uploads)
     if at_terminal and stdout.isatty() and _has_window():
         from adapters.console.window import Window
 

@@ -31,11 +31,6 @@ class AskedQuestion:
     note: str = ""
     splitter: BlockSplitter = field(default_factory=BlockSplitter)
 
-    @property
-    def question(self) -> str:
-        """The question, and the names of its files."""
-        return "\n".join((self.turn.text, *(f"[file: {it.name}]" for it in self.turn.files)))
-
     def show(self, reply: ReplyState) -> BlockUpdate:
         """Process a state of the reply, and return the change of the screen."""
         self.note = reply.note
@@ -111,7 +106,7 @@ class Transcript:
         """Write the exact texts to a new file, as Markdown; return a status message."""
         if not name:
             return "Which file? Write /save FILE."
-        parts = (f"## you\n\n{one.question}\n\n## bot\n\n{one.text}\n" for one in self.all)
+        parts = (f"## you\n\n{one.turn.text}\n\n## bot\n\n{one.text}\n" for one in self.all)
         try:
             with Path(name).expanduser().open("x", encoding="utf-8", errors="replace") as file:
                 file.write("\n".join(parts))

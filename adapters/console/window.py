@@ -68,14 +68,12 @@ class Window:
         with suppress(StoreUnavailable):
             self.transcript.all = [
                 AskedQuestion(
-                    self._talk.turn(one.question, one.turn_id, one.files),
-                    is_shown=True,
-                    text=one.answer,
+                    self._talk.turn(one.question, one.turn_id), is_shown=True, text=one.answer
                 )
                 for one in await self._talk.begin()
             ]
         for asked in self.transcript.all[-_EARLIER:]:
-            self._screen.show_question(asked.question)
+            self._screen.show_question(asked.turn.text)
             self._screen.show_answer(asked.text)
 
     def _submit(self, line: str, edited: AskedQuestion | None) -> None:
@@ -235,7 +233,8 @@ class Window:
         """Return the question to which a reply belongs; None if there is nothing new to show."""
         asked = self.transcript.find(reply.turn_id)
         if asked is None:
-            asked = self.transcript.ask(await self._talk.other_turn(reply.turn_id))
+            question = await self._talk.question(reply.turn_id)
+            asked = self.transcript.ask(self._talk.turn(question, reply.turn_id))
         elif asked not in self.transcript.unanswered:
             if asked.text == reply.text:
                 return None
@@ -249,5 +248,5 @@ class Window:
 
     def _show_question(self, asked: AskedQuestion) -> None:
         if not asked.is_shown:
-            self._screen.show_question(asked.question)
+            self._screen.show_question(asked.turn.text)
             asked.is_shown = True

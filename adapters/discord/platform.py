@@ -6,13 +6,13 @@ import asyncio
 import logging
 import textwrap
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager, nullcontext, suppress
+from contextlib import aclosing, asynccontextmanager, nullcontext, suppress
 from dataclasses import replace
 
 import discord
 
 from adapters.discord.gateway.connection import use_gateway
-from adapters.discord.gateway.content import address_of, attachments
+from adapters.discord.gateway.content import attachments
 from adapters.discord.gateway.events import ASKS, HIDDEN, READS, context_message_in
 from adapters.discord.gateway.listen import Listener
 from adapters.discord.reply.channel import (
@@ -195,13 +195,13 @@ class DiscordPlatform:
         if channel := _id(file.place, "channel"):
             message = await fetch_message(self._client, channel, _number(file.message))
             wanted = str(_number(file.id))
-            found = (address_of(it) for it in attachments(message) if it["id"] == wanted)
-            address = next(found, "")
+            address = next((it["url"] for it in attachments(message) if it["id"] == wanted), "")
         if not address:
             raise MessageGone("the file was taken from its message")
         own = self._client.own.api_url
-        async for chunk in download(str(address), hosts=_FILE_HOSTS, operators=own):
-            yield chunk
+        async with aclosing(download(str(address), hosts=_FILE_HOSTS, operators=own)) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
         """Return the messages that surely belong to a turn's reply, except those in `but`.

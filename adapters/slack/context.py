@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 
@@ -67,7 +68,7 @@ async def context_messages(
 
     An author whose name does not arrive in time has the id. The name is cached for the next prompt.
     """
-    messages = await with_files(workspace, messages)
+    messages = await asyncio.gather(*(with_files(workspace, one) for one in messages))
     texts = [_text(workspace, one) for one in messages]
     names = await _names(workspace, messages, texts, asker)
     return [
@@ -106,10 +107,10 @@ def _context_message(
     identity, user = workspace.identity, string_field(message, "user")
     text = readable(text, bot=identity.user, names=names)
     id_ = identity.turn_id(channel, string_field(message, "ts"))
+    files = files_of(message, id_)
     if user == identity.user or message.get("bot_id") == identity.bot:
-        return ContextMessage(id_, None, text, files=files_of(message, id_))
+        return ContextMessage(id_, None, text, files=files)
     bot, profile = string_field(message, "bot_id"), message.get("bot_profile")
     name = string_field(profile, "name") or string_field(message, "username")
     person = Person(user or bot, names.get(user) or name or user or bot, identity.team)
-    files = files_of(message, id_)
     return ContextMessage(id_, person, text, in_thread=not bot, files=files)

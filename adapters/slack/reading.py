@@ -60,10 +60,7 @@ def is_deleted(file: Json) -> bool:
 
 
 def file_name(file: Json) -> str:
-    """Return the name under which people see a file.
-
-    A deleted file has none, nor has one that another workspace shares (docs: File object).
-    """
+    """Return a file's name; one that is deleted, or of another workspace, has none."""
     return string_field(file, "title") or string_field(file, "name")
 
 

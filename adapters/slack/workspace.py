@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -43,7 +42,6 @@ _PAGE_SIZE = 200  # messages, as Slack recommends (docs: conversations.history, 
 # further.
 MOST_PAGES = 5
 _READS = 50  # requests a minute (docs: Tier 3)
-_FILES = 100  # requests a minute (docs: files.info, Tier 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,32 +132,23 @@ class Workspace:
         method, read = "history", self.client.conversations_history
         if thread:
             method, read = "replies", partial(self.client.conversations_replies, ts=thread)
-        async with self._reading(bucket or method, requests, within=within):
-            answer = await read(channel=channel, limit=limit, include_all_metadata=True, **more)
-        metadata = answer.get("response_metadata") or {}
-        return list(answer.get("messages") or ()), str(metadata.get("next_cursor") or "")
-
-    async def file(self, id_: str, *, within: float = REQUEST_TIMEOUT) -> Mapping[str, object]:
-        """Return what Slack reports of a file. Raises SurfaceError.
-
-        A slot and the answer are waited for `within` seconds each.
-        """
-        async with self._reading("files", _FILES, within=within):
-            found = (await self.client.files_info(file=id_)).get("file")
-        return found if isinstance(found, dict) else {}
-
-    @asynccontextmanager
-    async def _reading(self, kind: str, requests: int, *, within: float) -> AsyncIterator[None]:
-        """Wait for one of so many requests a minute, and make it."""
-        budget = self.budget(kind, requests, shape="fixed")
+        budget = self.budget(bucket or method, requests, shape="fixed")
         deadline = asyncio.get_running_loop().time() + within
         await self.budgets.final(budget, deadline=deadline)
         try:
             async with translated(within):
-                yield
+                answer = await read(channel=channel, limit=limit, include_all_metadata=True, **more)
         except WriteDelayed as error:
             await self.budgets.pause(budget, error.retry_after)
             raise
+        metadata = answer.get("response_metadata") or {}
+        return list(answer.get("messages") or ()), str(metadata.get("next_cursor") or "")
+
+    async def file(self, id_: str, *, within: float = REQUEST_TIMEOUT) -> Mapping[str, object]:
+        """Return what Slack reports of a file. Raises SurfaceError."""
+        async with translated(within):
+            found = (await self.client.files_info(file=id_)).get("file")
+        return found if isinstance(found, dict) else {}
 
 
 @dataclass(frozen=True, slots=True)

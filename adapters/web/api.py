@@ -40,7 +40,7 @@ MAY_STAY = web.RequestKey[Callable[[], Awaitable[bool]]]("may_stay")
 _MOST_CONVERSATIONS = 1000  # in one answer
 _RATINGS: Mapping[str, Rating | Literal[""]] = {"good": "good", "bad": "bad", "": ""}
 # Access to the page was checked at sign-in.
-SIGNED_IN = Asker(signed_in=True)
+_SIGNED_IN = Asker(signed_in=True)
 _CHOSEN_HERE = frozenset({"model", "persona", "temperature", "max_tokens"})
 _WAYS = (
     "Ask me below. I remember the conversation, but none of your others.",
@@ -71,6 +71,8 @@ class Api:
             web.get("/api/forget-me", self._forgotten),
             *(web.get(f"{at}/preferences", self._preferences) for at in ("/api", talk)),
             *(web.patch(f"{at}/preferences", self._choose) for at in ("/api", talk)),
+            web.put("/api/files/{file}", self._save_file),
+            web.delete("/api/files/{file}", self._drop_file),
             web.get("/api/conversations", self._conversations),
             web.patch(talk, self._rename),
             web.delete(talk, self._delete),
@@ -178,6 +180,20 @@ class Api:
         headers = {"Content-Disposition": f'attachment; filename="{name or "conversation"}.md"'}
         return web.Response(text=text, content_type="text/markdown", headers=headers)
 
+    async def _save_file(self, request: web.Request) -> web.Response:
+        """Store a file, which a later question names. People who may not ask send in vain."""
+        asker = request[PERSON]
+        upload = thread_of(asker, request.match_info["file"])
+        turn = Turn(str(upload), upload, asker, "", {}, time.time(), asker=_SIGNED_IN)
+        await self.intake.check_room(turn)
+        size = request.content_length or 0
+        await self.uploads.save(upload, request.content.iter_any(), size=size)
+        return answer({}, status=201)
+
+    async def _drop_file(self, request: web.Request) -> web.Response:
+        await self.uploads.drop(thread_of(request[PERSON], request.match_info["file"]))
+        return answer({})
+
     async def _ask(self, request: web.Request) -> web.Response:
         """Admit a question. The page retries with the same id until it is accepted."""
         asker, thread, sent = request[PERSON], _thread(request), await body(request)
@@ -185,8 +201,9 @@ class Api:
         if not is_id(name) or not isinstance(text, str):
             raise Unacceptable(400, "A question needs an id and a text.")
         turn_id = turn_id_of(asker, str(name))
-        files = await self.uploads.keep(_files(sent.get("files"), asker, turn_id))
-        turn = Turn(turn_id, thread, asker, text, {}, time.time(), files=files, asker=SIGNED_IN)
+        files = _files(sent, asker, turn_id)
+        await self.uploads.keep(files)
+        turn = Turn(turn_id, thread, asker, text, {}, time.time(), files=files, asker=_SIGNED_IN)
         async with self._recorded(turn, title=title_of(text)):
             # The same question with another time counts as another one.
             if not await self.intake.ask(turn) and not await self._standings(thread, turn_id):
@@ -205,7 +222,7 @@ class Api:
             turn.turn_id,
             person_id=request[PERSON].id,
             press_id=turn_id_of(request[PERSON], press),
-            asker=SIGNED_IN,
+            asker=_SIGNED_IN,
         )
         await live.announce(self.store, _thread(request), turn.turn_id)
         return answer({}, status=202)
@@ -217,7 +234,7 @@ class Api:
         following = Turn(turn_id_of(asker, press), thread, asker, "", {}, time.time())
         async with self._recorded(following):
             await self.intake.answers.continue_answer(
-                turn.turn_id, person_id=asker.id, press_id=following.id, asker=SIGNED_IN
+                turn.turn_id, person_id=asker.id, press_id=following.id, asker=_SIGNED_IN
             )
         return answer({"turn": press}, status=202)
 
@@ -228,12 +245,8 @@ class Api:
         turn = await self._turn(request)
         if [turn.turn_id] != (await self.talks.turns(thread))[-1:]:
             raise NotTheLast
-        edited = Turn(
-            *(turn.turn_id, thread, asker, text, {}, turn.asked_at),
-            files=turn.files,
-            asker=SIGNED_IN,
-        )
-        await self.intake.ask(edited, edited_at=time.time())
+        edited = Turn(turn.turn_id, thread, asker, text, {}, turn.asked_at, asker=_SIGNED_IN)
+        await self.intake.ask(replace(edited, files=turn.files), edited_at=time.time())
         await live.announce(self.store, thread, turn.turn_id)
         return answer({}, status=202)
 
@@ -243,7 +256,7 @@ class Api:
         if not isinstance(rating, str) or rating not in _RATINGS:
             raise Unacceptable(400, "A rating must be good, bad or empty.")
         await self.intake.answers.rate(
-            turn.turn_id, person_id=request[PERSON].id, rating=_RATINGS[rating], asker=SIGNED_IN
+            turn.turn_id, person_id=request[PERSON].id, rating=_RATINGS[rating], asker=_SIGNED_IN
         )
         await live.announce(self.store, _thread(request), turn.turn_id)
         return answer({})
@@ -299,8 +312,6 @@ def _as_markdown(title: str, turns: Sequence[Standing]) -> str:
         asked = datetime.fromtimestamp(one.asked_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
         if one.question != GO_ON:
             parts.append(f"## You, {asked}\n\n{one.question}")
-        if one.files:
-            parts.append(f"Files: {', '.join(f'`{file.name}`' for file in one.files)}")
         by = f" ({one.model})" if one.model else ""
         parts.append(f"## Parley{by}\n\n{one.answer}")
         if one.below:
@@ -314,7 +325,7 @@ def _call(request: web.Request) -> Call:
         thread=thread_of(request[PERSON], ""),
         person=request[PERSON],
         scopes={"channel": "all your conversations"},
-        asker=SIGNED_IN,
+        asker=_SIGNED_IN,
     )
 
 
@@ -352,17 +363,17 @@ async def _press(request: web.Request) -> str:
     return str(press)
 
 
-def _files(sent: object, asker: Person, turn_id: str) -> list[FileRef]:
+def _files(sent: Mapping[str, object], asker: Person, turn_id: str) -> tuple[FileRef, ...]:
     """Return the files of a question, by the ids that its person chose for the uploads."""
-    if not isinstance(sent, list | None):
-        raise Unacceptable(400, "The files of a question are a list.")
+    files = sent.get("files") or []
     found = []
-    for one in sent or ():
-        upload, name = (one.get("id"), one.get("name")) if isinstance(one, dict) else ("", "")
-        if not is_id(upload) or not isinstance(name, str):
-            raise Unacceptable(400, "A file needs an id and a name.")
-        found.append(file_ref(thread_of(asker, str(upload)), turn_id=turn_id, name=name))
-    return found
+    for one in files if isinstance(files, list) else [files]:
+        match one:
+            case {"id": str(upload), "name": str(name)} if is_id(upload):
+                found.append(file_ref(thread_of(asker, upload), turn_id=turn_id, name=name))
+            case _:
+                raise Unacceptable(400, "A file needs an id and a name.")
+    return tuple(found)
 
 
 def _thread(request: web.Request) -> ThreadKey:

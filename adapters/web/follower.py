@@ -325,7 +325,7 @@ def _fields(view: TurnView) -> dict[str, Json]:
         "state": one.state,
         "end": one.end,
         "rating": one.rating,
-        "files": [{"name": file.name, "size": file.size} for file in one.files],
+        "files": [{"name": file.name} for file in one.files],
     }
 
 

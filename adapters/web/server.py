@@ -14,7 +14,6 @@ from aiohttp import HttpVersion11, web
 from adapters.uploads import Uploads
 from adapters.web import assets
 from adapters.web.api import MAY_STAY, PERSON, Api, Unacceptable, answer
-from adapters.web.files import PATH, FileApi
 from adapters.web.follower import Follower
 from adapters.web.settings import WebSettings
 from adapters.web.sign_in import Cookies, Provider, SignIn, Visitor, new_guest, read_secret
@@ -111,7 +110,6 @@ async def open_pages(process: Process) -> tuple[web.Application, Follower]:
     app.on_shutdown.append(follower.end_pages)
     uploads = Uploads(store, most_files=settings.files_per_question, most_mb=settings.file_max_mb)
     app.add_routes(Api(store, process.intake, talks, follower, uploads, about).routes())
-    app.add_routes(FileApi(process.intake, uploads).routes())
     app.add_routes(sign_in.routes())
     for path in ("/", "/c/{talk}"):
         app.router.add_get(path, assets.serve("index.html"))
@@ -176,7 +174,8 @@ async def _may_stay(sign_in: SignIn, request: web.Request) -> bool:
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Run the handler, and translate errors to responses."""
     try:
-        async with asyncio.timeout(_seconds_for(request)):
+        seconds = _UPLOAD_SECONDS if request.method == "PUT" else _ANSWER_SECONDS
+        async with asyncio.timeout(None if request.path.endswith("/events") else seconds):
             return await handler(request)
     except Unacceptable as error:
         return answer({"error": error.sentence}, status=error.status)
@@ -193,12 +192,6 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
         if error.status < 400 or not request.path.startswith("/api/"):
             raise
         return answer({"error": error.reason}, status=error.status)
-
-
-def _seconds_for(request: web.Request) -> float | None:
-    if request.path.endswith("/events"):
-        return None
-    return _UPLOAD_SECONDS if request.path.startswith(PATH) else _ANSWER_SECONDS
 
 
 async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:

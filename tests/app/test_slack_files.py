@@ -17,6 +17,7 @@ from tests.app.test_files import KINDS
 from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SCOPES, Shown, SlackEmulator
 from tests.emulators.slack.files import Upload
+from tests.support.pictures import png
 from tests.support.process import slack_variables
 from tests.support.service import Service, serving
 from tests.support.waiting import until
@@ -89,6 +90,15 @@ async def test_a_file_and_a_question_after_it(
         assert not talk.service.errors()
 
 
+async def test_a_picture_is_seen(own_store: Store, model: ModelEmulator) -> None:
+    model.seeing, picture = model.models, png(9, 9)
+    async with talking(own_store, model) as talk:
+        await talk.ask("What is it?", ("cat.png", picture))
+
+        assert model.requests[0].pictures == [("image/png", picture)]
+        assert not talk.service.errors()
+
+
 async def test_files_of_the_parent_and_of_the_thread_are_read_and_deleted_with_them(
     own_store: Store, model: ModelEmulator
 ) -> None:
@@ -149,7 +159,13 @@ async def test_what_slack_does_not_show_is_told_below_the_answer(
     async with talking(own_store, model) as talk:
         slack = talk.slack
         ts = await slack.say(slack.channel_id, talk.ann, "Look!", files=uploads)
-        slack.change_file(slack.channel_id, ts, is_external=True)
+        elsewhere = "https://docs.example/a"
+        slack.change_file(
+            *(slack.channel_id, ts),
+            is_external=True,
+            url_private=elsewhere,
+            url_private_download="",
+        )
         talk.thread = ts
 
         prompt, answer = await talk.ask("Well?")

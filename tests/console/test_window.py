@@ -24,8 +24,8 @@ from prompt_toolkit.output import DummyOutput
 
 from adapters.console.talk import ConsoleConversation
 from adapters.console.window import Window
-from adapters.live import stream_of
-from adapters.uploads import Uploads, read_upload
+from adapters.live import LivePlatform, stream_of
+from adapters.uploads import Uploads
 from bot.concurrency import running
 from bot.domain import Exchange, Preferences
 from bot.domain import Person as Author
@@ -219,11 +219,11 @@ async def test_files_wait_for_the_next_question_and_go_with_it(
     await person.reads("No file waits: write /file PATH.")
     for path, said in (
         ("nothing.txt", "nothing.txt: No such file or directory."),
-        (".", ".: it is not a file."),
+        (".", ".: Is a directory."),
+        ("/dev/zero", "There is nothing in this file."),
         ("~/big.txt", "1 MB is the limit for a file."),
         ("~/my notes.txt", "For your next question: my notes.txt."),
         (f"'{tmp_path}/my\\ notes.txt'", "my notes.txt, my notes.txt."),
-        ("~/big.txt", "2 files at once is the limit."),
     ):
         person.type(f"/file {path}{ENTER}")
         await person.reads(said)
@@ -232,35 +232,17 @@ async def test_files_wait_for_the_next_question_and_go_with_it(
     person.type("again" + ENTER)
     await person.reads("you> again\n[file: my notes.txt]\n[file: my notes.txt]")
     await person.reads("Another one")
-    await person.asks("hello", "Hello world!")
-    person.type("/edit again" + ENTER)
-    await until(lambda: person.queue.edits)
-
-    first, second = person.queue.turns
-    assert [one.name for one in first.files] == ["my notes.txt"] * 2
-    assert {one.message for one in first.files} == {first.id}
-    assert [[part async for part in read_upload(store, one)] for one in first.files] == [
-        [b"\0in it"]
-    ] * 2
-    assert second.files == ()
-
-
-async def test_files_that_wait_are_taken_away_and_those_that_expired_are_told(
-    store: Store, tmp_path: Path, person: Person
-) -> None:
-    (tmp_path / "notes.txt").write_bytes(b"in it")
-    person.type(f"/file {tmp_path}/notes.txt{ENTER}/file off{ENTER}")
-    await person.reads("No file waits")
-    left = await store.command("KEYS", store.key("upload", "*"))
-    person.type(f"/file {tmp_path}/notes.txt{ENTER}")
-    await person.reads("For your next question: notes.txt.")
-    await store.command("DEL", *await store.command("KEYS", store.key("upload", "*")))
-    person.type("hello" + ENTER)
-    await person.reads("I no longer have notes.txt. Please add it again.")
+    person.type("/edit hello" + ENTER)
+    await person.reads("Hello world!")
     await person.asks("again", "Another one")
 
-    assert left == []
-    assert [turn.files for turn in person.queue.turns] == [()]
+    (first, second), (edited, _) = person.queue.turns, person.queue.edits[0]
+    assert (edited.text, edited.files) == ("hello", first.files)
+    assert [one.name for one in first.files] == ["my notes.txt"] * 2
+    assert {one.message for one in first.files} == {first.id}
+    fetch = LivePlatform("console", store=store).fetch_file
+    assert [[part async for part in fetch(one)] for one in first.files] == [[b"\0in it"]] * 2
+    assert second.files == ()
 
 
 async def test_words_wrap_as_wide_as_the_window_is_at_the_moment(person: Person) -> None:

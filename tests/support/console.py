@@ -64,7 +64,7 @@ class AnsweringQueue(FakeQueue):
         self._one_by_one = asyncio.Lock()
 
     async def admit(self, turn: Turn, **_: object) -> bool:
-        if turn.text == "busy":
+        if turn.text.startswith("busy"):
             raise ThreadBusy
         if turn.text == "away":
             raise StoreUnavailable("no store")
@@ -87,7 +87,13 @@ class AnsweringQueue(FakeQueue):
         self._start(turn)
 
     async def standings(self, *turn_ids: str, person_id: str) -> list[Standing]:
-        return [Standing(one, "another's question", 0.0, "done", "Mine") for one in turn_ids]
+        turns = {one: self.known(one) for one in turn_ids}
+        return [
+            Standing(
+                *(one, "another's question", 0.0, "done", "Mine"), files=turn.files if turn else ()
+            )
+            for one, turn in turns.items()
+        ]
 
     async def work_ends(self) -> None:
         await asyncio.gather(*self._tasks)
@@ -109,7 +115,7 @@ class AnsweringQueue(FakeQueue):
                 stopped = turn.text == "long"
                 said = f"On and on\n\nStopped: {stopped}."
                 await surface.edit("", Page(0, said, final=stopped, said=said, last=stopped))
-            states = ANSWERS.get(turn.text, ())
+            states = ANSWERS.get(turn.text.partition("\n[file: ")[0], ())
             for state in states:
                 final = state == states[-1] and turn.text != "half"
                 await surface.post(Page(0, state, final=final, said=state, last=final))

@@ -120,10 +120,8 @@ async def test_a_question_waits_for_its_files_and_a_slow_one_can_be_taken_away(
         await window.page.locator("#file").set_input_files([text_file("a.txt"), text_file("b.txt")])
         await expect(window.page.get_by_role("progressbar", name="Sending a.txt")).to_be_visible()
         await window.ask("What is it?")
-        await expect(window.page.locator("#toast")).to_have_text(
-            "Your files are still on their way."
-        )
         await expect(window.button("Send")).to_be_disabled()
+        await expect(window.box).to_have_value("What is it?")
         await window.button("Remove a.txt").click()
         gate.set()
         await expect(window.page.locator("#files progress")).to_have_count(0)
@@ -134,39 +132,43 @@ async def test_a_question_waits_for_its_files_and_a_slow_one_can_be_taken_away(
         await expect(chips(window, ".question")).to_have_text(["b.txt"])
 
 
-async def test_a_broken_upload_is_repeated_and_a_refused_one_is_told(site: Site) -> None:
+async def test_an_upload_that_fails_is_told_and_one_of_others_does_not_wait_for_it(
+    site: Site,
+) -> None:
     async with site.window() as window:
-        answers = [503, 0]
 
         async def failing(route: Route) -> None:
-            status = answers.pop(0) if answers else 409
-            if status:
-                await route.fulfill(status=status, json={"error": "No."})
+            if failures:
+                await failures.pop(0)(route)
             else:
-                await route.abort()
+                await route.continue_()
 
+        failures = [
+            lambda route: route.fulfill(status=409, json={"error": "No."}),
+            lambda route: route.abort(),
+        ]
         await window.page.route("**/api/files/*", failing)
-        await window.page.locator("#file").set_input_files(text_file("a.txt"))
-        await expect(window.page.locator("#toast")).to_have_text("a.txt: No.")
+        file, toast = window.page.locator("#file"), window.page.locator("#toast")
+        await file.set_input_files(text_file("a.txt"))
+        await expect(toast).to_have_text("a.txt: No.")
+        await file.set_input_files([text_file("b.txt"), text_file("c.txt")])
+        await expect(toast).to_have_text("b.txt: I could not send it.")
 
-        await expect(chips(window)).to_have_count(0)
-        assert answers == []
+        await expect(window.page.locator("#status")).to_have_text("c.txt is added.")
+        await expect(chips(window)).to_have_text(["c.txt"])
 
 
-async def test_files_of_a_draft_stay_with_it_over_a_reload(site: Site) -> None:
+async def test_files_stay_in_the_box_when_another_conversation_is_opened(site: Site) -> None:
     async with site.window() as window:
         await window.ask("why?")
         await window.ended()
         await window.page.locator("#file").set_input_files(text_file("a.txt"))
         await expect(window.page.locator("#status")).to_have_text("a.txt is added.")
         await window.page.locator("#new").click()
-        await expect(chips(window)).to_have_count(0)
-        await window.page.go_back()
-        await expect(chips(window)).to_have_text(["a.txt"])
-        await window.page.reload()
+        await window.ask("help")
+        await window.page.keyboard.press("Escape")
         await expect(chips(window)).to_have_text(["a.txt"])
         await window.ask("What is it?")
-        await expect(window.turns).to_have_count(2)
         await window.ended()
 
         assert "| in it\n" in str(site.model.requests[-1].messages[-1]["content"])

@@ -20,7 +20,7 @@ from adapters.discord.gateway.calls import (
     is_own_dm,
 )
 from adapters.discord.gateway.connection import read_message
-from adapters.discord.gateway.content import address_of, file_line, file_of
+from adapters.discord.gateway.content import attachments, file_line
 from adapters.discord.gateway.responses import (
     Unknown,
     acknowledge,
@@ -313,7 +313,8 @@ def _text(values: _Data, name: str) -> str:
 def _files(interaction: discord.Interaction, values: _Data, data: _Data) -> tuple[FileRef, ...]:
     """Return the file of a command. It is in no message, so its address cannot be asked for."""
     files = (data.get("resolved") or {}).get("attachments") or {}
-    if not (file := files.get(values.get("file"))):
-        return ()
-    (name, size), asked = file_of(file), events.turn_id(interaction.id)
-    return (FileRef(events.turn_id(file["id"]), asked, name, size, {"url": address_of(file)}),)
+    asked = events.turn_id(interaction.id)
+    return tuple(
+        FileRef(events.turn_id(it["id"]), asked, it["filename"], it["size"], {"url": it["url"]})
+        for it in attachments({"attachments": [files.get(values.get("file"))]})
+    )

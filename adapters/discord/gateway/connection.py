@@ -22,7 +22,7 @@ import discord
 import yarl
 from discord.gateway import DiscordWebSocket, ReconnectWebSocket
 
-from adapters.discord.gateway.content import attachments, file_of, shown_beside_text
+from adapters.discord.gateway.content import attachments, shown_beside_text
 from adapters.discord.gateway.session_store import Session
 from adapters.discord.rest import Payload, located, request
 from adapters.discord.tuning import Tuning
@@ -268,18 +268,13 @@ def _message(data: Payload) -> Payload:
     message["mentions"] = [_user(one) for one in data.get("mentions") or ()]
     message["embeds"] = [{"description": shown_beside_text(data)}]
     message["components"] = []
-    message["attachments"] = [_attachment(one) for one in attachments(data)]
+    message["attachments"] = [*attachments(data)]
     # Without this key Discord has not fetched it, and so counts one that cannot be read; null means
     # that it was deleted.
     with suppress(KeyError, TypeError, ValueError):
         answered = data["referenced_message"]
         message["referenced_message"] = None if answered is None else _message(answered)
     return message
-
-
-def _attachment(data: Payload) -> Payload:
-    name, size = file_of(data)
-    return {"id": data["id"], "filename": name, "size": size, "url": "", "proxy_url": ""}
 
 
 def _interaction(data: Payload) -> Payload:

@@ -38,26 +38,25 @@ def file_line(name: str) -> str:
 
 
 def attachments(message: Payload) -> Iterator[Payload]:
-    """Yield the files of a message, those of a message that it forwards, too."""
+    """Yield the files of a message and of one that it forwards, with what the bot needs of them.
+
+    The `url` of a picture that is too large to be seen leads to a smaller copy.
+    """
     for file in _objects(message, "attachments"):
         if _string(file, "id").isdecimal():
-            yield file
+            size = file["size"] if isinstance(file.get("size"), int) else 0
+            needed = {"id": file["id"], "filename": _file_name(file), "size": size}
+            yield needed | {"url": _address(file, size), "proxy_url": ""}
     for snapshot in _objects(message, "message_snapshots"):
         yield from attachments(_object(snapshot, "message"))
 
 
-def file_of(file: Payload) -> tuple[str, int]:
-    """Return the name and the size of a file.
-
-    The title is the name as it was before Discord replaced its special characters.
-    """
-    size = file.get("size")
-    return _string(file, "title", "filename"), size if isinstance(size, int) else 0
+def _file_name(file: Payload) -> str:
+    # The title is the name as it was before Discord replaced its special characters.
+    return _string(file, "title", "filename")
 
 
-def address_of(file: Payload) -> str:
-    """Return the address of a file; that of a smaller copy if a picture is too large to be seen."""
-    size = file_of(file)[1]
+def _address(file: Payload, size: int) -> str:
     match file:
         case {
             "width": int(width),
@@ -66,8 +65,8 @@ def address_of(file: Payload) -> str:
             "proxy_url": str(proxy),
         } if kind.startswith("image/") and (size > MOST_BYTES or width * height > MOST_PIXELS):
             scale = min(_SIDE / max(width, height, 1), 1.0)
-            width, height = (max(round(side * scale), 1) for side in (width, height))
-            return str(URL(proxy).update_query(width=width, height=height))
+            sides = {"width": round(width * scale), "height": round(height * scale)}
+            return str(URL(proxy).update_query(sides))
     return _string(file, "url")
 
 
@@ -87,7 +86,7 @@ def _lines(message: Payload) -> Iterator[str]:
     for sticker in _objects(message, "sticker_items"):
         yield _named("sticker", _string(sticker, "name"))
     for file in _objects(message, "attachments"):
-        (name, _), description = file_of(file), _string(file, "description")
+        name, description = _file_name(file), _string(file, "description")
         yield _named("voice message" if "waveform" in file else "file", name, _aside(description))
     for snapshot in _objects(message, "message_snapshots"):
         yield from _forwarded(_object(snapshot, "message"))

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -25,7 +25,7 @@ from adapters.slack.workspace import Workspace
 from bot.cache import BoundedCache
 from bot.commands.handlers import CommandHandlers
 from bot.concurrency import do_nothing
-from bot.domain import Asker, ContextMessage, FileRef, Person, Rating, Turn
+from bot.domain import Asker, ContextMessage, Person, Rating, Turn
 from bot.errors import NothingAsked, Refused, StoreUnavailable, SurfaceError
 from bot.intake.addressed import Facts
 from bot.intake.answers import THANKS
@@ -53,7 +53,7 @@ class Question:
 
     channel: str
     user: str
-    event: Event = field(repr=False)
+    event: Event
     text: str
     ts: str
     thread: str
@@ -71,10 +71,6 @@ class Question:
     def reply_thread(self) -> str:
         """The thread of the reply; empty for the top level of a DM."""
         return self.thread or ("" if self.facts.direct else self.ts)
-
-    def file_ids(self) -> set[str]:
-        """Return the ids of the files that are not deleted."""
-        return {file.id for file in files_of(self.event, self.id)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +192,7 @@ class EventHandler:
         )
         for one in messages:
             if one.get("ts") == ts and one.get("user") == turn.person.id:
-                [whole] = await with_files(self._workspace, [one])
+                whole = await with_files(self._workspace, one)
                 found = {**whole, "channel": channel, "type": "app_mention"}
                 if question := to_question(found, bot=self._identity.user):
                     return await self._directory.readable(question.text, bot=self._identity.user)
@@ -239,7 +235,6 @@ class EventHandler:
                 channel, question.reply_thread, question=question.ts, team=question.team
             ),
             asked_at=float(question.ts),
-            files=files_of(question.event, self._identity.turn_id(channel, question.ts)),
             quote=quote,
             joins=True,
             asker=await self._asker(question),
@@ -257,18 +252,15 @@ class EventHandler:
 
     async def _complete(self, question: Question, turn: Turn) -> Turn:
         """Add the names of people, places and files to a turn."""
-        (text, files), name, where = await asyncio.gather(
-            self._text_and_files(question),
+        event = await with_files(self._workspace, question.event)
+        text, name, where = await asyncio.gather(
+            self._directory.readable(message_text(event), bot=self._identity.user),
             self._directory.name(question.user),
             self._directory.where(question.channel, workspace=self._identity.team_name),
         )
         person, zone = replace(turn.person, name=name), self._directory.zone(question.user)
+        files = files_of(event, turn.id)
         return replace(turn, text=text, files=files, person=person, where=where, zone=zone)
-
-    async def _text_and_files(self, question: Question) -> tuple[str, tuple[FileRef, ...]]:
-        [event] = await with_files(self._workspace, [question.event])
-        text = await self._directory.readable(message_text(event), bot=self._identity.user)
-        return text, files_of(event, self._identity.turn_id(question.channel, question.ts))
 
     async def _store_name(self, turn: Turn) -> None:
         """Store a name that did not arrive in time for the turn."""
@@ -402,7 +394,7 @@ def to_edit(event: Event, *, bot: str) -> Question | None:
     question, before = read(event.get("message")), read(event.get("previous_message"))
     if question is None or (before and before.text == question.text):
         return None
-    if before and before.file_ids() - question.file_ids() and not question.edited:
+    if before and len(files_of(question.event, "")) < len(files_of(before.event, "")):
         # Slack gives the time of an edit in whole seconds: a later one must not seem older.
         at = string_field(event, "ts").partition(".")[0]
         return replace(question, edited=at, facts=replace(question.facts, edited=True))

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 from adapters.slack.errors import REQUEST_TIMEOUT, refuses_app, translated
 from adapters.slack.workspace import Workspace
 from bot.concurrency import running
-from bot.domain import FileRef, Turn
+from bot.domain import Turn
 from bot.errors import StoreUnavailable, SurfaceError, WriteDelayed
 from bot.intake.intake import Intake
-from bot.text.files import plain_name
 from bot.text.sanitize import one_line
 
 log = logging.getLogger(__name__)
 
 # At the top level of a DM, to the person alone.
 RECEIVED = "I have read your message, and answer it here as soon as I can."
-_WORKING, _READING = "is thinking...", "is reading {names}..."
-_MOST_NAMES = 36  # characters; Slack refuses a line of more than 50 (undocumented)
+_WORKING = "is thinking..."
 _STATUS = "status lines"  # what Slack may refuse
 _TIMEOUT = 1.5  # seconds; the first text waits for a status request in progress
 _REFRESH = 100.0  # seconds; Slack removes the line after two minutes
@@ -31,7 +29,7 @@ _RECEIVED_PER_MINUTE = 100  # docs: chat.postEphemeral, Tier 4
 _RECEIVED_SECONDS = 30.0  # within which the notice is not repeated in a DM
 _TITLES_PER_MINUTE = 50  # docs: agents.sessions.rename, Tier 3
 _MOST_TITLE = 80  # characters; Slack takes 200, and a list shows fewer
-# Guess: Slack parses no markup in a line and a title. If it does, this prevents mentions.
+# Guess: Slack parses no markup in a title. If it does, this prevents mentions.
 _NO_MARKUP = str.maketrans("<>", "()")
 
 
@@ -74,21 +72,10 @@ class Status:
     All replies share the refusals of status lines. Failures are only logged. `processing`: a
     stream was started and not ended; Slack shows "working" until the session is reset (docs:
     agent_session_stopped). The thread's session gets the `title`, if there is one, by which people
-    find it (docs: Agent sessions). Until a page is posted, the line names the `files` of the
-    question.
+    find it (docs: Agent sessions).
     """
 
-    def __init__(
-        self,
-        workspace: Workspace,
-        *,
-        channel: str,
-        thread: str,
-        title: str = "",
-        files: Sequence[FileRef] = (),
-    ) -> None:
-        names = ", ".join(plain_name(file.name) for file in files).translate(_NO_MARKUP)
-        self._first_line = _READING.format(names=names[:_MOST_NAMES]) if names else _WORKING
+    def __init__(self, workspace: Workspace, *, channel: str, thread: str, title: str = "") -> None:
         self.processing = False
         self._workspace = workspace
         self._title = one_line(title).translate(_NO_MARKUP)
@@ -143,7 +130,7 @@ class Status:
             async with self._lock:
                 if not self._is_needed:
                     return
-                await self._set(self._first_line)
+                await self._set(_WORKING)
             self._start_naming()
             await asyncio.sleep(_REFRESH)
 

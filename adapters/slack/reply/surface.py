@@ -56,7 +56,6 @@ class SlackSurface:
             channel=messages.channel,
             thread=messages.thread,
             title=turn.text if messages.thread == turn.place.get("question") else "",
-            files=turn.files,
         )
         self._may_start = bool(messages.thread)
         self._stream: Stream | None = None

@@ -5,8 +5,6 @@ const UNREACHABLE = "Parley cannot be reached at the moment. Your words are kept
 const LONGEST_PAUSE = 8000; // milliseconds between two attempts to connect
 const PAUSES = [300, 700, 1500, 3000]; // milliseconds between the attempts of `sendAgain`
 const LONGEST_WAIT = 20000; // milliseconds for an answer to a request
-const LONGEST_UPLOAD = 300000; // milliseconds until a file has arrived
-const ABORTED = 499; // in place of a status, as nginx says it
 
 // `message` is for people. `status` is that of HTTP, 0 if no answer came. `field` is the refused one
 // of a form.
@@ -41,53 +39,24 @@ export async function send(method, path, body) {
     throw new Refused(UNREACHABLE, 0);
   }
   if (response.ok) return value;
-  throw refused(path, response.status, value);
-}
-
-function refused(path, status, value) {
-  if (status === 401 && path !== "/login") {
+  if (response.status === 401 && path !== "/login") {
     location.assign(`/login?next=${encodeURIComponent(location.pathname)}`);
   }
   const message = value?.error || "Something went wrong. Please try again.";
-  return new Refused(message, status, value?.field);
+  throw new Refused(message, response.status, value?.field);
 }
 
-// Sends a file, until `signal` aborts that. `progressed` hears which part of it is through. Throws
-// Refused. Not by `fetch`, which does not tell how far an upload is.
-function sendFile(path, file, { progressed, signal }) {
-  if (signal.aborted) throw new Refused("", ABORTED);
-  const request = new XMLHttpRequest();
-  return new Promise((resolve, reject) => {
-    request.open("PUT", path);
-    request.responseType = "json";
-    request.timeout = LONGEST_UPLOAD;
-    request.setRequestHeader("X-Parley", owner || "1");
-    request.upload.onprogress = ({ loaded, total }) => progressed(loaded / total);
-    request.onload = () => {
-      if (request.status < 300) resolve();
-      else reject(refused(path, request.status, request.response));
-    };
-    request.onerror = request.ontimeout = () => reject(new Refused("I could not send it.", 0));
-    request.onabort = () => reject(new Refused("", ABORTED));
-    signal.onabort = () => request.abort();
-    request.send(file);
-  });
-}
-
-// Send what counts once however often it comes, for as long as a server takes to start again.
-export const sendAgain = (...request) => again(() => send(...request));
-export const sendFileAgain = (...upload) => again(() => sendFile(...upload));
-
-async function again(attempt) {
+// Sends what counts once however often it comes, for as long as a server takes to start again.
+export async function sendAgain(method, path, body) {
   for (const pause of PAUSES) {
     try {
-      return await attempt();
+      return await send(method, path, body);
     } catch (error) {
       if (!error.passes) throw error;
     }
     await new Promise((resolve) => setTimeout(resolve, pause));
   }
-  return attempt();
+  return send(method, path, body);
 }
 
 // The events of one conversation, over any number of connections. `on` has `state`, `turn` and

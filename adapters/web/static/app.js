@@ -26,10 +26,7 @@ class App {
       delete: (one) => this.delete(one),
     });
     this.composer = new Composer({
-      send: (text, files) => {
-        if (/^help\s*\.?$/i.test(text) && !files.length) this.openHelp();
-        else this.ask(text, files);
-      },
+      send: (text) => (/^help\s*\.?$/i.test(text) ? this.openHelp() : this.ask(text)),
       editLast: () => this.edit(this.conversation?.turns.at(-1)),
     });
     this.outbox = new Outbox((entry) => this.outboxChanged(entry));
@@ -55,8 +52,8 @@ class App {
       keepFor(this.me.id);
       // What was begun meanwhile goes before the draft.
       this.composer.put(this.composer.box.value || recall(this.composer.name));
-      this.composer.files.allow(this.me);
-      this.composer.files.open(this.composer.files.place);
+      this.composer.files.limits = this.me;
+      byId("attach").hidden = !this.me.files;
       this.outbox.load();
       byId("me").textContent = this.me.name || "";
       byId("demo").hidden = !this.me.demo;
@@ -146,7 +143,7 @@ class App {
 
   gone() {
     const { id } = this.conversation;
-    this.composer.forget(id);
+    keep(`draft:${id}`, "");
     this.sidebar.load();
     if (this.outbox.of(id).length) return;
     // What is in the box stays there.
@@ -174,7 +171,7 @@ class App {
 
   // Questions
 
-  ask(text, files) {
+  ask(text) {
     if (!this.conversation) {
       byId("missing").hidden = true;
       this.follow(uuid());
@@ -182,7 +179,7 @@ class App {
     }
     this.events.resume();
     this.log.follows = true;
-    this.outbox.add(uuid(), this.conversation.id, text, files);
+    this.outbox.add(uuid(), this.conversation.id, text, this.composer.files.take());
     this.paintSoon();
   }
 
@@ -255,7 +252,7 @@ class App {
     const isDone = await this.write("DELETE", id);
     this.sidebar.load();
     if (!isDone) return;
-    this.composer.forget(id);
+    keep(`draft:${id}`, "");
     if (isShown) this.go("/");
   }
 
@@ -270,10 +267,8 @@ class App {
 
   forgetWords() {
     for (const entry of [...this.outbox.entries]) this.outbox.remove(entry);
-    this.composer.files.drop();
-    for (const kind of ["draft:", "files:"]) {
-      for (const name of recallNames(kind)) keep(name, "");
-    }
+    for (const entry of this.composer.files.entries) this.composer.files.remove(entry);
+    for (const name of recallNames("draft:")) keep(name, "");
   }
 
   // Returns whether it went through. Nothing is told of a refusal with the status `calm`.
@@ -323,9 +318,7 @@ class App {
     const button = event.target.closest("button");
     if (!button) return;
     this.buttons[button.id]?.();
-    if (button.closest("#prompts")) {
-      this.ask(button.querySelector("span").textContent, this.composer.files.take());
-    }
+    if (button.closest("#prompts")) this.ask(button.querySelector("span").textContent);
     if (button.dataset.copy) copyBy(button, button.closest(".code").querySelector("code").textContent);
     const turn = button.closest(".turn");
     if (turn && button.dataset.action) this.press(button, turn.dataset.turn);
@@ -353,7 +346,7 @@ class App {
   unsend(entry) {
     this.outbox.remove(entry);
     this.composer.put([entry.text, this.composer.box.value].filter(Boolean).join("\n"));
-    this.composer.files.put(entry.files ?? []);
+    for (const file of entry.files) this.composer.files.put(file);
     this.composer.box.focus();
   }
 

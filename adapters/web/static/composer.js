@@ -1,5 +1,5 @@
 // The box for a message, with a draft for each conversation.
-import { byId, element, toast } from "./dom.js";
+import { byId, element } from "./dom.js";
 import { Files } from "./files.js";
 import { keep, recall } from "./kept.js";
 
@@ -19,14 +19,14 @@ function fit(box) {
   box.style.height = `${box.scrollHeight + 2}px`;
 }
 
-// `on` has `send(text, files)` and `editLast()`.
+// `on` has `send(text)` and `editLast()`.
 export class Composer {
   constructor(on) {
     this.on = on;
     this.box = byId("box");
     this.sendButton = byId("send");
     this.name = "";
-    this.files = new Files(() => this.filesChanged());
+    this.files = new Files(() => this.allowSend());
     this.box.addEventListener("input", () => this.typed());
     this.box.addEventListener("keydown", (event) => this.pressed(event));
     byId("composer").addEventListener("submit", (event) => {
@@ -39,13 +39,6 @@ export class Composer {
   open(id) {
     this.name = `draft:${id}`;
     this.put(recall(this.name));
-    this.files.open(`files:${id}`);
-  }
-
-  // Forgets the draft of a conversation that is gone.
-  forget(id) {
-    this.files.drop(this.files.entries.filter((entry) => entry.place === `files:${id}`));
-    for (const kind of ["draft", "files"]) keep(`${kind}:${id}`, "");
   }
 
   put(text) {
@@ -60,12 +53,8 @@ export class Composer {
   }
 
   allowSend() {
-    this.sendButton.disabled = !this.box.value.trim() || !this.files.isReady;
-  }
-
-  filesChanged() {
-    this.box.placeholder = this.files.list.length ? "Ask about your files" : "Ask Parley";
-    this.allowSend();
+    this.sendButton.disabled = !this.box.value.trim() || !this.files.areSent;
+    this.box.placeholder = this.files.entries.length ? "Ask about your files" : "Ask Parley";
   }
 
   pressed(event) {
@@ -78,14 +67,10 @@ export class Composer {
   }
 
   submit() {
+    if (this.sendButton.disabled) return;
     const text = this.box.value.trim();
-    if (!text) return;
-    if (!this.files.isReady) {
-      toast("Your files are still on their way.");
-      return;
-    }
     this.put("");
-    this.on.send(text, this.files.take());
+    this.on.send(text);
     this.box.focus();
   }
 }

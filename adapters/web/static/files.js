@@ -1,155 +1,116 @@
-// The files for a question. Each is sent at once, and waits at the server until it is asked about.
-import { send, sendFileAgain } from "./api.js";
+// The files for the next question. Each is sent at once, and waits at the server for its question.
+import { send } from "./api.js";
 import { announce, byId, element, iconButton, toast, uuid } from "./dom.js";
-import { keep, recall } from "./kept.js";
+import { owner } from "./kept.js";
 
 const MB = 1e6;
 
-// A file as it is shown: its name and its size, and what stands `beside` them.
-export function chip({ name, size }, ...beside) {
+export function chip({ name }, ...beside) {
   const label = element("span", { className: "name", dir: "auto", title: name }, name);
-  return element("li", { className: "chip" }, label, element("small", {}, sizeOf(size)), ...beside);
+  return element("li", { className: "chip" }, label, ...beside);
 }
 
-function sizeOf(bytes) {
-  if (bytes < MB) return `${Math.max(1, Math.round(bytes / 1000))} kB`;
-  return `${(bytes / MB).toFixed(bytes < 10 * MB ? 1 : 0)} MB`;
-}
-
-// An entry is { id, place, name, size, file, aborter, chip }: `place` names the draft to which it
-// belongs, and `file` is there until it has arrived.
+// An entry is { id, name, chip, request }: `request` is there until the file has arrived.
 export class Files {
-  constructor(changed) {
-    this.changed = changed;
-    this.box = byId("files");
-    this.input = byId("file");
+  constructor(onChange) {
+    this.onChange = onChange;
+    this.list = byId("files");
+    this.limits = { files: Infinity, file_mb: Infinity }; // until the server tells them
     this.entries = [];
-    this.place = "";
-    this.isSending = false;
-    this.allow({ files: Infinity, file_mb: Infinity });
-    byId("attach").addEventListener("click", () => this.input.click());
-    this.input.addEventListener("change", () => {
-      this.add(this.input.files);
-      this.input.value = "";
+    this.sent = Promise.resolve();
+    const input = byId("file");
+    byId("attach").addEventListener("click", () => input.click());
+    input.addEventListener("change", () => {
+      this.add(input.files);
+      input.value = "";
     });
   }
 
-  // Learns the limits: how many files a question may have, and how large each may be.
-  allow({ files, file_mb: mb }) {
-    Object.assign(this, { most: files, mb });
-    byId("attach").hidden = !files || !mb;
-  }
-
-  // Shows the files of a draft.
-  open(place) {
-    this.place = place;
-    if (!this.list.length) this.put(recall(place, []));
-    else this.paint();
-  }
-
-  get list() {
-    return this.entries.filter((entry) => entry.place === this.place);
-  }
-
-  get isReady() {
-    return !this.list.some((entry) => entry.file);
+  get areSent() {
+    return !this.entries.some((entry) => entry.request);
   }
 
   add(files) {
     const refused = [];
     for (const file of files) {
-      const { name, size } = file;
-      const why = this.refusal(size);
-      if (why) refused.push(`${name}: ${why}`);
-      else this.entries.push(this.entry({ id: uuid(), name, size, file }));
+      const why = this.refusal(file.size);
+      if (why) refused.push(`${file.name}: ${why}`);
+      else this.begin(file);
     }
     if (refused.length) toast(refused.slice(0, 3).join("\n"));
-    this.paint();
-    this.deliver();
   }
 
   refusal(size) {
-    if (size > this.mb * MB) return `${this.mb} MB is the limit for a file.`;
+    const { files, file_mb: mb } = this.limits;
+    if (size > mb * MB) return `${mb} MB is the limit for a file.`;
     if (!size) return "There is nothing in this file.";
-    return this.list.length < this.most ? "" : `${this.most} files at once is the limit.`;
+    return this.entries.length < files ? "" : `${files} files at once is the limit.`;
   }
 
-  // One after another: each is through as soon as it can be.
-  async deliver() {
-    if (this.isSending) return;
-    this.isSending = true;
-    for (let entry; (entry = this.entries.find((one) => one.file)); ) await this.send(entry);
-    this.isSending = false;
+  begin(file) {
+    const { name } = file;
+    const progress = element("progress", { max: 1, value: 0, aria: { label: `Sending ${name}` } });
+    const entry = { id: uuid(), name, request: new XMLHttpRequest() };
+    // `fetch` does not tell how far an upload is.
+    entry.request.upload.onprogress = ({ loaded, total }) => (progress.value = loaded / total);
+    this.put(entry, progress);
+    // One after another: they would use up the connections that a browser has for a server.
+    this.sent = this.sent.then(() => this.send(entry, file));
   }
 
-  async send(entry) {
-    entry.aborter = new AbortController();
-    const progressed = (part) => {
-      entry.chip.querySelector("progress").value = part;
-    };
-    try {
-      const { file, aborter } = entry;
-      await sendFileAgain(pathOf(entry), file, { progressed, signal: aborter.signal });
-      delete entry.file;
+  async send(entry, file) {
+    const { name, request } = entry;
+    if (!this.entries.includes(entry)) return;
+    request.open("PUT", pathOf(entry));
+    request.responseType = "json";
+    request.setRequestHeader("X-Parley", owner || "1");
+    await new Promise((ended) => {
+      request.onloadend = ended;
+      request.send(file);
+    });
+    if (!this.entries.includes(entry)) return;
+    if (request.status === 201) {
+      delete entry.request;
       entry.chip.querySelector("progress").remove();
-      announce(`${entry.name} is added.`);
-      this.paint(entry.place);
-    } catch (error) {
-      if (error.message) toast(`${entry.name}: ${error.message}`);
-      this.drop([entry]);
+      announce(`${name} is added.`);
+      this.onChange();
+    } else {
+      toast(`${name}: ${request.response?.error ?? "I could not send it."}`);
+      this.remove(entry);
     }
+  }
+
+  // Adds a file that arrives or has arrived.
+  put(entry, ...progress) {
+    const button = iconButton("close", `Remove ${entry.name}`, "");
+    button.onclick = () => {
+      this.remove(entry);
+      announce(`${entry.name} was removed.`);
+      byId("box").focus();
+    };
+    entry.chip = chip(entry, ...progress, button);
+    this.list.append(entry.chip);
+    this.entries.push(entry);
+    this.onChange();
   }
 
   remove(entry) {
-    this.drop([entry]);
-    announce(`${entry.name} was removed.`);
-    byId("box").focus();
+    this.entries = this.entries.filter((one) => one !== entry);
+    entry.chip.remove();
+    if (entry.request) entry.request.abort();
+    else send("DELETE", pathOf(entry)).catch(() => {}); // it expires soon
+    this.onChange();
   }
 
-  // Takes files away, of all drafts unless they are named.
-  drop(entries = this.entries) {
-    this.entries = this.entries.filter((entry) => !entries.includes(entry));
-    for (const entry of entries) {
-      if (entry.file) entry.aborter?.abort();
-      else send("DELETE", pathOf(entry)).catch(() => {}); // it expires soon
-      this.paint(entry.place);
-    }
-  }
-
-  // Returns the files that have arrived, for a question; the draft has them no more.
+  // Returns the files for a question, none while one is on its way, and has them no longer.
   take() {
-    const taken = this.list.filter((entry) => !entry.file);
-    this.entries = this.entries.filter((entry) => !taken.includes(entry));
-    this.paint();
-    return taken.map(plain);
-  }
-
-  put(files) {
-    this.entries.push(...files.map((one) => this.entry(one)));
-    this.paint();
-  }
-
-  entry({ id, name, size, file }) {
-    const entry = { id, place: this.place, name, size, file };
-    const aria = { label: `Sending ${name}` };
-    const bars = file ? [element("progress", { max: 1, value: 0, aria })] : [];
-    const button = iconButton("close", `Remove ${name}`, "");
-    button.onclick = () => this.remove(entry);
-    entry.chip = chip(entry, ...bars, button);
-    return entry;
-  }
-
-  paint(place = this.place) {
-    const arrived = this.entries.filter((entry) => entry.place === place && !entry.file);
-    keep(place, arrived.length ? arrived.map(plain) : "");
-    // One that stays is not touched: it may have the focus.
-    const chips = this.list.map((entry) => entry.chip);
-    for (const old of [...this.box.children]) if (!chips.includes(old)) old.remove();
-    this.box.append(...chips.filter((one) => !one.isConnected));
-    this.box.hidden = !this.box.childElementCount;
-    this.changed();
+    if (!this.areSent) return [];
+    const taken = this.entries.map(({ id, name }) => ({ id, name }));
+    this.list.replaceChildren();
+    this.entries = [];
+    this.onChange();
+    return taken;
   }
 }
 
-const plain = ({ id, name, size }) => ({ id, name, size });
 const pathOf = ({ id }) => `/api/files/${id}`;

@@ -8,8 +8,8 @@ const KEPT = "question:"; // begins the name under which the browser keeps an en
 const LONGEST_PAUSE = 2000; // milliseconds between two attempts
 
 // An entry is { id, conversation, text, files, at, why, isThrough, isStopped, failures }: `id` will
-// be that of its turn, `files` are uploads, `at` is when it was asked, `why` says why it was refused, `isStopped` tells that no
-// answer is wanted any longer, and `failures` counts attempts in vain.
+// be that of its turn, `at` is when it was asked, `why` says why it was refused, `isStopped` tells
+// that no answer is wanted any longer, and `failures` counts attempts in vain.
 export class Outbox {
   constructor(changed) {
     this.changed = changed;

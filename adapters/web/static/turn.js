@@ -48,15 +48,11 @@ export class TurnView {
     // A turn that continues the answer above has no words of its own.
     this.asked.hidden = !turn.question;
     if (this.question.textContent !== turn.question) this.question.textContent = turn.question;
-    this.showFiles(turn.files ?? []);
+    if (this.files.childElementCount !== turn.files.length) {
+      this.files.replaceChildren(...turn.files.map((file) => chip(file)));
+    }
     this.showAnswer(turn, place);
     this.showTools(turn, place);
-  }
-
-  showFiles(files) {
-    this.files.hidden = !files.length;
-    if (files.length === this.files.childElementCount) return;
-    this.files.replaceChildren(...files.map((file) => chip(file)));
   }
 
   showAnswer(turn, place) {

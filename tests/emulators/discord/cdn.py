@@ -26,7 +26,7 @@ Upload = str | tuple[str, bytes]
 class Cdn:
     """Holds files; a message that is read has a new address of each (docs: CDN Data).
 
-    `fetched` has the ids of files in the order in which they were fetched. `elsewhere` is an
+    `fetched` has the names of files in the order in which they were fetched. `elsewhere` is an
     address to which every file redirects, and `gate` holds files back until it is set. Pictures are
     scaled to the sides in a query.
     """
@@ -68,7 +68,7 @@ class Cdn:
             return web.Response(status=404, text="This content is no longer available.")
         if self.elsewhere:
             return web.Response(status=302, headers={"Location": self.elsewhere})
-        self.fetched.append(path.split("/")[3])
+        self.fetched.append(path.rpartition("/")[2])
         if self.gate:
             await self.gate.wait()
         response = web.StreamResponse()

@@ -1,0 +1,127 @@
+"""Processes that are killed while files are fetched, read, stored and asked about.
+
+KILLS in the environment says how many of them; the default is for every day.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("pypdf", reason="reading needs requirements-files.txt")
+pytest.importorskip("openpyxl", reason="the samples need requirements-files.txt")
+
+from tests.chaos.fleet import Crew, Fleet, Server, fleet, server
+from tests.chaos.talks import number_of, question
+from tests.emulators.discord import DiscordEmulator
+from tests.emulators.model import ModelEmulator
+from tests.emulators.slack import SlackEmulator
+from tests.files.samples import pdf, shown
+from tests.support.process import (
+    DiscordDm,
+    SlackDm,
+    discord_variables,
+    slack_variables,
+)
+from tests.support.waiting import until
+
+KILLS = int(os.environ.get("KILLS", "4"))
+PEOPLE = 4  # on each platform
+ROLES = (("discord", "slack", "worker"), ("discord", "slack", "worker"), ("worker",))
+# Seconds after a fetch has begun; by then most files are read, stored and asked about.
+LATEST = 0.8
+PATIENCE = 60.0  # seconds, of a person
+
+
+async def test_no_kill_loses_a_file_and_none_is_fetched_after_it_was_asked_about(
+    data_dir: Path, model: ModelEmulator
+) -> None:
+    rng, kills = random.Random(KILLS), 0
+    discord, slack = DiscordEmulator(), SlackEmulator()
+    fetched_when_asked = dict[int, int]()
+
+    def fetched() -> list[str]:
+        return [*discord.cdn.fetched, *slack.files.fetched]
+
+    def answer(messages: Sequence[Mapping[str, str]]) -> str:
+        text = messages[-1]["content"]
+        number = number_of(text)
+        fetched_when_asked.setdefault(number, fetched().count(_name(number)))
+        words = re.findall(r"\| The word is (\w+)", text)
+        return f"{number}: {' '.join(words)}."
+
+    model.answer, model.delay = answer, 0.02
+    async with discord, slack, server(data_dir) as store:
+        variables = discord_variables(discord, model) | slack_variables(slack, model)
+        variables["REDIS_URL"] = f"unix://{store.socket}"
+        async with fleet(data_dir, [Crew(roles, variables, {}) for roles in ROLES]) as bots:
+            await until(lambda: len(bots.up()) == len(ROLES), why=lambda: bots.texts)
+            numbers = iter(range(1, 10_000))
+            is_over = asyncio.Event()
+            asked = dict[int, str]()
+
+            async def ask(talk: DiscordDm | SlackDm) -> None:
+                while not is_over.is_set():
+                    number = next(numbers)
+                    file = _name(number), pdf([shown(f"The word is w{number}.")])
+                    if isinstance(talk, DiscordDm):
+                        saying = discord.say(
+                            talk.channel, talk.person, question(number), files=(file,)
+                        )
+                    else:
+                        saying = slack.say(
+                            talk.channel, talk.person, question(number), files=(file,)
+                        )
+                    await saying
+                    await until(
+                        lambda n=number: talk.finals()[-1:] == [f"{n}: w{n}."],
+                        within=PATIENCE,
+                        why=lambda n=number: (n, talk.finals()[-1:], bots.texts[-3:]),
+                    )
+                    asked[number] = talk.finals()[-1]
+
+            async def kill() -> None:
+                nonlocal kills
+                seen = 0
+                while kills < KILLS:
+                    await until(lambda seen=seen: len(fetched()) > seen, within=PATIENCE)
+                    seen = len(fetched())
+                    newest = {int(name[5:-4]) for name in fetched()[-PEOPLE:]}
+                    await asyncio.sleep(rng.uniform(0, LATEST))
+                    kills += await _kill_who_has(newest, bots, store)
+                    await bots.hears()
+                is_over.set()
+
+            people = [DiscordDm(discord) for _ in range(PEOPLE)]
+            people += [SlackDm(slack) for _ in range(PEOPLE)]
+            async with asyncio.TaskGroup() as group:
+                group.create_task(kill())
+                for talk in people:
+                    group.create_task(ask(talk))
+            logs = "\n".join(bots.texts)
+
+    assert kills >= KILLS
+    assert asked == {number: f"{number}: w{number}." for number in asked}
+    again = {n for n, times in fetched_when_asked.items() if fetched().count(_name(n)) > times}
+    assert not again
+    assert "Traceback" not in logs
+    print(f"{kills} kills · {len(asked)} answers · {len(fetched())} fetches · {len(again)} again")
+
+
+def _name(number: int) -> str:
+    return f"file-{number}.pdf"
+
+
+async def _kill_who_has(numbers: set[int], bots: Fleet, store: Server) -> int:
+    """Kill a process that works on one of these questions, if there is one."""
+    for one in bots.up():
+        if await store.held_by(one.process.pid) & numbers:
+            one.kill()
+            return 1
+    return 0

@@ -70,7 +70,7 @@ class Answers:
         """
         if await self._queue.changes.stop_own(turn_id, thread, person, channel=channel):
             return True
-        if await self._queue.lookup.is_idle(thread):
+        if not await self._queue.lookup.first_open(thread):
             return False
         may_stop = manages if isinstance(manages, bool) else await manages()
         may_stop = may_stop or self._access.rules.is_admin(person)

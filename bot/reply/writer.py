@@ -438,13 +438,6 @@ async def restore(shown: Shown, *, surface: Surface, budgets: EditBudgets, patie
     """
     draft = Draft(limit=surface.limit, measure=surface.measure, earlier=shown)
     pages = draft.pages(len(shown.message_ids))
-    if shown.outcome == "dead" and 0 < len(shown.message_ids) < len(pages):
-        # Pages beyond the last message cannot be shown; an apology in that message notes it.
-        visible = {page.number: page.text for page in pages[: len(shown.message_ids)]}
-        last = len(shown.message_ids) - 1
-        pages[last] = draft.refuse(GivenUp.apology, visible=visible, last=last)[0]
-        if shown.end == "older":
-            pages[last] = replace(pages[last], end="older")
     for message_id, page in zip(shown.message_ids, pages, strict=False):
         deadline = asyncio.get_running_loop().time() + patience
         await budgets.final(surface.budget(page, new=False), deadline=deadline)

@@ -12,7 +12,7 @@ from functools import partial
 from prometheus_client import Counter
 
 from bot.concurrency import empty_stream, prefetch
-from bot.domain import ContextUnread, Delta, Exchange, FilesRead, ReadingFiles, Shown, Turn
+from bot.domain import ContextUnread, Delta, Exchange, FilesRead, Purpose, ReadingFiles, Shown, Turn
 from bot.errors import StoreUnavailable
 from bot.ports import Model, Platform, Surface
 from bot.reply.draft import Draft, given_up
@@ -90,14 +90,13 @@ class Conversation:
             shown = replace(shown, text=shown.text or previous, said="")
         await self._finish_unseen(attempt, replace(shown, outcome="failed", end="failed"))
 
-    async def end_unshown(self, attempt: Attempt) -> None:
-        """End a turn as dead, with a text that a repair will show. Raises LeaseLost.
-
-        That is the whole text if an earlier attempt has saved it, or an apology.
-        """
-        shown, previous = attempt.shown, attempt.lease.taken.previous_answer
-        shown = shown if shown.outcome else given_up(shown, previous)
-        await self._finish_unseen(attempt, replace(shown, outcome="dead"))
+    async def end_unshown(self, attempt: Attempt, platform: Platform) -> None:
+        """End a turn as dead; a repair will show its text. Raises PlaceGone and LeaseLost."""
+        taken = attempt.lease.taken
+        async with platform.surface(taken.placed, Purpose.RESTORE) as surface:
+            limit, measure = surface.limit, surface.measure
+        shown = given_up(attempt.shown, taken.previous_answer, limit=limit, measure=measure)
+        await self._finish_unseen(attempt, shown)
 
     async def _deltas(
         self, attempt: Attempt, platform: Platform, remembered: Sequence[Exchange]

@@ -111,9 +111,10 @@ class TurnLookup:
         key = self._store.key("handled", whole_characters(event_id))
         return bool(await self._store.command("EXISTS", key))
 
-    async def is_idle(self, thread: ThreadKey) -> bool:
-        """Return whether every turn of a thread has its outcome."""
-        return not await self._store.command("LLEN", self._store.key("mailbox", str(thread)))
+    async def first_open(self, thread: ThreadKey) -> str:
+        """Return the first turn of a thread without an outcome; empty if there is none."""
+        mailbox = self._store.key("mailbox", str(thread))
+        return await self._store.command("LINDEX", mailbox, 0) or ""
 
     async def _read(
         self, turn_ids: Sequence[str], person_id: str = ""

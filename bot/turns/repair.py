@@ -209,16 +209,16 @@ class Reconciler:
                 await self._retried(turn, partial(surface.edit, message_id, _DELETION))
 
     async def _unsaved(self, turn: Turn, found: Sequence[str]) -> list[str]:
-        """Wait until the thread is idle and return the messages that no turn has saved.
+        """Wait until the running turn of the thread has ended; return what no turn has saved.
 
-        Before that they may belong to a running turn that cannot reach the store: it saves its
-        messages at its end.
+        They may be messages of that turn, which cannot reach the store: it saves them at its end.
         """
-        platform = turn.key.platform
+        lookup, platform = self._queue.lookup, turn.key.platform
+        running = await lookup.first_open(turn.key)
         while found:
             await asyncio.sleep(self._policy.save_leases * self._lease_seconds)
-            if await self._queue.lookup.is_idle(turn.key):
-                return [it for it in found if not await self._queue.lookup.thread_of(platform, it)]
+            if not running or running != await lookup.first_open(turn.key):
+                return [it for it in found if not await lookup.thread_of(platform, it)]
         return []
 
     async def _retried(self, turn: Turn, step: Callable[[], Awaitable[_T]]) -> _T | None:

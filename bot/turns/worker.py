@@ -211,15 +211,15 @@ class Worker:
         self._reconciler.report(attempt.turn, attempt.shown.message_ids)
 
     async def _answer(self, attempt: Attempt) -> None:
-        turn = attempt.turn
+        turn, platform = attempt.turn, self._platforms[attempt.turn.key.platform]
         # A whole answer gets twice as many attempts.
         most = self._policy.max_attempts * (2 if attempt.shown.outcome else 1)
         try:
             if attempt.lease.taken.attempts > most:
                 log.warning("Turn %s: given up after %s attempts", turn.id, most)
-                await self._conversation.end_unshown(attempt)
+                await self._conversation.end_unshown(attempt, platform)
             else:
-                await self._conversation.answer(attempt, self._platforms[turn.key.platform])
+                await self._conversation.answer(attempt, platform)
         except (LeaseLost, QuestionEdited, StoreUnavailable):
             raise
         except (PlaceGone, WriteRefused) as error:
@@ -235,7 +235,7 @@ class Worker:
                 await self._retry_later(attempt.lease)
             else:
                 log.exception("Turn %s: the reply in %s is given up", turn.id, turn.key)
-                await self._conversation.end_unshown(attempt)
+                await self._conversation.end_unshown(attempt, platform)
 
     async def _retry_later(self, lease: Lease, *, at_least: float = 0.0) -> None:
         delay = max(self._policy.retry.delay(lease.taken.attempts), at_least)

@@ -151,6 +151,14 @@ class Server:
         running = [each for each in held if each["state"] == "running"]
         return frozenset(number_of(str(each["text"])) for each in running)
 
+    async def forgets(self, message: str) -> bool:
+        """Return whether the question of this message in Discord is unknown, or to be forgotten."""
+        try:
+            record = await self.redis.hgetall(f"{_TURN}discord:{message}")
+        except (RedisError, OSError):
+            return False
+        return not record or "forget" in record
+
     async def writes_refused(self) -> int:
         """Return how many writes it has refused for want of memory since it was started."""
         errors = await self.redis.info("errorstats")

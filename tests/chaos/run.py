@@ -233,7 +233,8 @@ async def _world(
 def _talks(world: World, each: int) -> list[Callable[[int], Talk]]:
     found: list[Callable[[int], Talk]] = []
     for kind in ("DM", "thread", "joined") * each:
-        found += partial(DiscordTalk, world.discord, kind), partial(SlackTalk, world.slack, kind)
+        discord = partial(DiscordTalk, world.discord, world.server.forgets, kind)
+        found += discord, partial(SlackTalk, world.slack, kind)
     return found
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -117,13 +118,13 @@ class Talk:
         """Delete the newest question; returns when no later one is to show it to the model."""
         number = self.asked.pop()
         self.gone[number], self.changed[number] = "question", time.monotonic()
-        await self._delete([self.message_of(number)])
+        await self._delete([self.message_of(number)], of=number)
 
     async def delete_answer(self) -> None:
         """Delete all messages of the newest answer, in the same way."""
         number = self.asked.pop()
         self.gone[number], self.changed[number] = "answer", time.monotonic()
-        await self._delete([one for one, begun in self._begun() if begun == number])
+        await self._delete([one for one, begun in self._begun() if begun == number], of=number)
 
     def texts(self, number: int) -> list[int]:
         """Return the numbers that a question has had, the newest one last."""
@@ -184,15 +185,25 @@ class Talk:
     async def _edit(self, old: int, new: int) -> None:
         raise NotImplementedError
 
-    async def _delete(self, messages: Sequence[str]) -> None:
+    async def _delete(self, messages: Sequence[str], *, of: int) -> None:
         raise NotImplementedError
 
 
 class DiscordTalk(Talk):
-    """A "DM", a "thread" that a mention opens, or one in which others spoke, a "joined" one."""
+    """A "DM", a "thread" that a mention opens, or one in which others spoke, a "joined" one.
 
-    def __init__(self, discord: DiscordEmulator, kind: str, number: int) -> None:
+    `forgets` tells whether the bot knows that it is to forget a question, by its message.
+    """
+
+    def __init__(
+        self,
+        discord: DiscordEmulator,
+        forgets: Callable[[str], Awaitable[bool]],
+        kind: str,
+        number: int,
+    ) -> None:
         super().__init__(f"D-{kind}-{number}")
+        self._forgets = forgets
         self.is_joined = kind == "joined"
         self._discord = discord
         self._person = discord.user(self.name)
@@ -226,10 +237,14 @@ class DiscordTalk(Talk):
         self._ids[new] = self._ids[old]
         await self._discord.edit(self._ids[new], text)
 
-    async def _delete(self, messages: Sequence[str]) -> None:
-        # A session brings what is asked later behind it.
+    async def _delete(self, messages: Sequence[str], *, of: int) -> None:
+        # Each session brings what is asked later behind it; but another may have begun since.
         for one in messages:
             await self._discord.delete(one)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DELETING):
+                while not await self._forgets(self.message_of(of)):
+                    await asyncio.sleep(0.1)
 
     def _text(self, number: int, *, first: bool = False) -> str:
         is_called = self.is_joined or not self._where() or (first and not self._channel)
@@ -288,7 +303,7 @@ class SlackTalk(Talk):
         self._ids[new] = self._ids[old]
         await self._slack.edit(self._channel, self._ids[new], self._text(new))
 
-    async def _delete(self, messages: Sequence[str]) -> None:
+    async def _delete(self, messages: Sequence[str], *, of: int) -> None:
         # Slack may tell of it again in minutes; a question that is asked meanwhile comes before.
         known = {one.event_id for one in self._slack.deliveries}
         at = time.monotonic()

@@ -345,7 +345,7 @@ class FakeQueue:
         self.refusals = 0
         self.is_full: Exception | None = None
         self.knows_all = self.has_ended = self.is_waiting = self.runs = False
-        self.is_away, self.is_idle_there = False, True
+        self.is_away, self.first_there = False, ""
         self.end: End | None = ""
         self.open = asyncio.Event()
         self.open.set()
@@ -449,8 +449,8 @@ class FakeQueue:
         self.stopped_own.append((person.id, channel))
         return self.runs
 
-    async def is_idle(self, thread: ThreadKey) -> bool:
-        return self.is_idle_there
+    async def first_open(self, thread: ThreadKey) -> str:
+        return self.first_there
 
     async def turn(self, turn_id: str) -> Turn | None:
         self.fail()

@@ -243,7 +243,7 @@ async def test_a_turn_is_given_up_once_and_the_next_one_is_not(store: Store) -> 
 async def until_idle(store: Store, key: ThreadKey = KEY) -> None:
     queue = make_queue(store, "watcher")
     async with asyncio.timeout(30):
-        while not await queue.lookup.is_idle(key):
+        while await queue.lookup.first_open(key):
             await asyncio.sleep(0.005)
 
 

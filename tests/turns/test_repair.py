@@ -218,7 +218,7 @@ async def test_a_message_that_a_turn_under_way_has_not_saved_yet_stays(
 ) -> None:
     policy = replace(POLICY, save_leases=0.1)
     platform, queue = FakePlatform(left=["m1"]), make_queue(store, lease=60)
-    for number in (1, 2):
+    for number in (1, 2, 3):
         await queue.admit(make_turn(number))
     first = await take(queue)
     await queue.leases.finish(first, Shown((), outcome="done"), None)

@@ -297,6 +297,24 @@ class TestDeathBeforeTheEndIsStored:
         assert await remembered(store) == history
         assert await outcome(store) == "dead"
 
+    async def test_what_no_message_can_show_is_not_remembered(
+        self, deaths: Deaths, store: Store
+    ) -> None:
+        surface, words = Dying(limit=200), "word " * 50
+        await make_queue(store).admit(make_turn())
+        dead = make_queue(store, "dead")
+        # Its worker dies before it posts the second page.
+        message = await surface.post(Page(0, words[:190], final=False))
+        await dead.leases.save(await take(dead), Shown((message,), words, words))
+        await deaths.take(2 * POLICY.max_attempts)
+
+        platform, after = FakePlatform(shown=surface), FakeModel(["Another answer."])
+        async with working(make_worker(store, platform, after, name="next")):
+            await until(lambda: surface.text.endswith(GivenUp.apology))
+
+        ((_, said),) = await remembered(store)
+        assert surface.text == f"{said}\n\n{GivenUp.apology}"
+
     async def test_a_turn_that_was_given_up_stays_so(self, deaths: Deaths, store: Store) -> None:
         surface, after = Dying(), FakeModel(["Another answer."])
         await make_queue(store).admit(make_turn())

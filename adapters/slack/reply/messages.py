@@ -187,9 +187,10 @@ class Messages:
         Messages in `but` are left out; with `unfinished`, those with a Stop button are included.
         """
         found: list[tuple[int, str]] = []
-        last_of_another, bot = "", self._workspace.identity.user
+        above, bot = self._turn.place.get("above"), self._workspace.identity.user
+        last_of_another = str(above or "")
         try:
-            async for message in self._since_question():
+            async for message in self._since_question(waits=unfinished):
                 message_id = f"{self.channel}:{message.get('ts')}"
                 # Other apps may send the same metadata, so the author is compared.
                 is_left_out = message_id in but and not (unfinished and _may_be_stopped(message))
@@ -213,16 +214,17 @@ class Messages:
                 raise
         return found, last_of_another
 
-    async def _since_question(self) -> AsyncIterator[dict[str, object]]:
+    async def _since_question(self, *, waits: bool) -> AsyncIterator[dict[str, object]]:
+        # What a search misses is sent twice, so it waits for no other reading: Slack, which takes
+        # 50 requests a minute or more (docs: Tier 3), has to refuse it itself.
+        bucket, requests = ("repairs", 10) if waits else ("search", 500)
         cursor = ""
         for _ in range(MOST_PAGES):
             messages, cursor = await self._workspace.read(
                 channel=self.channel,
                 thread=self.thread,
-                # What is not found is sent twice, so this waits for no other reading: Slack, which
-                # takes 50 requests a minute or more (docs: Tier 3), has to refuse it itself.
-                bucket="search",
-                requests=500,
+                bucket=bucket,
+                requests=requests,
                 oldest=self._question,
                 cursor=cursor or None,
             )

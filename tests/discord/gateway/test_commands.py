@@ -257,7 +257,7 @@ async def test_stop_of_a_moderator_ends_what_runs_in_a_thread() -> None:
         said = await emulator.say(emulator.channel_id, ada, "We deploy.")
         thread = await emulator.open_thread(said, ada, "Deploy")
 
-        intake.is_idle_there = False
+        intake.first_there = "another"
         await told(emulator, await emulator.slash(thread, mona, "parley stop"))
 
         assert [key.thread for key in intake.stopped_threads] == [thread]

@@ -349,6 +349,19 @@ async def test_a_page_that_can_be_stopped_after_its_end_is_found() -> None:
         assert found == [late]
 
 
+async def test_a_stream_that_the_turn_before_has_left_is_not_taken() -> None:
+    async with make_scene() as scene:
+        following = await scene.asks_on()
+        async with scene.platform.surface(scene.turn) as surface:
+            left = await surface.post(growing("Because"))
+        following = replace(following, place={**following.place, "above": left})
+
+        async with scene.platform.surface(following, Purpose.RESUME) as surface:
+            await surface.post(Page(0, "Another answer.", final=True))
+
+        assert scene.texts() == ["and?", "Because", "Another answer."]
+
+
 async def test_an_orphaned_stream_is_deleted() -> None:
     async with make_scene() as scene:
         async with scene.platform.surface(scene.turn) as surface:

@@ -6,7 +6,7 @@ import asyncio
 import random
 import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from bot.embedded_store import _binary
-from tests.chaos.talks import number_of
+from tests.chaos.talks import DELETING, number_of
 from tests.support.outage import Line, Wire
 from tests.support.process import BotProcess, bot
 from tests.support.waiting import until
@@ -151,13 +151,19 @@ class Server:
         running = [each for each in held if each["state"] == "running"]
         return frozenset(number_of(str(each["text"])) for each in running)
 
-    async def forgets(self, message: str) -> bool:
-        """Return whether the question of this message in Discord is unknown, or to be forgotten."""
+    async def forgotten(self, turn_id: str) -> None:
+        """Return when a turn is unknown, or to be forgotten; or after the last that Slack tells."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DELETING):
+                while not await self._forgets(turn_id):
+                    await asyncio.sleep(0.1)
+
+    async def _forgets(self, turn_id: str) -> bool:
         try:
-            record = await self.redis.hgetall(f"{_TURN}discord:{message}")
+            record = await self.redis.hgetall(_TURN + turn_id)
         except (RedisError, OSError):
             return False
-        return not record or "forget" in record
+        return not record or record["state"] == "dropped" or "forget" in record
 
     async def writes_refused(self) -> int:
         """Return how many writes it has refused for want of memory since it was started."""

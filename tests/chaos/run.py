@@ -233,8 +233,11 @@ async def _world(
 def _talks(world: World, each: int) -> list[Callable[[int], Talk]]:
     found: list[Callable[[int], Talk]] = []
     for kind in ("DM", "thread", "joined") * each:
-        discord = partial(DiscordTalk, world.discord, world.server.forgets, kind)
-        found += discord, partial(SlackTalk, world.slack, kind)
+        forgotten = world.server.forgotten
+        found += (
+            partial(DiscordTalk, world.discord, forgotten, kind),
+            partial(SlackTalk, world.slack, forgotten, kind),
+        )
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import re
 import time
@@ -71,6 +70,7 @@ def answer_to(number: int, heard: tuple[int, ...] = ()) -> str:
 
 
 Gone = Literal["question", "answer"]
+Forgotten = Callable[[str], Awaitable[None]]
 
 
 @dataclass
@@ -192,18 +192,14 @@ class Talk:
 class DiscordTalk(Talk):
     """A "DM", a "thread" that a mention opens, or one in which others spoke, a "joined" one.
 
-    `forgets` tells whether the bot knows that it is to forget a question, by its message.
+    `forgotten` waits until the bot has heard that it is to forget a turn.
     """
 
     def __init__(
-        self,
-        discord: DiscordEmulator,
-        forgets: Callable[[str], Awaitable[bool]],
-        kind: str,
-        number: int,
+        self, discord: DiscordEmulator, forgotten: Forgotten, kind: str, number: int
     ) -> None:
         super().__init__(f"D-{kind}-{number}")
-        self._forgets = forgets
+        self._forgotten = forgotten
         self.is_joined = kind == "joined"
         self._discord = discord
         self._person = discord.user(self.name)
@@ -241,10 +237,7 @@ class DiscordTalk(Talk):
         # Each session brings what is asked later behind it; but another may have begun since.
         for one in messages:
             await self._discord.delete(one)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(DELETING):
-                while not await self._forgets(self.message_of(of)):
-                    await asyncio.sleep(0.1)
+        await self._forgotten(f"discord:{self.message_of(of)}")
 
     def _text(self, number: int, *, first: bool = False) -> str:
         is_called = self.is_joined or not self._where() or (first and not self._channel)
@@ -265,10 +258,14 @@ class DiscordTalk(Talk):
 
 
 class SlackTalk(Talk):
-    """A "DM", the "thread" of a mention, or one in which others spoke, a "joined" one."""
+    """A "DM", the "thread" of a mention, or one in which others spoke, a "joined" one.
 
-    def __init__(self, slack: SlackEmulator, kind: str, number: int) -> None:
+    `forgotten` is as for Discord.
+    """
+
+    def __init__(self, slack: SlackEmulator, forgotten: Forgotten, kind: str, number: int) -> None:
         super().__init__(f"S-{kind}-{number}")
+        self._forgotten = forgotten
         self.is_joined, self._dm = kind == "joined", kind == "DM"
         self._slack = slack
         self._person = slack.user(self.name)
@@ -314,6 +311,9 @@ class SlackTalk(Talk):
         left = set(messages)
         with suppress(TimeoutError):
             await until(lambda: left <= self._acknowledged(at, but=known), within=DELETING)
+        # The acknowledged event may have been another one of the message.
+        team = self._slack.team_id
+        await self._forgotten(f"slack:{team}:{self._channel}:{self.message_of(of)}")
 
     def _acknowledged(self, since: float, *, but: set[str]) -> set[str]:
         tries = (one for one in self._slack.deliveries if one.at >= since)

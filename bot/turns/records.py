@@ -93,13 +93,11 @@ class History:
         """Return what was read of the files that prompts have shown, by the ids of the files."""
         keys = [self._store.key("files", one.turn_id) for one in exchanges if one.all_files]
         rows = await self._store.commands([("HGETALL", key) for key in keys])
-        written = [(name.rpartition(" ")[2], text) for row in rows for name, text in row.items()]
-
-        def read() -> dict[str, FileText]:
-            found = ((file, read_file_text(text)) for file, text in written)
-            return {file: text for file, text in found if text}
-
-        return await asyncio.to_thread(read) if written else {}
+        written = {name.rpartition(" ")[2]: text for row in rows for name, text in row.items()}
+        if not written:
+            return {}
+        read = await asyncio.to_thread(lambda: [read_file_text(one) for one in written.values()])
+        return {file: text for file, text in zip(written, read, strict=True) if text}
 
     async def save_name(self, thread: ThreadKey, person: Person) -> None:
         """Save the name of a person whose exchanges have only an id."""

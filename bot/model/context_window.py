@@ -38,10 +38,9 @@ _LEAST_SHARE = 0.1
 _LEAST_ROOM = 64  # tokens; a smaller context that a server reports is ignored
 # Of the budget, for the contexts of all messages.
 _CONTEXT_SHARE = 0.25
-# Of the budget, for the files of all messages.
+# Of the budget, for the pictures, and of the rest for the files of all messages: one picture of any
+# size fits beside a question by default.
 _FILES_SHARE = 0.6
-# Of the budget, for the pictures: one of any size fits beside a question by default.
-_PICTURES_SHARE = 0.6
 # Of the budget, for the system prompt with a persona: the question needs room, too.
 _SYSTEM_SHARE = 0.5
 _CUT_STEPS = 4_000  # of a long message: it is cut to one of so many lengths
@@ -150,7 +149,7 @@ class ContextWindowModel:
         Its pictures come first, unless there is a `problem` with all of them.
         """
         needs = list(accumulate(map(picture_tokens, prompt[-1].pictures), initial=0))
-        seen = 0 if problem else bisect_right(needs, budget * _PICTURES_SHARE) - 1
+        seen = 0 if problem else bisect_right(needs, budget * _FILES_SHARE) - 1
         prompt = without_pictures(prompt, problem, but=seen)
 
         def fitting() -> FittedPrompt:

@@ -20,6 +20,8 @@ from bot.tokens.counters import Meter
 
 log = logging.getLogger(__name__)
 
+Save = Callable[[FileRef, FileText], Awaitable[None]]
+
 _AT_ONCE, _MB_AT_ONCE = 4, 32  # in the process
 _MB_OF_PICTURES = 64  # in the process, until they are answered
 _RETRY = Backoff(first=0.5, longest=5.0)
@@ -53,11 +55,7 @@ class FileReader:
         return [one for one in files if one.id not in known or known[one.id].unit == _PICTURE]
 
     async def read(
-        self,
-        asked: Exchange,
-        known: Mapping[str, FileText],
-        platform: Platform,
-        save: Callable[[FileRef, FileText], Awaitable[None]],
+        self, asked: Exchange, known: Mapping[str, FileText], platform: Platform, save: Save
     ) -> dict[str, FileText]:
         """Return the `known` files and those of a question, and `save` the texts of the latter.
 
@@ -146,6 +144,5 @@ async def describe(
         log.warning("A picture is not described: %s", error or f"no end in {seconds:g} s")
         return None
     words = " ".join(said.split())
-    if len(words) > _MOST_CHARACTERS:
-        words = f"{words[: cut_before(words, _MOST_CHARACTERS - 1)].rstrip()}…"
+    words = words[: cut_before(words, _MOST_CHARACTERS)]
     return FileText(picture.name, f"A picture, which shows: {words}", unit=_PICTURE)

@@ -48,7 +48,7 @@ async def test_a_long_description_ends_after_500_characters() -> None:
             found, _ = await described(model)
 
     assert found
-    assert found.text == f"A picture, which shows: {'w' * 499}…"
+    assert found.text == f"A picture, which shows: {'w' * 500}"
 
 
 async def test_a_description_that_reaches_its_limit_of_tokens_is_kept() -> None:

@@ -39,16 +39,6 @@ async def together(*tasks: asyncio.Task[None]) -> None:
         await cancelled(*tasks)
 
 
-async def each(*works: Coroutine[Any, Any, None]) -> None:
-    """Run all at once to their ends; the first error, in their order, cancels the rest."""
-    tasks = [asyncio.create_task(work) for work in works]
-    try:
-        for task in tasks:
-            await task
-    finally:
-        await cancelled(*tasks)
-
-
 async def end_process(process: Process, *, seconds: float, kill: Callable[[], object]) -> None:
     """Wait for a process to end, and call `kill` if it takes longer than `seconds`."""
     ending = asyncio.create_task(process.wait())

@@ -161,52 +161,48 @@ class Turn:
     asker: Asker = field(default=ANYBODY, compare=False)  # for admission; not stored
 
 
-@dataclass(frozen=True, slots=True)
-class FileText:
-    """The text that was read of a file.
-
-    `parts` are the texts of its first pages, slides or sheets, as `unit` says, and `total` is how
-    many the file has. A file without a `unit` has one part. `is_cut`: the last part lacks its end.
-    `problem` says why nothing was read, in a sentence for people with `{names}` for the file's.
-    `is_description`: the text says what a picture shows.
-    """
-
-    name: str
-    parts: tuple[str, ...] = ()
-    unit: str = ""
-    total: int = 1
-    is_cut: bool = False
-    problem: str = ""
-    is_description: bool = False
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Picture:
-    """A picture beside a question; `media_type` is one that models take, and sides in pixels.
+    """A picture of a kind that models take; its sides are in pixels."""
 
-    `known` is its description if there is one, for models that do not see.
-    """
-
-    name: str
     media_type: str
     width: int
     height: int
     data: bytes = field(repr=False)
-    known: FileText | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileText:
+    """What was read of a file.
+
+    A form feed divides the `text` into pages, slides or sheets, as `unit` says, of which the file
+    has a `total`. The text of a "picture" says what it shows. `is_cut`: the last part lacks its
+    end. `problem` says why there is no text, in a sentence for people with `{names}` for the
+    file's. A `picture` of the question is shown as it is.
+    """
+
+    name: str
+    text: str = ""
+    unit: str = ""
+    total: int = 1
+    is_cut: bool = False
+    problem: str = ""
+    picture: Picture | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a prompt, after a text for each message of others, and after the `files`.
-
-    Only the last message has `pictures`.
-    """
+    """One message of a prompt, after a text for each message of others, and after the `files`."""
 
     role: Role
     text: str
     context: tuple[str, ...] = ()
     files: tuple[FileText, ...] = ()
-    pictures: tuple[Picture, ...] = ()
+
+    @property
+    def pictures(self) -> tuple[Picture, ...]:
+        """Those of its files; only the last message has any."""
+        return tuple(one.picture for one in self.files if one.picture)
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,18 +270,8 @@ class ContextUnread:
     """A delta: the messages before the question, which the model should see, cannot be read."""
 
 
-Delta = (
-    str
-    | Start
-    | LeftOut
-    | BeginningLeftOut
-    | ReadingFiles
-    | FilesRead
-    | ContextUnread
-    | Retrying
-    | Reading
-    | Used
-)
+OfPrompt = LeftOut | BeginningLeftOut | ContextUnread | ReadingFiles | FilesRead
+Delta = str | Start | OfPrompt | Retrying | Reading | Used
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,9 +38,9 @@ class Model(Protocol):
     def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[Delta]:
         """Yield deltas, none of them empty, until the answer is complete. Raises ModelError.
 
-        The model reads as much of the end of the prompt as fits into its context. AnswerCut is
-        no failure: the answer reached the longest allowed length. Closing the iterator early
-        closes the connection.
+        The model reads as much of the end of the prompt as fits into its context; a FilesRead says
+        what of the files of the last message. AnswerCut is no failure: the answer reached the
+        longest allowed length. Closing the iterator early closes the connection.
         """
 
 

@@ -8,7 +8,7 @@ from itertools import islice
 
 import pytest
 
-from bot.concurrency import BackgroundTasks, Backoff, cancelled, each, prefetch, running, together
+from bot.concurrency import BackgroundTasks, Backoff, cancelled, prefetch, running, together
 from tests.support.waiting import until
 
 NEVER = 60.0  # seconds
@@ -62,22 +62,6 @@ async def test_together_passes_a_cancellation_on_once_and_waits_for_the_end() ->
         await soon(joined)
 
     assert [(lane.cancellations, lane.ended) for lane in lanes] == [(1, True)] * 2
-
-
-async def test_each_raises_an_error_after_the_others_have_ended() -> None:
-    ended: list[str] = []
-
-    async def wait(name: str, seconds: float) -> None:
-        try:
-            await asyncio.sleep(seconds)
-        finally:
-            ended.append(name)
-
-    await soon(each(wait("one", 0.02), wait("two", 0.01)))
-    with pytest.raises(ValueError, match="lost"):
-        await soon(each(failing(), wait("three", NEVER)))
-
-    assert ended == ["two", "one", "three"]
 
 
 async def test_running_ends_its_task_with_the_block() -> None:

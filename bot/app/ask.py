@@ -7,10 +7,9 @@ import atexit
 import io
 import logging
 import os
-import sys
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
@@ -27,15 +26,12 @@ from bot.domain import (
     FileText,
     LeftOut,
     Person,
-    Picture,
     Start,
     ThreadKey,
     Turn,
 )
 from bot.errors import AnswerCut, CannotStart, ModelError, ParleyError, PromptRefused
-from bot.files.kinds import picture_type
-from bot.files.pictures import read_picture
-from bot.files.reading import MB, read_file, too_large
+from bot.files.reading import read_path
 from bot.text.files import left_out_of
 from bot.text.prompt import compose
 from bot.text.sanitize import strip_controls, whole_characters
@@ -55,22 +51,21 @@ async def stream_answer(
     history: Sequence[tuple[str, str]] = (),
     system: str | None = None,
     files: Sequence[str | Path] = (),
-    tell: Callable[[str], None] = log.warning,
 ) -> AsyncGenerator[str | Start]:
     """Yield the deltas of an answer, and a Start if it restarts; raises ModelError.
 
     `history` has earlier questions and their answers, and `system` replaces the system prompt.
-    `tell` gets a line on those of the `files` that were not read, or not to their ends.
 
-    A truncated answer ends without an error. Truncation of question or answer is logged.
+    A truncated answer ends without an error. Truncation of question or answer is logged, and what
+    was not read of the `files`.
     """
     if not question.strip():
         raise PromptRefused("there is no question")
     nowhere, nobody = ThreadKey("", "", "", ""), Person("", "")
     text, now = whole_characters(question), time.time()
-    read, left_out = await _texts_of(files, assistant), ""
-    named = tuple(FileRef(number, "", file.name, 0, {}) for number, file in read.items())
-    turn = Turn("", nowhere, nobody, text, place={}, asked_at=now, files=named)
+    read = await _read_files(files, assistant.settings)
+    refs = tuple(FileRef(str(at), "", one.name, 0, {}) for at, one in enumerate(read))
+    turn = Turn("", nowhere, nobody, text, place={}, asked_at=now, files=refs)
     zone = assistant.system_prompt.zone(turn) if system is None else None
     if system is None:
         system = assistant.system_prompt.for_turn(turn)
@@ -78,7 +73,8 @@ async def stream_answer(
         Exchange("", nobody, now, whole_characters(asked), whole_characters(answered))
         for asked, answered in history
     ]
-    prompt = compose(system=system, exchanges=exchanges, turn=turn, files=read, zone=zone)
+    texts = {str(at): one for at, one in enumerate(read)}
+    prompt = compose(system=system, exchanges=exchanges, turn=turn, files=texts, zone=zone)
     try:
         async with aclosing(assistant.model.stream(prompt)) as deltas:
             async for delta in deltas:
@@ -88,47 +84,27 @@ async def stream_answer(
                         delta.characters,
                     )
                 elif isinstance(delta, FilesRead):
-                    left_out = left_out_of(delta.files)
+                    if unread := left_out_of(delta.files):
+                        log.warning("%s", unread)
                 # A single question has nothing before it.
                 elif isinstance(delta, str | Start):
                     yield delta
     except AnswerCut as cut:
         log.warning("The answer is cut short: %s", cut)
-    if left_out:
-        tell(left_out)
 
 
-async def _texts_of(
-    files: Sequence[str | Path], assistant: Assistant
-) -> dict[str, FileText | Picture]:
-    """Return what was read of files on this machine, by their numbers. Raises PromptRefused."""
-    if len(files) > assistant.most_files:
-        most = assistant.most_files
+async def _read_files(files: Sequence[str | Path], settings: Settings) -> list[FileText]:
+    """Return what was read of files on this machine. Raises PromptRefused."""
+    if len(files) > (most := settings.files_per_question):
         raise PromptRefused(f"there are {len(files)} files, and {most} can be read at once")
-    texts: dict[str, FileText | Picture] = {}
+    found = []
     for path in map(Path, files):
         try:
-            texts[str(len(texts))] = await _text_of(path, most_mb=assistant.most_file_mb)
+            found.append(await read_path(path, most_mb=settings.file_max_mb))
         except (OSError, ValueError) as error:  # a name may have a zero character
             reason = getattr(error, "strerror", None) or error
             raise PromptRefused(f"{path} cannot be read: {reason}") from error
-    return texts
-
-
-async def _text_of(path: Path, *, most_mb: int) -> FileText | Picture:
-    def content() -> bytes:
-        # A pipe or a device may have no end.
-        if path.exists() and not path.is_file():
-            raise OSError(0, "it is not a file")
-        with path.open("rb") as file:
-            return file.read(most_mb * MB + 1)
-
-    data = await asyncio.to_thread(content)
-    if len(data) > most_mb * MB:
-        return too_large(path.name, most_mb=most_mb)
-    if picture_type(data):
-        return read_picture(path.name, data)
-    return await read_file(path.name, data)
+    return found
 
 
 async def joined(deltas: AsyncGenerator[str | Start]) -> str:
@@ -175,14 +151,12 @@ async def print_answer(
 ) -> None:
     """Print the answer as it grows in a terminal, or else when it is complete.
 
-    Then standard error says which files were not read to their end. A closed pipe is not an error.
-    Raises ParleyError.
+    A closed pipe is not an error. Raises ParleyError.
     """
     if isinstance(stdout, io.TextIOWrapper):
         stdout.reconfigure(errors="replace")
     async with open_assistant(settings, asyncio.Event(), at_terminal=True) as assistant:
-        left_out: list[str] = []
-        deltas = stream_answer(assistant, question, files=files, tell=left_out.append)
+        deltas = stream_answer(assistant, question, files=files)
         try:
             if stdout.isatty():
                 await _print_growing(deltas, stdout)
@@ -193,7 +167,6 @@ async def print_answer(
             os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
         except OSError as error:
             raise ParleyError(f"the answer cannot be written: {error.strerror}") from error
-        sys.stderr.writelines(f"{sentence}\n" for sentence in left_out)
 
 
 async def _print_growing(deltas: AsyncGenerator[str | Start], stdout: TextIO) -> None:

@@ -48,16 +48,12 @@ _LOGGED_NAMES = 8  # of a server's models
 
 @dataclass(frozen=True, slots=True)
 class Assistant:
-    """A model and its system prompt; `label` names the model to people.
-
-    At most `most_files` are read for a question, each of at most `most_file_mb`.
-    """
+    """A model and its system prompt; `label` names the model to people."""
 
     model: Model
     label: str
     system_prompt: SystemPrompt
-    most_files: int
-    most_file_mb: int
+    settings: Settings
 
 
 # The models to ask in their order, those that may be chosen by their names (VISION_MODEL among
@@ -118,18 +114,12 @@ async def open_assistant(
             total_timeout=settings.reply_timeout,
             stopping=stopping,
             offered=offered,
-            seeing=offered.get(settings.vision_model),
+            seeing=settings.vision_model,
         )
         # Date and time would confuse so small a model.
         adds_line = settings.system_prompt_line and not is_demo(settings)
         names = {spec.name: spec.where for spec in all_specs()}
-        yield Assistant(
-            model,
-            label,
-            SystemPrompt(prompt, adds_line, names),
-            most_files=settings.files_per_question,
-            most_file_mb=settings.file_max_mb,
-        )
+        yield Assistant(model, label, SystemPrompt(prompt, adds_line, names), settings)
 
 
 def _system_prompt(settings: Settings, *, default: str) -> str:

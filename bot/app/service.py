@@ -31,7 +31,6 @@ from bot.app.platforms import (
 )
 from bot.concurrency import do_nothing, running
 from bot.errors import CannotStart
-from bot.files.fetching import FileFetcher
 from bot.intake.intake import Intake
 from bot.local import hardware
 from bot.platform_spec import Process, Service
@@ -220,11 +219,7 @@ def _conversation(
         system_prompt=assistant.system_prompt,
         patience=settings.reply_timeout,
         context=ContextReader(queue=queue, history=history, most=settings.thread_context),
-        files=FileReader(
-            history=history,
-            fetcher=FileFetcher(most_mb=settings.file_max_mb),
-            most=settings.files_per_question,
-        ),
+        files=FileReader(most=settings.files_per_question, most_mb=settings.file_max_mb),
     )
 
 

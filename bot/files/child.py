@@ -1,15 +1,16 @@
-"""The process that reads one file: its bytes come in, and JSON objects go out, one per line."""
+"""The process that reads one file: its bytes come in, and JSON arrays go out, one per line."""
 
 from __future__ import annotations
 
 import json
 import mimetypes
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 
-from bot.files.formats import MOST_CHARACTERS, READERS
-from bot.files.kinds import Problem, Unreadable, kind_of
+from bot.files.formats import MOST_CHARACTERS, Unreadable, parts_of
+from bot.files.problem import Problem
 from bot.text.sanitize import strip_controls, whole_characters
 
 _MOST_PARTS = 80  # pages, slides or sheets
@@ -22,53 +23,49 @@ _MODULES = (".py", ".pyc", ".so")
 
 
 def main() -> None:
-    """Report the limits that this system does not have, and what was read of standard input."""
-    reports = read(sys.stdin.buffer.read(), suffix=sys.argv[1])
-    _write({"unlimited": _limit()})
+    """Report what was read of standard input."""
+    data = sys.stdin.buffer.read()
+    _limit()
     sys.modules.update(dict.fromkeys(_UNUSED))  # type: ignore[arg-type]
     mimetypes.init(())  # openpyxl would open the system's list
     sys.addaudithook(_refuse)
-    for report in reports:
-        _write(report)
+    for report in read(data):
+        sys.stdout.write(f"{json.dumps(report)}\n")
+        sys.stdout.flush()
 
 
-def read(data: bytes, *, suffix: str) -> Iterator[Mapping[str, object]]:
-    """Yield fields of FileText, each `part`, and as `problem` why there are no more, if so."""
+def read(data: bytes) -> Iterator[Sequence[str | int]]:
+    """Yield for each part its text, whether it is cut, the unit and the total; last the problem."""
     try:
-        unit, total, texts = READERS[kind_of(data, suffix=suffix)](data)
-        yield {"unit": unit, "total": total}
+        unit, total, texts = parts_of(data)
         room = MOST_CHARACTERS
         for text in islice(texts, _MOST_PARTS):
             whole = strip_controls(whole_characters(text)).strip()
-            yield {"part": whole[:room], "is_cut": len(whole) > room}
+            yield whole[:room], len(whole) > room, unit, total
             room -= len(whole)
             if room <= 0:
                 break
-        yield {"problem": Problem.EMPTY.name}
+        problem = Problem.EMPTY
     except Unreadable as error:
-        yield {"problem": error.args[0].name}
+        problem = error.args[0]
     except ImportError:
-        yield {"problem": Problem.MISSING.name}
+        problem = Problem.MISSING
     except MemoryError:
-        yield {"problem": Problem.HEAVY.name}
+        problem = Problem.HEAVY
     # No library tells what a hostile file may bring it to raise.
     except Exception:
-        yield {"problem": Problem.DAMAGED.name}
+        problem = Problem.DAMAGED
+    yield [problem.name]
 
 
-def _limit() -> list[str]:
-    """Set the limits of this process; returns those that the system does not have."""
-    try:
+def _limit() -> None:
+    """Limit this process as far as its system can: macOS does not limit memory, Windows nothing."""
+    with suppress(ImportError):
         import resource
-    except ImportError:  # Windows
-        return [*_LIMITS]
-    missing = []
-    for name, most in _LIMITS.items():
-        try:
-            resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (most, most))
-        except (AttributeError, ValueError, OSError):  # macOS sets no limit of memory
-            missing.append(name)
-    return missing
+
+        for name, most in _LIMITS.items():
+            with suppress(AttributeError, ValueError, OSError):
+                resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (most, most))
 
 
 def _refuse(event: str, arguments: tuple[object, ...]) -> None:
@@ -76,11 +73,6 @@ def _refuse(event: str, arguments: tuple[object, ...]) -> None:
     is_other_file = event == "open" and not str(arguments[0]).endswith(_MODULES)
     if is_other_file or event.startswith(_REFUSED):
         raise PermissionError(event)
-
-
-def _write(report: Mapping[str, object]) -> None:
-    sys.stdout.buffer.write(json.dumps(report, ensure_ascii=False).encode() + b"\n")
-    sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":

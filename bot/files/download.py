@@ -11,14 +11,13 @@ from aiohttp.abc import ResolveResult
 from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
-from bot.errors import MessageGone, SurfaceError, WriteFailed, WriteRefused
+from bot.errors import MessageGone, WriteFailed, WriteRefused
 from bot.proxy import proxy_for
 
 _CHUNK = 65_536  # bytes
 _REDIRECTS = 3
 _TIMEOUT = aiohttp.ClientTimeout(total=None, connect=10.0, sock_read=10.0)
-_ERRORS: Mapping[int, type[SurfaceError]] = {404: MessageGone, 410: MessageGone}
-_NOTHING: Mapping[str, str] = {}
+_ERRORS = {404: MessageGone, 410: MessageGone, 429: WriteFailed}  # of a status
 
 
 class _PublicResolver(ThreadedResolver):
@@ -38,7 +37,7 @@ async def download(
     *,
     hosts: Collection[str],
     operators: str = "",
-    headers: Mapping[str, str] = _NOTHING,
+    headers: Mapping[str, str] | None = None,
 ) -> AsyncGenerator[bytes]:
     """Yield the bytes at an address of these hosts, by HTTPS; redirects stay there.
 
@@ -65,7 +64,7 @@ async def download(
                 ) as session,
                 session.get(
                     url,
-                    headers={"Accept-Encoding": "identity", **headers},
+                    headers={"Accept-Encoding": "identity", **(headers or {})},
                     proxy=proxy,
                     allow_redirects=False,
                 ) as response,
@@ -74,8 +73,8 @@ async def download(
                     url = url.join(URL(response.headers["Location"]))
                     continue
                 if response.status != 200:
-                    failed = response.status == 429 or response.status >= 500
-                    kind = WriteFailed if failed else _ERRORS.get(response.status, WriteRefused)
+                    default = WriteFailed if response.status >= 500 else WriteRefused
+                    kind = _ERRORS.get(response.status, default)
                     raise kind(f"HTTP {response.status} from {url.host}")
                 async for chunk in response.content.iter_chunked(_CHUNK):
                     yield chunk

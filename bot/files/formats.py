@@ -1,19 +1,25 @@
-"""Reads each kind of file; an ImportError says that its package is not installed."""
+"""Recognises the kind of a file by its content, and reads its parts."""
 
 from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from io import BytesIO
 from typing import IO
 from zipfile import ZipFile
 
-from bot.files.kinds import WIDE_MARKS, Kind, Problem, Unreadable
+from bot.files.problem import Problem
 
 MOST_CHARACTERS = 400_000  # of a file; of a part, little more is made
-_EXAMINED = 50_000  # bytes from which an encoding is found out
+# The container of old and of encrypted documents ([MS-CFB] 2.2), and an entry of the latter.
+_COMPOUND, _ENCRYPTED = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "EncryptedPackage".encode("utf-16-le")
+_MOST_UNPACKED = 64_000_000  # bytes
+_WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")  # of UTF-16, and with two zero bytes of UTF-32
+_EXAMINED = 50_000  # bytes from which text and its encoding are found out
+_CONTROLS = bytes({*range(32)} - {*range(7, 14), 27})  # in no text; escape is in colours
+_MOST_CONTROLS = 0.02  # of a text
 _COMMON = "cp1252"  # what most files without Unicode have, if they are too short to tell
 _DOCUMENT = re.compile(r"word/(document\d*|endnotes|footnotes)\.xml")
 _PRESENTATION, _RELATIONS = "ppt/presentation.xml", "ppt/_rels/presentation.xml.rels"
@@ -22,22 +28,56 @@ _ENDS = {"p": "\n", "tr": "\n", "br": "\n", "cr": "\n", "tab": "\t", "tc": "\t"}
 _DEEPEST = 1_000  # elements within each other; a million take ten seconds
 _MOST_COLUMNS = 256  # of a row; of a wider one only the cells that are not empty are shown
 
-
 # The `unit` and `total` of FileText, and the texts, each made when it is asked for.
 Parts = tuple[str, int, Iterable[str]]
 
 
-def _text(data: bytes) -> Parts:
+class Unreadable(Exception):
+    """A file cannot be read; its `args` are one Problem."""
+
+
+def parts_of(data: bytes) -> Parts:
+    """Return the parts of a file.
+
+    Raises Unreadable, ImportError if a package is not installed, and whatever its library raises.
+    """
+    if data.startswith(b"%PDF-"):
+        return _pdf(data)
+    if data.startswith(b"PK\3\4"):
+        package = ZipFile(BytesIO(data))
+        # `zipfile` reads no more of an entry than is declared here.
+        if sum(entry.file_size for entry in package.infolist()) > _MOST_UNPACKED:
+            raise Unreadable(Problem.UNPACKED)
+        folders = {name.partition("/")[0] for name in package.namelist()}
+        if "word" in folders:
+            return _docx(package)
+        if "ppt" in folders:
+            return _pptx(package)
+        if "xl" in folders:
+            return _xlsx(data)
+    if data.startswith(_COMPOUND) and _ENCRYPTED in data:
+        raise Unreadable(Problem.PROTECTED)
+    start = data[:_EXAMINED]
+    controls = len(start) - len(start.translate(None, _CONTROLS))
+    is_plain = b"\0" not in start and controls <= len(start) * _MOST_CONTROLS
+    if is_plain or start.startswith(_WIDE_MARKS):
+        return "", 1, [_text(data)]
+    # Readers of PDF search for the mark in the first kilobyte; a text may speak of it there.
+    if b"%PDF-" in data[:1024]:
+        return _pdf(data)
+    raise Unreadable(Problem.UNKNOWN)
+
+
+def _text(data: bytes) -> str:
     try:
         # UTF-32 in little endian begins like UTF-16; text has no zero in its first character.
         wide = "utf-32" if b"\0\0" in data[:4] else "utf-16"
-        text = data.decode(wide if data.startswith(WIDE_MARKS) else "utf-8-sig")
+        return data.decode(wide if data.startswith(_WIDE_MARKS) else "utf-8-sig")
     except UnicodeDecodeError:
         from charset_normalizer import from_bytes
 
         found = from_bytes(data[:_EXAMINED]).best()
-        text = data.decode(found.encoding if found else _COMMON, "replace")
-    return "", 1, [text]
+        return data.decode(found.encoding if found else _COMMON, "replace")
 
 
 def _pdf(data: bytes) -> Parts:
@@ -55,16 +95,14 @@ def _pdf(data: bytes) -> Parts:
     return "page", total, (page.extract_text() for page in reader.pages)
 
 
-def _docx(data: bytes) -> Parts:
-    package = ZipFile(BytesIO(data))
+def _docx(package: ZipFile) -> Parts:
     names = sorted(filter(_DOCUMENT.fullmatch, package.namelist()))
     return "", 1, ["\n".join(_words(package.open(name)) for name in names)]
 
 
-def _pptx(data: bytes) -> Parts:
+def _pptx(package: ZipFile) -> Parts:
     from defusedxml.ElementTree import fromstring
 
-    package = ZipFile(BytesIO(data))
     relations = fromstring(package.read(_RELATIONS), forbid_dtd=True)
     targets = {one.get("Id"): posixpath.join("/ppt", one.get("Target", "")) for one in relations}
     # The order of the slides is kept here only.
@@ -112,13 +150,9 @@ def _xlsx(data: bytes) -> Parts:
 def _rows(rows: Iterable[tuple[object, ...]]) -> Iterator[str]:
     size = 0
     for row in rows:
-        cells = row if len(row) <= _MOST_COLUMNS else filter(None, row)
-        if line := "\t".join("" if cell is None else str(cell) for cell in cells).rstrip():
+        cells = ["" if cell is None else str(cell) for cell in row]
+        if line := "\t".join(cells if len(row) <= _MOST_COLUMNS else filter(None, cells)).rstrip():
             yield line
         size += len(line)
         if size > MOST_CHARACTERS:
             return
-
-
-READERS: Mapping[Kind, Callable[[bytes], Parts]]
-READERS = {"text": _text, "pdf": _pdf, "docx": _docx, "pptx": _pptx, "xlsx": _xlsx}

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from contextlib import suppress
 
 from bot.domain import FileText, Picture
-from bot.files.kinds import Problem, picture_type
-from bot.text.files import plain_name
+from bot.files.problem import Problem
 
 MOST_BYTES, MOST_PIXELS = 4_000_000, 25_000_000
+_TYPES = {
+    "image/png": re.compile(rb"\x89PNG\r\n\x1a\n.{4}IHDR", re.DOTALL),
+    "image/jpeg": re.compile(rb"\xff\xd8\xff"),
+    "image/gif": re.compile(rb"GIF8[79]a"),
+    "image/webp": re.compile(rb"RIFF.{4}WEBP", re.DOTALL),
+}
 _MOST_SEGMENTS = 1_000  # of a JPEG before its size; cameras write some dozens
-# ITU-T T.81, table B.1: the frames, which have a size, and the markers without a length.
-_FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
-_ALONE = frozenset({0x01, *range(0xD0, 0xD9)})
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # have its size (ITU-T T.81, table B.1)
 
 
-def read_picture(name: str, data: bytes | bytearray) -> Picture | FileText:
-    """Return a picture of a `picture_type` for models that see, or the problem with it."""
-    name, media_type, width, height = plain_name(name), picture_type(data), 0, 0
+def read_picture(name: str, data: bytes | bytearray) -> FileText | None:
+    """Return a picture for models that see, or the problem with it; None if it is none."""
+    media_type = next((kind for kind, mark in _TYPES.items() if mark.match(data)), "")
+    if not media_type:
+        return None
+    width = height = 0
     with suppress(struct.error, IndexError):
         width, height = _size(media_type, data)
     if not width * height:
-        return FileText(name, problem=Problem.DAMAGED.value)
+        return FileText(name, problem=Problem.DAMAGED)
     if len(data) > MOST_BYTES or width * height > MOST_PIXELS:
-        return FileText(name, problem=Problem.BIG_PICTURE.value)
-    return Picture(name, media_type, width, height, bytes(data))
+        return FileText(name, problem=Problem.BIG_PICTURE)
+    return FileText(name, picture=Picture(media_type, width, height, bytes(data)))
 
 
 def _size(media_type: str, data: bytes | bytearray) -> tuple[int, ...]:
@@ -57,8 +64,6 @@ def _size_of_jpeg(data: bytes | bytearray) -> tuple[int, ...]:
         marker = data[at + 1]
         if marker in _FRAMES:
             return struct.unpack_from(">HH", data, at + 5)[::-1]
-        if marker == 0xFF:  # filling
-            at += 1
-        else:
-            at += 2 + (0 if marker in _ALONE else struct.unpack_from(">H", data, at + 2)[0])
+        # Any number of these bytes may precede a marker.
+        at += 1 if marker == 0xFF else 2 + struct.unpack_from(">H", data, at + 2)[0]
     return 0, 0

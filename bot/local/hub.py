@@ -34,8 +34,8 @@ async def fetch(settings: Settings, *, progress: Progress, endpoint: str | None 
     """Return the file of a name in LOCAL_MODEL_PATH, downloaded if DATA_DIR has none.
 
     If a model has several parts, returns the first; `mmproj_beside` it is downloaded, too, unless
-    VISION is off. `endpoint` is another address of the Hub. A
-    cancelled download is continued by the next call. Raises CannotStart.
+    VISION is off. `endpoint` is another address of the Hub. A cancelled download is continued by
+    the next call. Raises CannotStart.
     """
     name, cache = str(settings.local_model_path), settings.data_dir / "hub"
     repo, _, quantisation = name.rpartition(":")

@@ -361,9 +361,11 @@ class _Composer(AsyncInferenceClient):
 def _content(message: Message) -> str | list[dict[str, Any]]:
     """Return a message's text, after its pictures with their names; their data comes later."""
     parts: list[dict[str, Any]] = []
-    for one in message.pictures:
-        address = {"url": f"data:{one.media_type};base64,"}
-        parts += {"type": "text", "text": label(one)}, {"type": "image_url", "image_url": address}
+    for one in message.files:
+        if one.picture:
+            address = {"url": f"data:{one.picture.media_type};base64,"}
+            parts.append({"type": "text", "text": label(one)})
+            parts.append({"type": "image_url", "image_url": address})
     return [*parts, {"type": "text", "text": message.text}] if parts else message.text
 
 

@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import accumulate, chain
+from itertools import accumulate
 
 from bot.domain import FileText, Message, Preferences
 from bot.errors import ModelError, PicturesRefused, PromptTooLong
-from bot.files.kinds import Problem
+from bot.files.problem import Problem
 from bot.model.client import NOTHING_CHOSEN, Answer, Endpoint
 from bot.model.server_info import ServerWatch
 from bot.text.context import block, with_context, with_persona
@@ -38,10 +38,9 @@ _LEAST_SHARE = 0.1
 _LEAST_ROOM = 64  # tokens; a smaller context that a server reports is ignored
 # Of the budget, for the contexts of all messages.
 _CONTEXT_SHARE = 0.25
-# Of the budget, for the files of all messages.
+# Of the budget, for the pictures, and of the rest for the files of all messages: one picture of any
+# size fits beside a question by default.
 _FILES_SHARE = 0.6
-# Of the budget, for the pictures: one of any size fits beside a question by default.
-_PICTURES_SHARE = 0.6
 # Of the budget, for the system prompt with a persona: the question needs room, too.
 _SYSTEM_SHARE = 0.5
 _CUT_STEPS = 4_000  # of a long message: it is cut to one of so many lengths
@@ -91,12 +90,11 @@ class ContextWindowModel:
         if self._watch:
             await self._watch.refresh(deadline=deadline)
             self._set_budget(self._watch.context)
-        if prompt[-1].pictures and not await self.sees():
-            prompt = without_pictures(prompt, Problem.PICTURE.value)
+        is_blind = prompt[-1].pictures and not await self.sees()
+        problem, room = Problem.PICTURE if is_blind else "", self._room
         answer, counted, too_long = None, 0, None
         send = partial(self._model.stream, deadline=deadline, preferences=preferences)
-        room = self._room
-        fitted = await self._fit(prompt, room)
+        fitted = await self._fit(prompt, room, problem)
         try:
             async with AsyncExitStack() as stack:
                 while answer is None:
@@ -104,11 +102,11 @@ class ContextWindowModel:
                         answer = await stack.enter_async_context(send(fitted.messages))
                     except PicturesRefused as refusal:
                         log.warning("Sending no pictures to %s: %s", self.name, refusal)
-                        prompt = without_pictures(prompt, Problem.NOT_TAKEN.value)
-                        fitted = await self._fit(prompt, room)
+                        problem = Problem.NOT_TAKEN
+                        fitted = await self._fit(prompt, room, problem)
                     except PromptTooLong as refusal:
                         room, refused = self._room_after(fitted, refusal), fitted.messages
-                        fitted = await self._fit(prompt, room)
+                        fitted = await self._fit(prompt, room, problem)
                         if too_long or fitted.messages == refused:
                             raise
                         log.warning("Sending a shorter prompt to %s: %s", self.name, refusal)
@@ -116,7 +114,7 @@ class ContextWindowModel:
                 if too_long:
                     self._learn(too_long)
                 answer.left_out, answer.dropped = fitted.left_out, fitted.dropped
-                answer.files = fitted.files
+                answer.files = fitted.messages[-1].files
                 answer.estimated = counted = self._counter.count(fitted.messages)
                 yield answer
         except ModelError:
@@ -145,23 +143,20 @@ class ContextWindowModel:
         """The tokens by our count that a prompt may have."""
         return int(self._budget * self._counter.share / self._counter.ratio)
 
-    async def _fit(self, prompt: Sequence[Message], budget: int) -> FittedPrompt:
-        """Fit a prompt, in another thread if it is long; its pictures come first."""
-        pictures, room = prompt[-1].pictures, budget * _PICTURES_SHARE
-        needs = list(accumulate(map(picture_tokens, pictures), initial=0))
-        seen = bisect_right(needs, room) - 1
-        prompt = without_pictures(prompt, but=seen)
+    async def _fit(self, prompt: Sequence[Message], budget: int, problem: str) -> FittedPrompt:
+        """Fit a prompt, in another thread if it is long or has files.
+
+        Its pictures come first, unless there is a `problem` with all of them.
+        """
+        needs = list(accumulate(map(picture_tokens, prompt[-1].pictures), initial=0))
+        seen = 0 if problem else bisect_right(needs, budget * _FILES_SHARE) - 1
+        prompt = without_pictures(prompt, problem, but=seen)
 
         def fitting() -> FittedPrompt:
-            fitted = fit(as_words(prompt), budget=budget - needs[seen], count=self._counter.count)
-            *earlier, last = fitted.messages
-            return replace(fitted, messages=(*earlier, replace(last, pictures=pictures[:seen])))
+            return fit(as_words(prompt), budget=budget - needs[seen], count=self._counter.count)
 
-        texts = (
-            (it.text, *it.context, *(part for file in it.files for part in file.parts))
-            for it in prompt
-        )
-        if sum(map(len, chain.from_iterable(texts))) <= _INLINE_CHARACTERS:
+        length = sum(len(it.text) + sum(map(len, it.context)) for it in prompt)
+        if length <= _INLINE_CHARACTERS and not any(it.files for it in prompt):
             return fitting()
         return await asyncio.to_thread(fitting)
 
@@ -188,12 +183,11 @@ class ContextWindowModel:
 
 @dataclass(frozen=True, slots=True)
 class FittedPrompt:
-    """The messages that fit."""
+    """The messages that fit; texts include those of files, and the last has what is left of its."""
 
     messages: tuple[Message, ...]
     dropped: int  # exchanges
     left_out: int  # characters of the new message
-    files: tuple[FileText, ...] = ()  # what is left of those of the new message
 
 
 def fit(messages: Sequence[Message], *, budget: int, count: Count) -> FittedPrompt:
@@ -245,11 +239,11 @@ def fit(messages: Sequence[Message], *, budget: int, count: Count) -> FittedProm
         )
         earlier[-2:] = [question, answered]
         fitting = int(question.text != CUT and count(newest(1)) <= budget)
+    *before, new = newest(fitting)
     return FittedPrompt(
-        tuple(newest(fitting)),
+        (*before, replace(new, files=files)),
         dropped=len(earlier) // 2 - fitting,
         left_out=left_out(last.text, asked.text),
-        files=files,
     )
 
 
@@ -268,7 +262,7 @@ def _beginnings(
     """Return as many characters of each file as fit, their block, and the tokens left."""
     if not files:
         return (), "", room
-    longest = max(sum(map(len, file.parts)) for file in files)
+    longest = max(len(file.text) for file in files)
     step = longest // _CUT_STEPS + 1
 
     def shortened(steps: int) -> tuple[FileText, ...]:

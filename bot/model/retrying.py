@@ -62,7 +62,7 @@ class RetryingModel:
     stream that breaks off is restarted once. `total_timeout` bounds the whole answer, in seconds.
     If `stopping` is set, a pause raises CancelledError, so that another process can take the turn.
     `offered` are the models that people may choose, by name. If the chosen model does not see the
-    pictures of a question, `seeing` is asked first.
+    pictures of a question, that of the name `seeing` is asked first.
     """
 
     def __init__(
@@ -73,20 +73,19 @@ class RetryingModel:
         total_timeout: float,
         stopping: asyncio.Event,
         offered: Mapping[str, Endpoint] | None = None,
-        seeing: Endpoint | None = None,
+        seeing: str = "",
     ) -> None:
         self.name = models[0].name
         self._models = tuple(models)
         self._offered = offered or {}
-        self._seeing = seeing
+        self._seeing = self._offered.get(seeing)
         self._preferences = NOTHING_CHOSEN
         self._policy = policy
         self._total_timeout = total_timeout
         self._stopping = stopping
         self._breakers = {
             id(model): CircuitBreaker(name=model.name, policy=policy, clock=_now)
-            for model in (*models, *self._offered.values(), seeing)
-            if model
+            for model in (*models, *self._offered.values())
         }
 
     def chosen(self, preferences: Preferences) -> RetryingModel:
@@ -158,8 +157,7 @@ class RetryingModel:
         """Yield the deltas that precede the text: which model answers, and what it has read."""
         if by is not first:
             log.warning("%s answers for %s: %s", by.model.name, self.name, first.error)
-            yield Start(by.model.name)
-        elif by.model is not self._models[0]:
+        if by is not first or by.model is not self._models[0]:
             yield Start(by.model.name)
         elif (gone := self._preferences.model) and gone not in self._offered:
             log.warning("Model %s answers because %s is no longer in MODELS", self.name, gone)

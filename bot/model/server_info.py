@@ -6,8 +6,8 @@ import asyncio
 import logging
 import math
 import re
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 from urllib.parse import quote
@@ -69,51 +69,43 @@ async def fetch_server_info(
 
 async def reports_vision(connection: ServerConnection, *, seconds: float = PROBE_SECONDS) -> bool:
     """Whether a server, or Hugging Face's router, reports that its model sees pictures."""
+    model, is_own = connection.server.model, connection.server.own
+    # Ollama adds a tag, and at Hugging Face a provider may follow a colon.
+    names = (model, f"{model}:latest", model.partition(":")[0])
     with suppress(TimeoutError):
-        async with asyncio.timeout(seconds), aclosing(_reports(connection)) as reports:
-            async for report in reports:
-                if (found := _vision(report)) is not None:
-                    return found
+        async with asyncio.timeout(seconds):
+            entries = objects((await _get(connection, "/v1/models")).get("data"))
+            if any(_sees(one) for one in entries if len(entries) == 1 or one.get("id") in names):
+                return True
+            return is_own and (
+                _sees(await _get(connection, "/props"))
+                or _sees(await _get(connection, "/api/show", {"model": model}))
+                or _sees(await _get(connection, f"/api/v0/models/{quote(model)}"))
+            )
     return False
 
 
-async def _reports(connection: ServerConnection) -> AsyncGenerator[Mapping[str, Json]]:
-    """Yield what a server reports of its model; further endpoints are asked if that is needed."""
-    model, is_own = connection.server.model, connection.server.own
-    # At Hugging Face, a provider may follow a colon.
-    names = (model, f"{model}:latest") if is_own else (model.partition(":")[0],)
-    entries = objects((await _get(connection, "/v1/models")).get("data"))
-    for each in entries:
-        if len(entries) == 1 or each.get("id") in names:
-            yield each
-    if not is_own:
-        return
-    yield await _get(connection, "/props")
-    yield await _get(connection, "/api/show", {"model": model})
-    yield await _get(connection, f"/api/v0/models/{quote(model)}")
-
-
-def _vision(report: Mapping[str, Json]) -> bool | None:
-    """Return whether a model sees pictures, from any field in which servers report it."""
+def _sees(report: Mapping[str, Json]) -> bool:
+    """Whether a model sees pictures, by any field in which servers report it."""
     match report:
         # The router, OpenRouter, and llama.cpp (xllamacpp 2026.10, run).
         case {"architecture": {"input_modalities": list() as kinds}}:
             return "image" in kinds
-        # llama.cpp (tools/server/README.md: GET /props); Mistral's own API.
-        case {"modalities": {"vision": bool() as sees}} | {
-            "capabilities": {"vision": bool() as sees}
-        }:
-            return sees
         # Ollama (docs/api.md: Show Model Information).
         case {"capabilities": list() as abilities}:
             return "vision" in abilities
-        # LM Studio (its documentation: REST API v0).
-        case {"object": "model", "type": "vlm" | "llm" as kind}:
-            return kind == "vlm"
+        # llama.cpp (tools/server/README.md: GET /props); Mistral's own API; LM Studio (its
+        # documentation: REST API v0).
+        case (
+            {"modalities": {"vision": True}}
+            | {"capabilities": {"vision": True}}
+            | {"object": "model", "type": "vlm"}
+        ):
+            return True
         # vLLM does not report it, but refuses pictures that its model does not see.
         case {"owned_by": "vllm"}:
             return True
-    return None
+    return False
 
 
 class ServerWatch:

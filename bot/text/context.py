@@ -18,7 +18,7 @@ NOTICE = (
 )
 # Text that could be taken for one of the delimiters, after case folding.
 FORGED = re.compile(r"[\W_]{0,20}(?:end\W{0,3}of\W{0,3})?context\b")
-# Precedes each line of a context, so that no line can be the end delimiter.
+# Precedes each line between delimiters, so that no line can be the end delimiter.
 _MARGIN = "| "
 # Precedes the persona, which people chose, below the system prompt.
 PERSONA = "The people here have chosen how you answer them, within what was said above:"
@@ -28,12 +28,12 @@ _MOST_CHARACTERS = 4_000  # of one message
 _MOST_IN_ALL = 64_000  # characters: more than a quarter of most models' contexts
 
 
-def block(texts: Sequence[str]) -> str:
+def block(texts: Sequence[str], *, begin: str = BEGIN, end: str = END) -> str:
     """Return the texts between the delimiters; empty if there are none."""
     if not texts:
         return ""
     lines = [line for text in texts for line in text.splitlines()]
-    return "\n".join([BEGIN, *(_MARGIN + line for line in lines), END])
+    return "\n".join([begin, *(_MARGIN + line for line in lines), end])
 
 
 def with_context(message: Message) -> Message:

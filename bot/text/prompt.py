@@ -9,9 +9,9 @@ from datetime import UTC, datetime, tzinfo
 from unicodedata import category, normalize
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from bot.domain import ContextMessage, Exchange, FileText, Message, Person, Picture, Turn
+from bot.domain import ContextMessage, Exchange, FileText, Message, Person, Turn
 from bot.text.context import FORGED, NOTICE
-from bot.text.files import FILES_NOTICE, plain_name
+from bot.text.files import FILES_NOTICE
 from bot.text.graphemes import cut_before
 from bot.text.sanitize import mark_control_tokens, one_line
 from config.settings import PLACEHOLDERS
@@ -32,7 +32,7 @@ _INVISIBLE = re.compile(
     "\U000e0100-\U000e01ef]"
 )
 _MARK = r"[\W_]"
-_NO_FILES: Mapping[str, FileText | Picture] = {}
+_NO_FILES: Mapping[str, FileText] = {}
 _OWN_LABEL, _REPLY = "You", "In reply to "
 
 
@@ -96,7 +96,7 @@ def compose(
     exchanges: Sequence[Exchange],
     turn: Turn,
     context: Sequence[ContextMessage] = (),
-    files: Mapping[str, FileText | Picture] = _NO_FILES,
+    files: Mapping[str, FileText] = _NO_FILES,
     zone: tzinfo | None = None,
 ) -> tuple[Message, ...]:
     """Return the system prompt, all exchanges and the new message, in this order.
@@ -106,17 +106,13 @@ def compose(
     "Name: ". The second person of one name is "Name (2): ", and the bot itself is "You: ". Further
     lines that begin like a label, or like a mark of a context, are quoted with "> ". `context` is
     that of the new message, and what it replies to is the end of it. `files` has by their ids what
-    was read of files, and pictures of the new message; each is at the last message that shows it.
-    The persona that people chose for the turn is the context of the system prompt. With a `zone`,
-    each question ends with its time; the earlier ones keep it, so that the beginning of the next
-    prompt is the same.
+    was read of files; each is at the last message that shows it. The persona that people chose for
+    the turn is the context of the system prompt. With a `zone`, each question ends with its time;
+    the earlier ones keep it, so that the beginning of the next prompt is the same.
     """
     answered = [one for one in exchanges if one.question.strip() and one.answer.strip()]
-    asked = Exchange(
-        *(turn.id, turn.person, turn.asked_at, turn.text, "", turn.quote),
-        context=(*context,),
-        files=turn.files,
-    )
+    asked = Exchange(turn.id, turn.person, turn.asked_at, turn.text, "", turn.quote, (*context,))
+    asked = replace(asked, files=turn.files)
     owners = {file.id: one for one in (*answered, asked) for file in one.all_files}
     before = ["", *(one.answer for one in answered)]
     contexts = [_context(*each) for each in zip((*answered, asked), before, strict=True)]
@@ -143,12 +139,8 @@ def compose(
         said = labelled(one.person, one.question) if several else one.question
         asked_at = f"\n({datetime.fromtimestamp(one.asked_at, zone):%a %H:%M})" if zone else ""
         own = (file for file in one.all_files if owners[file.id] is one)
-        shown_files = [files.get(file.id) or FileText(plain_name(file.name)) for file in own]
-        return Message(
-            *("user", said + asked_at, texts),
-            files=tuple(file for file in shown_files if isinstance(file, FileText)),
-            pictures=tuple(file for file in shown_files if isinstance(file, Picture)),
-        )
+        read = tuple(files.get(file.id) or FileText(file.name) for file in own)
+        return Message("user", said + asked_at, texts, read)
 
     if has_context:
         system = f"{system}\n\n{NOTICE}".strip()

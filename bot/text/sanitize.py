@@ -102,7 +102,7 @@ def as_words(prompt: Sequence[Message]) -> list[Message]:
     words = []
     for message in prompt:
         mark = partial(mark_control_tokens, is_answer=message.role == "assistant")
-        files = tuple(replace(one, parts=tuple(map(mark, one.parts))) for one in message.files)
+        files = tuple(replace(one, text=mark(one.text)) for one in message.files)
         context = tuple(map(mark, message.context))
         marked = Message(message.role, mark(message.text), context, files)
         words.append(message if message.role == "system" else marked)

@@ -4,30 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import replace
 from functools import partial
 
 from prometheus_client import Counter
 
-from bot.concurrency import each, empty_stream, prefetch
-from bot.domain import (
-    ContextUnread,
-    Delta,
-    Exchange,
-    FileRef,
-    FilesRead,
-    FileText,
-    Picture,
-    Purpose,
-    ReadingFiles,
-    Shown,
-    Start,
-    Turn,
-)
+from bot.concurrency import empty_stream, prefetch
+from bot.domain import ContextUnread, Delta, Exchange, FilesRead, Purpose, ReadingFiles, Shown, Turn
 from bot.errors import StoreUnavailable
-from bot.model.description import describe
 from bot.ports import Model, Platform, Surface
 from bot.reply.draft import Draft, given_up
 from bot.reply.edit_budget import EditBudgets
@@ -36,7 +22,7 @@ from bot.reply.writer import Callbacks, Reply, ReplyTiming
 from bot.text.files import plain_name
 from bot.text.prompt import SystemPrompt, compose
 from bot.turns.context import ContextReader
-from bot.turns.files import FileReader
+from bot.turns.files import FileReader, describe
 from bot.turns.lease import Attempt
 from bot.turns.records import History
 
@@ -78,22 +64,20 @@ class Conversation:
             remembered = await self._history.read(attempt.turn.key)
             stream = self._deltas(attempt, platform, remembered)
         opening = platform.surface(taken.placed, taken.purpose)
-        with attempt.held:
-            async with AsyncExitStack() as stack:
-                # The model computes while the platform opens the surface.
-                deltas = await stack.enter_async_context(prefetch(stream))
-                surface = await stack.enter_async_context(opening)
-                reply = self._reply(attempt, surface)
-                shown = await reply.stream(deltas)
-                is_remembered = shown.said.strip() and self._history.remembers
-                if is_remembered and shown.outcome != "failed":
-                    if is_whole:
-                        await self._fetch_pictures(attempt, platform)
-                    if attempt.pictures:
-                        # The answer is whole, so the platform shows no sign of work any more.
-                        await stack.aclose()
-                        await each(*(self._describe(attempt, *one) for one in attempt.pictures))
-                await self._finish(attempt, shown, reply.freshness)
+        async with AsyncExitStack() as stack:
+            # The model computes while the platform opens the surface.
+            deltas = await stack.enter_async_context(prefetch(stream))
+            surface = await stack.enter_async_context(opening)
+            reply = self._reply(attempt, surface)
+            shown = await reply.stream(deltas)
+            if shown.said.strip() and shown.outcome != "failed" and self._history.remembers:
+                if is_whole:
+                    await self._fetch_pictures(attempt, platform)
+                if attempt.files:
+                    # The answer is whole, so the platform shows no sign of work any more.
+                    await stack.aclose()
+                    await self._describe(attempt)
+            await self._finish(attempt, shown, reply.freshness)
 
     async def end_refused(self, attempt: Attempt) -> None:
         """End a turn as failed, with the text that is shown, if the platform refuses more.
@@ -128,14 +112,10 @@ class Conversation:
             await attempt.save_context(context)
         # A regenerated turn is in the history.
         before, asked = [one for one in remembered if one.turn_id != turn.id], _exchange(attempt)
-        known = await self._files.stored([*before, asked])
-        missing = self._files.missing(asked, known)
-        if missing:
+        known = await self._history.file_texts(*before, asked)
+        if missing := self._files.missing(asked, known):
             yield ReadingFiles(tuple(plain_name(one.name) for one in missing))
-        files: Mapping[str, FileText | Picture] = {
-            **known,
-            **await self._files.read(asked, known, platform, attempt),
-        }
+        files = await self._files.read(asked, known, platform, attempt.lease.save_file)
         if missing:
             yield ReadingFiles(())
         prompt = compose(
@@ -148,37 +128,31 @@ class Conversation:
         )
         if attempt.context.is_incomplete:
             yield ContextUnread()
-        attempt.pictures = pictures = _pictures(asked, files)
         async with aclosing(self._model.chosen(turn.preferences).stream(prompt)) as deltas:
             async for delta in deltas:
                 attempt.meter.note(delta)
-                if isinstance(delta, Start):
-                    attempt.pictures = pictures
-                elif isinstance(delta, FilesRead):
-                    # Those that were not sent, the last ones, are among the files.
-                    unseen = len(delta.files) - len(prompt[-1].files)
-                    attempt.pictures = pictures[: len(pictures) - unseen]
+                if isinstance(delta, FilesRead) and any(one.picture for one in delta.files):
+                    attempt.files = files
                 yield delta
 
     async def _fetch_pictures(self, attempt: Attempt, platform: Platform) -> None:
         """Fetch pictures again that an earlier attempt may not have described."""
         asked = _exchange(attempt)
         with suppress(StoreUnavailable):
-            known = await self._files.stored([asked])
-            found = await self._files.read(asked, known, platform, attempt)
-            attempt.pictures = _pictures(asked, found)
+            known = await self._history.file_texts(asked)
+            save = attempt.lease.save_file
+            attempt.files = await self._files.read(asked, known, platform, save)
 
-    async def _describe(self, attempt: Attempt, file: FileRef, picture: Picture) -> None:
-        """Save what a picture shows, unless that is known or the model fails. Raises LeaseLost."""
-        if picture.known:
-            return
-        noted: list[Delta] = []
-        preferences = attempt.turn.preferences
-        text = await describe(self._model, picture, preferences=preferences, note=noted.append)
-        # A meter reads one request after the other.
-        for delta in noted:
-            attempt.meter.note(delta)
-        if text:
+    async def _describe(self, attempt: Attempt) -> None:
+        """Save what new pictures show, unless the model fails. Raises LeaseLost."""
+        chosen, meter = attempt.turn.preferences, attempt.meter
+        for file in _exchange(attempt).all_files:
+            found = attempt.files[file.id]
+            if not found.picture or found.text:
+                continue
+            text = await describe(self._model, found, chosen=chosen, meter=meter)
+            if not text:
+                return
             await attempt.lease.save_file(file, text)
 
     async def _claims_truncation_notice(self, turn: Turn) -> bool:
@@ -237,14 +211,6 @@ def _exchange(attempt: Attempt) -> Exchange:
         context=context.messages or (),
         files=turn.files,
     )
-
-
-def _pictures(
-    asked: Exchange, files: Mapping[str, FileText | Picture]
-) -> Sequence[tuple[FileRef, Picture]]:
-    """Return the pictures that a prompt shows, in its order."""
-    found = ((one, files.get(one.id)) for one in asked.all_files)
-    return [(file, it) for file, it in found if isinstance(it, Picture)]
 
 
 def _report_end(attempt: Attempt, shown: Shown, *, model: str, freshness: Freshness | None) -> None:

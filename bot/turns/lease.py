@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from bot.concurrency import Backoff, running
-from bot.domain import ContextMessage, Exchange, FileRef, FileText, Picture, Shown, Turn
+from bot.domain import ContextMessage, Exchange, FileRef, FileText, Shown, Turn
 from bot.errors import QuestionEdited, StoreUnavailable
 from bot.tokens.counters import Meter
 from bot.turns.context import TurnContext
@@ -94,7 +94,7 @@ class Lease:
         if self._leases.store.is_away:
             return
         with self._noting_away():
-            await self._leases.save_file(self.taken, file, text)
+            await self._leases.save_file(self.taken, file.message, file.id, text)
 
     async def blocks_others(self) -> bool:
         """Return whether another turn waits in the thread; False if the store is away."""
@@ -138,8 +138,8 @@ class Attempt:
 
     `shown` was saved last, at first by an earlier attempt. `wrote` is True if a write to the
     platform may have been sent. After the end, `superseded_turn_id` is the turn whose reply is no
-    longer the thread's newest one, or empty. `began_at` is in loop time. `pictures` are those that
-    the model has seen, and `held` is closed when their memory is free.
+    longer the thread's newest one, or empty. `began_at` is in loop time. `files` are by their ids
+    those of the prompt, if the model has seen pictures of the question.
     """
 
     def __init__(
@@ -150,8 +150,7 @@ class Attempt:
         self.shown = lease.taken.shown
         self.context = TurnContext(lease.turn.quote, lease.turn.context)
         self.meter = Meter(lease.taken.used)
-        self.pictures: Sequence[tuple[FileRef, Picture]] = ()
-        self.held = ExitStack()
+        self.files: Mapping[str, FileText] = {}
         self.wrote = False
         self.superseded_turn_id = ""
         self._may_block_until = self.began_at + blocking_seconds

@@ -11,17 +11,7 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
 from bot.access.quotas import Quota, Usage
-from bot.domain import (
-    ContextMessage,
-    Exchange,
-    FileRef,
-    FileText,
-    Person,
-    Purpose,
-    Shown,
-    ThreadKey,
-    Turn,
-)
+from bot.domain import ContextMessage, Exchange, FileText, Person, Purpose, Shown, ThreadKey, Turn
 from bot.errors import LeaseLost
 from bot.store import Store, store_errors
 from bot.turns.changes import TurnChanges
@@ -332,12 +322,10 @@ class TurnLeases:
         written = write_context(quote, context)
         await self._script.run("save_context", taken.turn.id, taken.fence, written)
 
-    async def save_file(self, taken: Taken, file: FileRef, text: FileText) -> None:
-        """Save what was read of a file, for later attempts and questions."""
+    async def save_file(self, taken: Taken, message: str, file: str, text: FileText) -> None:
+        """Save what was read of a file of a message, by ids, for later attempts and questions."""
         written = await asyncio.to_thread(write_file_text, text)
-        await self._script.run(
-            "save_file", taken.turn.id, taken.fence, file.message, file.id, written
-        )
+        await self._script.run("save_file", taken.turn.id, taken.fence, message, file, written)
 
     async def finish(
         self, taken: Taken, shown: Shown, exchange: Exchange | None, *, used: int | None = None

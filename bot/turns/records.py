@@ -6,14 +6,13 @@ Unknown fields are ignored, so that a later version may add some.
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import logging
+import zlib
+from base64 import b85decode, b85encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import get_args
-from zlib import compress, decompress
-from zlib import error as zlib_error
 
 from bot.access.preferences import read_preferences
 from bot.domain import (
@@ -90,17 +89,15 @@ class History:
         found = map(read_exchange, ids, rows[::2], rows[1::2])
         return await self._named(thread, [one for one in found if one])
 
-    async def file_texts(self, turn_ids: Iterable[str]) -> dict[str, FileText]:
-        """Return what was read of the files that the prompts of turns showed, by their ids."""
-        key, found = self._store.key, dict[str, str]()
-        for texts in await self._store.commands(
-            [("HGETALL", key("files", one)) for one in turn_ids]
-        ):
-            found |= {name.rpartition(" ")[2]: text for name, text in texts.items()}
-        if not found:
+    async def file_texts(self, *exchanges: Exchange) -> dict[str, FileText]:
+        """Return what was read of the files that prompts have shown, by the ids of the files."""
+        keys = [self._store.key("files", one.turn_id) for one in exchanges if one.all_files]
+        rows = await self._store.commands([("HGETALL", key) for key in keys])
+        written = {name.rpartition(" ")[2]: text for row in rows for name, text in row.items()}
+        if not written:
             return {}
-        read = await asyncio.to_thread(lambda: [read_file_text(text) for text in found.values()])
-        return {file: text for file, text in zip(found, read, strict=True) if text}
+        read = await asyncio.to_thread(lambda: [read_file_text(one) for one in written.values()])
+        return {file: text for file, text in zip(written, read, strict=True) if text}
 
     async def save_name(self, thread: ThreadKey, person: Person) -> None:
         """Save the name of a person whose exchanges have only an id."""
@@ -372,16 +369,15 @@ def read_files(written: str | None) -> tuple[FileRef, ...]:
 
 def write_file_text(file: FileText) -> str:
     """Return what was read of a file, compressed, as letters."""
-    written = json.dumps(asdict(file), ensure_ascii=False)
-    return base64.b85encode(compress(written.encode(errors="replace"))).decode()
+    data = json.dumps(asdict(file), ensure_ascii=False).encode(errors="surrogatepass")
+    return b85encode(zlib.compress(data)).decode()
 
 
 def read_file_text(written: str) -> FileText | None:
     """Read what `write_file_text` returned; None if it cannot be read."""
     try:
-        value = json.loads(decompress(base64.b85decode(written)))
-        return FileText(**{**value, "parts": tuple(value["parts"])})
-    except (ValueError, KeyError, TypeError, RecursionError, zlib_error) as error:
+        return FileText(**json.loads(zlib.decompress(b85decode(written))))
+    except (ValueError, TypeError, zlib.error) as error:
         log.warning("The text of a file cannot be read: %s", type(error).__name__)
         return None
 

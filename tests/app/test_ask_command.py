@@ -255,14 +255,14 @@ async def test_the_files_stand_before_the_question(
     )
 
 
-async def test_what_was_not_read_of_files_stands_below_the_answer(
-    shell: Shell, model: ModelEmulator, tmp_path: Path
+async def test_what_was_not_read_of_files_is_told(
+    shell: Shell, model: ModelEmulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     model.answer = "Well."
     (tmp_path / "long.txt").write_text("beginning " + "word " * 5000 + "end")
     (tmp_path / "cat.png").write_bytes(png(3, 5))
 
-    status, printed, complaints = await shell.run(
+    status, printed, _ = await shell.run(
         *("--file", "long.txt", "--file", "cat.png", "What is it?"),
         MODEL_URL=model.url,
         CONTEXT_TOKENS="1000",
@@ -270,10 +270,11 @@ async def test_what_was_not_read_of_files_stands_below_the_answer(
     )
 
     assert (status, printed) == (0, "Well.\n")
+    (told,) = warnings(caplog)
     assert re.fullmatch(
         r"I read the first [\d,]+ characters of `long\.txt`\. "
-        "I cannot see pictures, so I have not looked at `cat.png`.\n",
-        complaints,
+        "I cannot see pictures, so I have not looked at `cat.png`.",
+        told,
     )
     question = model.requests[0].messages[-1]["content"]
     assert "| beginning word" in question

@@ -12,7 +12,7 @@ import pytest
 
 from bot.access.preferences import ModelChoice
 from bot.app.assistant import Assistant, model_choices, open_assistant
-from bot.domain import Delta, Message, Picture, Preferences, Reading, Start, Used
+from bot.domain import Delta, Message, Preferences, Reading, Start, Used
 from bot.errors import ModelUnknown
 from bot.files.pictures import read_picture
 from config.settings import Settings
@@ -83,7 +83,7 @@ async def test_questions_with_pictures_go_to_the_vision_model(
     tmp_path: Path, models: tuple[tuple[str, str], ...]
 ) -> None:
     cat = read_picture("cat.png", png(3, 5))
-    assert isinstance(cat, Picture)
+    assert cat
     async with ModelEmulator(flavour="ollama") as emulator:
         # The lists need not say that it sees.
         emulator.models, emulator.seeing = ("first:latest", "eyes:latest"), ("eyes:latest",)
@@ -97,7 +97,7 @@ async def test_questions_with_pictures_go_to_the_vision_model(
         )
         async with open_assistant(settings, asyncio.Event()) as mind:
             emulator.requests.clear()
-            question = Message("user", "What is it?", pictures=(cat,))
+            question = Message("user", "What is it?", files=(cat,))
             deltas = [delta async for delta in mind.model.stream([question])]
             await answer(mind, "Hello")
             chosen = mind.model.chosen(Preferences(model="eyes"))

@@ -60,8 +60,8 @@ async def test_what_cannot_be_read_is_told_below_the_answer(
         _, answer = await talk.ask("What is it?", files=files)
 
         assert answer == (
-            "Well.\n\n(I cannot read `@everyone.bin`, `voice-message.ogg`: I read text, PDF, DOCX, "
-            "PPTX and XLSX. I cannot see pictures, so I have not looked at `cat.png`.)"
+            "Well.\n\n(I cannot see pictures, so I have not looked at `cat.png`. I cannot read "
+            "`@everyone.bin`, `voice-message.ogg`: I read text, PDF, DOCX, PPTX and XLSX.)"
         )
         assert not discord.pings
 

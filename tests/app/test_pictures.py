@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from bot.files.kinds import Problem
+from bot.files.problem import Problem
 from bot.store import Store
 from tests.emulators.model import ModelEmulator, Script
 from tests.emulators.model.behaviour import tokens
@@ -219,21 +219,21 @@ async def test_a_description_that_fails_leaves_the_answer_as_it_is(
         assert not service.errors()
 
 
-async def test_a_picture_without_room_is_told_and_not_described(
+async def test_a_picture_without_room_is_told_and_described_for_later(
     store: Store, model: ModelEmulator
 ) -> None:
-    limits = {"CONTEXT_TOKENS": "2000", "MAX_TOKENS": "500"}
+    limits, late = {"CONTEXT_TOKENS": "2000", "MAX_TOKENS": "500"}, png(640, 481)
     async with serving_discord(store, model, **limits) as (discord, service):
         talk = Talk(discord, model, service)
-        files = (("image.png", CAT), ("image.png", png(640, 481)), ("a.gif", gif(60_000, 60_000)))
+        files = (("image.png", CAT), ("image.png", late), ("a.gif", gif(60_000, 60_000)))
 
         _, answer = await talk.ask("What is it?", files=files)
         await talk.ask("And again?")
 
-        assert [data for one in talk.described() for _, data in one.pictures] == [CAT]
-        big = Problem.BIG_PICTURE.value.format(names="`a.gif`")
+        assert [data for one in talk.described() for _, data in one.pictures] == [CAT, late]
+        big = Problem.BIG_PICTURE.format(names="`a.gif`")
         assert answer == (
-            f"Well.\n\n({big} I have not read `image.png`: there is no room beside the question.)"
+            f"Well.\n\n(I have not read `image.png`: there is no room beside the question. {big})"
         )
 
 

@@ -16,8 +16,9 @@ pytest.importorskip("openpyxl", reason="reading needs requirements-files.txt")
 
 from pypdf import PdfReader, PdfWriter
 
+from bot.domain import FileText
+from bot.files import reading
 from bot.files.child import read
-from bot.files.reading import read_file
 from bot.text.files import left_out_of
 from tests.files.samples import docx, objects, package, paragraph, pdf, pptx, replaced, shown, xlsx
 from tests.support.process import ROOT
@@ -31,10 +32,14 @@ OUTSIDE = '<!DOCTYPE x [<!ENTITY i SYSTEM "file:///etc/passwd">]>'
 SHEET = "xl/worksheets/sheet1.xml"
 
 
+async def read_file(name: str, data: bytes, *, seconds: float = 10.0) -> FileText:
+    return await reading.read_file(name, data, most_mb=10, seconds=seconds)
+
+
 async def test_each_page_of_a_pdf_is_a_part() -> None:
     found = await read_file("report.pdf", pdf([shown("One caf\xe9"), shown("Two")]))
 
-    assert (found.parts, found.unit, found.total) == (("One caf\xe9", "Two"), "page", 2)
+    assert (found.text, found.unit, found.total) == ("One caf\xe9\fTwo", "page", 2)
     assert left_out_of([found]) == ""
 
 
@@ -48,13 +53,13 @@ async def test_a_document_is_read_with_its_tables_and_notes() -> None:
 
     found = await read_file("letter.docx", docx(body, footnotes=notes))
 
-    assert found.parts == ("First\nAnn \t7 \t\na\tb\n\nA note",)
+    assert found.text == "First\nAnn \t7 \t\na\tb\n\nA note"
 
 
 async def test_slides_are_read_in_the_order_in_which_they_are_shown() -> None:
     found = await read_file("talk.pptx", pptx({1: "End", 2: "Start"}, order=[2, 1]))
 
-    assert (found.parts, found.unit, found.total) == (("Start", "End"), "slide", 2)
+    assert (found.text, found.unit, found.total) == ("Start\fEnd", "slide", 2)
 
 
 async def test_each_sheet_is_read_row_by_row() -> None:
@@ -62,7 +67,7 @@ async def test_each_sheet_is_read_row_by_row() -> None:
 
     found = await read_file("people.xlsx", xlsx(People=rows, Empty=[]))
 
-    assert found.parts == ("People\nName\tSince\nAnn\t2024-02-01 00:00:00\n\t0", "Empty")
+    assert found.text == "People\nName\tSince\nAnn\t2024-02-01 00:00:00\n\t0\fEmpty"
     assert (found.unit, found.total) == ("sheet", 2)
 
 
@@ -73,7 +78,7 @@ TEXT = "Привет, мир. Это длинный текст про погод
 async def test_text_is_read_in_any_encoding(encoding: str) -> None:
     found = await read_file("notes.md", f"{TEXT}\r\n{TEXT}".encode(encoding))
 
-    assert found.parts == (f"{TEXT}\n{TEXT}",)
+    assert found.text == f"{TEXT}\n{TEXT}"
 
 
 @pytest.mark.parametrize(
@@ -81,7 +86,7 @@ async def test_text_is_read_in_any_encoding(encoding: str) -> None:
     [
         ("report.pdf", b"only text", "only text"),
         ("notes.txt", pdf([shown("a page")]), "a page"),
-        ("odd.pdf", b"junk\n" + pdf([shown("a page")]), "a page"),
+        ("odd.pdf", b"\0junk\n" + pdf([shown("a page")]), "a page"),
         ("about.txt", b"A file begins with %PDF-1.7.", "A file begins with %PDF-1.7."),
         ("data.pdf", xlsx(One=[["x"]]), "One\nx"),
         ("log", b"\x1b[31mred\x1b[0m\x07", "[31mred[0m"),
@@ -90,7 +95,7 @@ async def test_text_is_read_in_any_encoding(encoding: str) -> None:
 async def test_the_content_and_not_the_name_says_what_a_file_is(
     name: str, data: bytes, text: str
 ) -> None:
-    assert (await read_file(name, data)).parts == (text,)
+    assert (await read_file(name, data)).text == text
 
 
 async def test_what_is_beyond_the_limits_is_told() -> None:
@@ -107,7 +112,7 @@ async def test_a_page_that_cannot_be_read_leaves_those_before_it() -> None:
 
     found = await read_file("report.pdf", pdf(contents))
 
-    assert len(found.parts) == 59
+    assert found.text.count("page") == 59
     assert left_out_of([found]) == "I read the first 59 of 80 pages of `report.pdf`."
 
 
@@ -179,7 +184,7 @@ async def test_a_hostile_file_ends_in_one_sentence(name: str) -> None:
     assert name in sentence
     assert reason in sentence
     assert "\n" not in sentence
-    assert "root:" not in "".join(found.parts)
+    assert "root:" not in found.text
 
 
 async def test_a_cell_far_away_is_read_and_takes_no_room() -> None:
@@ -191,16 +196,7 @@ async def test_a_cell_far_away_is_read_and_takes_no_room() -> None:
 
     found = await read_file("far.xlsx", replaced(xlsx(One=[["x"]]), SHEET, sheet))
 
-    assert found.parts == ("One\nfar",)
-
-
-async def test_a_name_cannot_imitate_a_line_or_a_mark() -> None:
-    found = await read_file('a"\n\x1b[2J\u202e' + "x" * 300 + "\udcff.pdf", b"text")
-
-    assert found.name.startswith("a' [2Jx")
-    assert found.name.endswith(".pdf")
-    assert len(found.name) == 100
-    assert found.name.isprintable()
+    assert found.text == "One\nfar"
 
 
 async def test_a_file_that_takes_too_long_is_told() -> None:
@@ -222,8 +218,8 @@ def test_without_the_extra_a_sentence_names_what_is_missing(
         "charset_normalizer": TEXT.encode("koi8-r"),
     }
 
-    assert [*read(data[missing], suffix="")] == [{"problem": "MISSING"}]
-    assert {"part": "text", "is_cut": False} in [*read(b"text", suffix=".txt")]
+    assert [*read(data[missing])] == [["MISSING"]]
+    assert ("text", False, "", 1) in [*read(b"text")]
 
 
 # What code in a hostile file would try, as far as Python is asked for it.
@@ -244,7 +240,7 @@ def attempts(data):
             results.append("refused")
     return "", 1, [" ".join(results)]
 
-child.READERS["text"] = attempts
+child.parts_of = attempts
 child.main()
 """
 
@@ -254,7 +250,7 @@ def test_the_child_opens_no_connection_and_no_file_and_starts_nothing(tmp_path: 
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = str(server.getsockname()[1])
         done = subprocess.run(
-            [sys.executable, "-c", ATTEMPTS, ""],
+            [sys.executable, "-c", ATTEMPTS],
             input=port.encode(),
             capture_output=True,
             cwd=tmp_path,
@@ -272,4 +268,4 @@ async def test_text_in_a_drawing_is_read_once() -> None:
 
     found = await read_file("box.docx", docx(drawing))
 
-    assert found.parts == ("box",)
+    assert found.text == "box"

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from bot.domain import Message, Picture
+from bot.domain import Message
 from bot.errors import AnswerCut, CannotStart
-from bot.files.kinds import Problem
 from bot.files.pictures import read_picture
+from bot.files.problem import Problem
 from bot.local.child_process import LocalServer
 from bot.local.llama_cpp import serve
 from bot.local.llama_cpp_process import _CPU_PICTURE
@@ -62,14 +62,14 @@ async def opened(server: LocalServer) -> AsyncIterator[ContextWindowModel]:
 
 def question(width: int = 40, height: int = 30) -> list[Message]:
     picture = read_picture("cat.png", png(width, height))
-    assert isinstance(picture, Picture)
-    return [Message("user", "What is it?", pictures=(picture,))]
+    assert picture
+    return [Message("user", "What is it?", files=(picture,))]
 
 
 async def ask(model: ContextWindowModel, prompt: list[Message]) -> tuple[int, list[str]]:
     """Return the tokens that were read, and the problems that are told."""
     async with model.stream(prompt, deadline=float("inf")) as answer:
-        problems = [file.problem for file in answer.files]
+        problems = [file.problem for file in answer.files if not file.picture]
         with suppress(AnswerCut):
             async for _ in answer.deltas:
                 pass
@@ -102,13 +102,13 @@ async def test_a_picture_that_cannot_be_decoded_is_told_and_the_server_lives(
     server: LocalServer,
 ) -> None:
     (asked,) = question()
-    (whole,) = asked.pictures
-    broken = replace(whole, data=whole.data[:40])
+    (picture,), (file,) = asked.pictures, asked.files
+    broken = replace(file, picture=replace(picture, data=picture.data[:40]))
     async with opened(server) as model:
-        _, problems = await ask(model, [replace(asked, pictures=(broken,))])
+        _, problems = await ask(model, [replace(asked, files=(broken,))])
         _, after = await ask(model, question())
 
-    assert problems == [Problem.NOT_TAKEN.value]
+    assert problems == [Problem.NOT_TAKEN]
     assert after == []
 
 
@@ -118,7 +118,7 @@ async def test_a_model_without_an_mmproj_file_or_with_vision_off_is_blind(tmp_pa
         assert not await model.sees()
         _, problems = await ask(model, question())
 
-    assert problems == [Problem.PICTURE.value]
+    assert problems == [Problem.PICTURE]
 
 
 @pytest.mark.parametrize(

@@ -128,8 +128,8 @@ async def test_what_a_long_message_lost_is_reported_before_the_first_word() -> N
 
 
 async def test_files_have_room_before_earlier_exchanges_and_keep_their_beginnings() -> None:
-    long = FileText("long.txt", ("beginning " + "word " * 3000,))
-    short = FileText("short.txt", ("all of it",))
+    long = FileText("long.txt", "beginning " + "word " * 3000)
+    short = FileText("short.txt", "all of it")
     *talk, question = make_talk(30)
     prompt = [*talk, replace(question, files=(long, short))]
     async with ModelEmulator() as emulator, fitted(emulator, budget=1000) as model:
@@ -143,13 +143,13 @@ async def test_files_have_room_before_earlier_exchanges_and_keep_their_beginning
     assert "| all of it\n[End of file]\nAnd now?" in texts(emulator)[-1]
     assert texts(emulator)[-3].startswith("question 29")
     assert kept.is_cut
-    assert long.parts[0].startswith(kept.parts[0])
-    assert len(kept.parts[0]) > 1000
+    assert long.text.startswith(kept.text)
+    assert len(kept.text) > 1000
     assert other == short
 
 
 async def test_a_question_that_leaves_no_room_is_sent_without_its_files() -> None:
-    file = FileText("long.txt", ("word " * 3000,))
+    file = FileText("long.txt", "word " * 3000)
     prompt = [Message("user", "start " + "word " * 3000, files=(file,))]
     async with ModelEmulator() as emulator, fitted(emulator, budget=300) as model:
         deadline = asyncio.get_running_loop().time() + 60
@@ -157,7 +157,7 @@ async def test_a_question_that_leaves_no_room_is_sent_without_its_files() -> Non
             (kept,) = answer.files
 
     assert texts(emulator)[-1].startswith("start ")
-    assert kept.parts == ()
+    assert kept.text == ""
 
 
 async def test_a_large_prompt_is_counted_beside_the_loop() -> None:

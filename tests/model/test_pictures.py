@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import pytest
 
-from bot.domain import Delta, FilesRead, Message, Picture, Start
+from bot.domain import Delta, FilesRead, FileText, Message, Picture, Start
 from bot.errors import ModelDenied, PromptRefused
-from bot.files.kinds import Problem
 from bot.files.pictures import read_picture
+from bot.files.problem import Problem
 from bot.model.client import ModelClient
 from bot.model.context_window import ContextWindowModel
 from bot.model.retrying import RetryingModel
@@ -29,14 +29,18 @@ CALL = "POST /v1/chat/completions"
 SYSTEM = Message("system", "Be brief.")
 
 
-def picture(name: str = "cat.png", width: int = 640, height: int = 480) -> Picture:
+def picture(name: str = "cat.png", width: int = 640, height: int = 480) -> FileText:
     found = read_picture(name, png(width, height))
-    assert isinstance(found, Picture)
+    assert found
     return found
 
 
-def question(*pictures: Picture) -> list[Message]:
-    return [SYSTEM, Message("user", "What is it?", pictures=pictures)]
+def data_of(*pictures: FileText) -> list[tuple[str, bytes]]:
+    return [(one.picture.media_type, one.picture.data) for one in pictures if one.picture]
+
+
+def question(*pictures: FileText) -> list[Message]:
+    return [SYSTEM, Message("user", "What is it?", files=pictures)]
 
 
 @asynccontextmanager
@@ -63,12 +67,14 @@ async def opened(
                 answer_tokens=50,
             )
 
+        second = await open_one(seeing, replace(settings, vision=True))
         yield RetryingModel(
             models=[await open_one(name, settings)],
             policy=QUICK,
             total_timeout=20.0,
             stopping=asyncio.Event(),
-            seeing=await open_one(seeing, replace(settings, vision=True)) if seeing else None,
+            offered={seeing: second} if seeing else {},
+            seeing=seeing,
         )
 
 
@@ -78,8 +84,8 @@ async def deltas_of(model: RetryingModel, prompt: Sequence[Message]) -> list[Del
 
 def unseen(deltas: Sequence[Delta]) -> dict[str, str]:
     """Return the problems of files that a person reads, by name."""
-    (read,) = (delta for delta in deltas if isinstance(delta, FilesRead))
-    return {file.name: file.problem for file in read.files}
+    read = (file for delta in deltas if isinstance(delta, FilesRead) for file in delta.files)
+    return {file.name: file.problem for file in read if not file.picture}
 
 
 async def test_a_picture_is_sent_as_it_is_after_its_name_and_before_the_question() -> None:
@@ -90,22 +96,23 @@ async def test_a_picture_is_sent_as_it_is_after_its_name_and_before_the_question
             deltas = await deltas_of(model, question(cat, dog))
     (asked,) = emulator.requests
 
-    assert asked.pictures == [("image/png", cat.data), ("image/png", dog.data)]
+    assert asked.pictures == data_of(cat, dog)
     assert asked.sent[-1]["content"] == ('[Picture "cat.png"]\n[Picture "dog.png"]\nWhat is it?')
-    assert not any(isinstance(delta, FilesRead) for delta in deltas)
+    assert unseen(deltas) == {}
 
 
 async def test_large_pictures_arrive_whole_and_a_text_that_looks_like_one_stays() -> None:
     fake = '{"url": "data:image/png;base64,'
-    large = replace(picture(), data=png(640, 480) + bytes(3_900_000))
-    prompt = [SYSTEM, Message("user", fake, pictures=(large, picture("cat.png")))]
+    large = read_picture("large.png", png(640, 480) + bytes(3_900_000))
+    assert large
+    prompt = [SYSTEM, Message("user", fake, files=(large, picture()))]
     async with ModelEmulator() as emulator:
         emulator.seeing = emulator.models
         async with opened(emulator) as model:
             await deltas_of(model, prompt)
     (asked,) = emulator.requests
 
-    assert [data for _, data in asked.pictures] == [large.data, png(640, 480)]
+    assert asked.pictures == data_of(large, picture())
     assert asked.sent[-1]["content"].endswith(fake)
 
 
@@ -221,7 +228,7 @@ async def test_a_refused_picture_is_left_out_once_and_the_person_told(
             deltas = await deltas_of(model, question(picture()))
 
     assert [len(asked.pictures) for asked in emulator.requests] == [1, 0]
-    assert unseen(deltas) == {"cat.png": Problem.NOT_TAKEN.value}
+    assert unseen(deltas) == {"cat.png": Problem.NOT_TAKEN}
 
 
 async def test_a_refusal_without_a_picture_is_final_whatever_its_words() -> None:
@@ -260,11 +267,11 @@ async def test_a_picture_that_is_refused_in_a_prompt_that_is_too_long_is_left_ou
         emulator.seeing, emulator.context, emulator.answer = emulator.models, 1500, "A cat."
         emulator.fail(CALL, status=400, body={"error": {"message": "bad image"}}, after=1)
         async with opened(emulator) as model:
-            prompt = [Message("user", "word " * 2000, pictures=(picture(width=9, height=9),))]
+            prompt = [Message("user", "word " * 2000, files=(picture(width=9, height=9),))]
             deltas = await deltas_of(model, prompt)
 
     assert emulator.requests[-1].status == 200
-    assert unseen(deltas) == {"cat.png": Problem.NOT_TAKEN.value}
+    assert unseen(deltas) == {"cat.png": Problem.NOT_TAKEN}
 
 
 async def test_a_second_model_answers_questions_with_pictures_and_is_named() -> None:
@@ -288,7 +295,7 @@ async def test_a_second_model_that_fails_leaves_the_answer_to_the_first() -> Non
             deltas = await deltas_of(model, question(picture()))
 
     assert Start("blind") in deltas
-    assert unseen(deltas) == {"cat.png": Problem.PICTURE.value}
+    assert unseen(deltas) == {"cat.png": Problem.PICTURE}
 
 
 async def test_the_first_model_answers_if_it_sees() -> None:
@@ -318,7 +325,7 @@ async def test_a_question_has_less_room_beside_a_picture() -> None:
         emulator.seeing, emulator.answer = emulator.models, "A cat."
         async with opened(emulator, prompt_tokens=3000) as model:
             for pictures in ((), (picture(),)):
-                await deltas_of(model, [Message("user", text, pictures=pictures)])
+                await deltas_of(model, [Message("user", text, files=pictures)])
 
     alone, beside = (len(asked.sent[-1]["content"]) for asked in emulator.requests)
     # 670 tokens are that many words here.
@@ -331,11 +338,11 @@ async def test_a_prompt_that_is_too_long_keeps_its_picture_whatever_the_refusal_
         emulator.seeing, emulator.answer = emulator.models, "A cat."
         emulator.fail(CALL, status=400, body={"error": {"message": message}})
         async with opened(emulator) as model:
-            prompt = [Message("user", "word " * 2500, pictures=(picture(),))]
+            prompt = [Message("user", "word " * 2500, files=(picture(),))]
             deltas = await deltas_of(model, prompt)
 
     assert [len(asked.pictures) for asked in emulator.requests] == [1, 1]
-    assert not any(isinstance(delta, FilesRead) for delta in deltas)
+    assert unseen(deltas) == {}
 
 
 async def test_the_tokens_of_a_picture_are_not_taken_for_those_of_its_text() -> None:
@@ -344,7 +351,7 @@ async def test_the_tokens_of_a_picture_are_not_taken_for_those_of_its_text() -> 
         emulator.says_each_picture = 9000
         async with opened(emulator, prompt_tokens=4000) as model:
             text = "one two three " * 600
-            await deltas_of(model, [Message("user", text, pictures=(picture(),))])
+            await deltas_of(model, [Message("user", text, files=(picture(),))])
             await deltas_of(model, [Message("user", text)])
 
     assert emulator.requests[-1].sent[-1]["content"] == text
@@ -358,7 +365,7 @@ async def test_a_picture_comes_with_the_system_prompt_that_a_template_lacks() ->
         async with opened(emulator) as model:
             await deltas_of(model, question(picture()))
 
-    assert emulator.requests[-1].pictures == [("image/png", picture().data)]
+    assert emulator.requests[-1].pictures == data_of(picture())
     assert "Be brief." in emulator.requests[-1].sent[0]["content"]
 
 
@@ -374,4 +381,4 @@ async def test_a_picture_comes_with_the_system_prompt_that_a_template_lacks() ->
 def test_a_picture_counts_as_many_tokens_as_a_model_may_read_of_it(
     width: int, height: int, least: int, most: int
 ) -> None:
-    assert least <= picture_tokens(replace(picture(), width=width, height=height)) <= most
+    assert least <= picture_tokens(Picture("image/png", width, height, b"")) <= most

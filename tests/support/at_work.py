@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 from bot.concurrency import Backoff, cancelled
 from bot.domain import Person, Place, Shown, ThreadKey, Turn
-from bot.files.fetching import FileFetcher
 from bot.ports import Model, Platform
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store, connect
@@ -91,7 +90,7 @@ def make_conversation(store: Store, model: Model) -> Conversation:
         system_prompt=SystemPrompt("Be brief.", adds_line=False),
         patience=2.0,
         context=ContextReader(queue=make_queue(store), history=history, most=50),
-        files=FileReader(history=history, fetcher=FileFetcher(most_mb=1), most=3),
+        files=FileReader(most=3, most_mb=1),
     )
 
 

@@ -31,6 +31,7 @@ from bot.domain import (
     End,
     Exchange,
     FileRef,
+    FilesRead,
     Follow,
     Message,
     Page,
@@ -58,7 +59,7 @@ from tests.support.waiting import until
 
 @dataclass
 class FakeModel:
-    """Says `deltas`, then raises `error` if there is one.
+    """Reads all files, says `deltas`, then raises `error` if there is one.
 
     A condition among the deltas is waited for.
     """
@@ -82,6 +83,8 @@ class FakeModel:
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
+            if prompt and prompt[-1].files:
+                yield FilesRead(prompt[-1].files)
             for delta in self.deltas:
                 await asyncio.sleep(self.pause)
                 if callable(delta):

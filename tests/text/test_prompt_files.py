@@ -16,7 +16,7 @@ from bot.text.prompt import compose
 from tests.text.test_prompt import BOB, WORDS, exchange, said, size
 
 NAMES = ("a.txt", "b.txt", "c.txt")
-FILES = {name: FileText(name, (f"text of {name} " * 3,)) for name in NAMES}
+FILES = {name: FileText(name, f"text of {name} " * 3) for name in NAMES}
 
 
 def refs(*names: str) -> tuple[FileRef, ...]:
@@ -53,7 +53,7 @@ def test_files_stand_before_the_questions_that_brought_them() -> None:
     assert FILES_NOTICE in system.text
     assert (named(first), named(last)) == (["a.txt", "b.txt"], ["c.txt"])
     assert first.text.endswith("[End of file]\none")
-    assert prompt.files == (FILES["c.txt"],)
+    assert prompt.messages[-1].files == (FILES["c.txt"],)
 
 
 def test_a_file_stands_before_the_last_question_that_shows_it() -> None:
@@ -84,7 +84,7 @@ def test_the_files_of_exchanges_that_are_dropped_stay() -> None:
 
 
 def test_newer_files_have_room_first() -> None:
-    texts = {name: FileText(name, (f"{name} " * 100,)) for name in NAMES}
+    texts = {name: FileText(name, f"{name} " * 100) for name in NAMES}
 
     prompt = ask(
         with_files("1", "a.txt"),
@@ -110,7 +110,7 @@ def test_newer_files_have_room_first() -> None:
 def test_no_files_lead_beyond_the_budget(
     talk: list[tuple[str, str, str]], files: list[str], length: int, text: str, budget: int
 ) -> None:
-    texts = {name: FileText(name, ("word\n" * (length // 5), "more"), "page", 3) for name in NAMES}
+    texts = {name: FileText(name, "word\n" * (length // 5) + "\fmore", "page", 3) for name in NAMES}
     exchanges = [
         replace(exchange(question, answer), files=refs(name)) for question, answer, name in talk
     ]

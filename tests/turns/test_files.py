@@ -24,6 +24,7 @@ from bot.store import Store
 from bot.turns.queue import Taken, TurnQueue
 from bot.turns.records import History, write_file_text
 from tests.support.at_work import (
+    ANN,
     BOB,
     KEEP,
     KEY,
@@ -71,13 +72,16 @@ async def asked(
 
 
 def texts(message: Message) -> list[str]:
-    return ["".join(file.parts) or file.problem for file in message.files]
+    return [file.text or file.problem for file in message.files]
 
 
 async def stored(store: Store, *numbers: int) -> list[str]:
     """Return the ids of the files of which these turns keep the text."""
     history = History(store=store, keep_seconds=KEEP)
-    return sorted(await history.file_texts([f"console:{one}" for one in numbers]))
+    turns = [
+        Exchange(f"console:{one}", ANN, 1000.0, "?", "answer", files=(ref(one),)) for one in numbers
+    ]
+    return sorted(await history.file_texts(*turns))
 
 
 async def test_a_file_is_read_once_and_known_to_a_later_question(store: Store) -> None:
@@ -172,7 +176,7 @@ async def test_a_picture_is_fetched_again_until_it_is_described(store: Store) ->
     description = await asked(store, platform)
     _, first, *_ = await asked(store, platform, make_turn(2))
 
-    assert [one.name for one in description[-1].pictures] == ["f1.txt"]
+    assert [one.name for one in description[-1].files if one.picture] == ["f1.txt"]
     assert texts(first) == ["A picture, which shows: Hello world"]
     assert platform.fetched == ["console:f1"] * 2
 
@@ -225,7 +229,7 @@ async def keep(queue: TurnQueue, turn: Turn, *files: FileRef, text: str = "text"
     await queue.admit(turn)
     taken = await take(queue)
     for file in files or turn.files:
-        await queue.leases.save_file(taken, file, FileText(file.name, (text,)))
+        await queue.leases.save_file(taken, file.message, file.id, FileText(file.name, text))
     return taken
 
 
@@ -272,7 +276,7 @@ async def test_what_was_read_of_a_message_of_the_context_goes_with_it(store: Sto
     taken = await keep(queue, turn, ref(1), *(ref(one, one) for one in people))
 
     await queue.changes.forget("console:7")
-    await queue.leases.save_file(taken, ref(7, 7), FileText("f7", ("late",)))
+    await queue.leases.save_file(taken, "console:7", "console:f7", FileText("f7", "late"))
     await queue.forgetting.begin("person:console:u3")
     await queue.forgetting.carry_out("person:console:u3")
 
@@ -281,7 +285,7 @@ async def test_what_was_read_of_a_message_of_the_context_goes_with_it(store: Sto
 
 async def test_what_was_read_before_is_kept_within_a_limit(store: Store) -> None:
     text = "".join(chr(200 + at * 7919 % 20_000) for at in range(3_000))
-    size = len(write_file_text(FileText("f1.txt", (text,))))
+    size = len(write_file_text(FileText("f1.txt", text)))
     queue = make_queue(store, limits=replace(LIMITS, file_bytes=size * 5 // 2))
     for number in (1, 2, 3):
         await finish(queue, await keep(queue, with_files(number, number), text=text))
@@ -309,7 +313,7 @@ async def test_a_question_that_is_left_out_of_an_answer_takes_its_files_along(st
     await queue.admit(turns[0])
     taken = await take(queue)
     for file in taken.turn.files:
-        await queue.leases.save_file(taken, file, FileText(file.name, ("x",)))
+        await queue.leases.save_file(taken, file.message, file.id, FileText(file.name, "x"))
 
     await queue.changes.forget("console:1")
 
@@ -334,7 +338,7 @@ async def test_a_worker_that_has_lost_its_turn_stores_nothing(store: Store) -> N
     await take(queue)
 
     with pytest.raises(LeaseLost):
-        await queue.leases.save_file(taken, ref(2), FileText("f2", ("x",)))
+        await queue.leases.save_file(taken, "console:1", "console:f2", FileText("f2", "x"))
 
 
 async def test_without_a_history_what_was_read_expires_with_its_turn(store: Store) -> None:

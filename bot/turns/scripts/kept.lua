@@ -72,8 +72,8 @@ end
 
 -- The bytes of what was read of files.
 local function bytes_of_files(id)
-  local name, size = key('files', id), 0
-  for _, field in ipairs(redis.call('HKEYS', name)) do size = size + redis.call('HSTRLEN', name, field) end
+  local size = 0
+  for _, text in ipairs(redis.call('HVALS', key('files', id))) do size = size + #text end
   return size
 end
 

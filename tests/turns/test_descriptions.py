@@ -6,41 +6,39 @@ import asyncio
 
 import pytest
 
-from bot.domain import Delta, FileText, Preferences, Reading, Used
-from bot.model.description import describe
+from bot.domain import FileText, Preferences, Used
 from bot.model.retrying import RetryingModel
 from bot.text.files import file_block, left_out_of
+from bot.tokens.counters import Meter
+from bot.turns.files import describe
 from tests.emulators.model import ModelEmulator
 from tests.model.test_pictures import CALL, opened, picture
 from tests.support.waiting import until
 
 
-async def described(
-    model: RetryingModel, *, seconds: float = 20.0
-) -> tuple[FileText | None, list[Delta]]:
-    noted: list[Delta] = []
-    found = await describe(
-        model, picture(), preferences=Preferences(), note=noted.append, seconds=seconds
-    )
-    return found, noted
+async def described(model: RetryingModel, *, seconds: float = 20.0) -> tuple[FileText | None, Used]:
+    meter = Meter()
+    found = await describe(model, picture(), chosen=Preferences(), meter=meter, seconds=seconds)
+    return found, meter.used
 
 
-async def test_a_description_is_a_text_of_the_file_and_its_tokens_are_noted() -> None:
+async def test_a_description_is_a_text_of_the_file_and_its_tokens_are_counted() -> None:
     async with ModelEmulator() as emulator:
         emulator.seeing, emulator.answer = emulator.models, "A  grey\ncat,\non a mat. "
         async with opened(emulator) as model:
-            found, noted = await described(model)
+            found, used = await described(model)
 
     (asked,) = emulator.requests
     assert len(asked.pictures) == 1
     assert asked.body["temperature"] == 0.0
     text = "A picture, which shows: A grey cat, on a mat."
-    assert found == FileText("cat.png", (text,), is_description=True)
+    assert found == FileText("cat.png", text, unit="picture")
     assert file_block([found]).splitlines()[1:-1] == [
         "| A picture, which shows: A grey cat, on a mat."
     ]
     assert left_out_of([found]) == ""
-    assert {type(delta) for delta in noted} == {str, Reading, Used}
+    assert used.read > 100
+    assert used.written > 5
 
 
 async def test_a_long_description_ends_after_500_characters() -> None:
@@ -50,7 +48,7 @@ async def test_a_long_description_ends_after_500_characters() -> None:
             found, _ = await described(model)
 
     assert found
-    assert found.parts == (f"A picture, which shows: {'w' * 499}…",)
+    assert found.text == f"A picture, which shows: {'w' * 500}"
 
 
 async def test_a_description_that_reaches_its_limit_of_tokens_is_kept() -> None:
@@ -60,7 +58,7 @@ async def test_a_description_that_reaches_its_limit_of_tokens_is_kept() -> None:
             found, _ = await described(model)
 
     assert found
-    assert "a a a" in found.parts[0]
+    assert "a a a" in found.text
 
 
 async def test_a_description_that_breaks_off_is_made_again_whole() -> None:
@@ -71,7 +69,7 @@ async def test_a_description_that_breaks_off_is_made_again_whole() -> None:
             found, _ = await described(model)
 
     assert found
-    assert found.parts == ("A picture, which shows: A grey cat on a mat.",)
+    assert found.text == "A picture, which shows: A grey cat on a mat."
 
 
 @pytest.mark.parametrize("why", ["blind", "refused", "failed", "silent"])

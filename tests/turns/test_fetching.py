@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import pytest
 
-from bot.domain import FileRef, FileText, Picture
+from bot.domain import Exchange, FileRef, FileText
 from bot.errors import WriteDelayed, WriteFailed
-from bot.files.fetching import FileFetcher
-from bot.files.kinds import Problem
+from bot.files.problem import Problem
+from bot.turns.files import FileReader
+from tests.support.at_work import ANN
 from tests.support.fakes import FakePlatform
 from tests.support.pictures import png
 from tests.support.waiting import until
@@ -46,18 +46,24 @@ def ref(number: int = 1, *, size: int) -> FileRef:
     return FileRef(f"x:{number}", "x:1", f"{number}.txt", size, {})
 
 
-async def read(fetcher: FileFetcher, file: FileRef, platform: FakePlatform) -> FileText:
-    found = await fetcher.read(file, platform, held=ExitStack())
-    assert isinstance(found, FileText)
-    return found
+def reader(*, most_mb: int = 1, seconds: float = 20.0) -> FileReader:
+    return FileReader(most=5, most_mb=most_mb, seconds=seconds)
+
+
+async def read(reading: FileReader, file: FileRef, platform: FakePlatform) -> FileText:
+    async def save(file: FileRef, text: FileText) -> None:
+        raise AssertionError(f"{file.name} has no text: {text.text}")
+
+    asked = Exchange("x:1", ANN, 1000.0, "What is it?", "", files=(file,))
+    return (await reading.read(asked, {}, platform, save))[file.id]
 
 
 @pytest.mark.parametrize(("mb", "at_once"), [(1, 4), (10, 3), (40, 1)])
 async def test_few_files_are_in_memory_at_once(mb: int, at_once: int) -> None:
-    fetcher, platform = FileFetcher(most_mb=mb), Sending(may=lambda: False)
+    reading, platform = reader(most_mb=mb), Sending(may=lambda: False)
     files = [ref(one, size=0) for one in range(6)]
 
-    tasks = [asyncio.create_task(read(fetcher, one, platform)) for one in files]
+    tasks = [asyncio.create_task(read(reading, one, platform)) for one in files]
     try:
         await until(lambda: platform.under_way == at_once)
         await asyncio.sleep(0.05)
@@ -71,10 +77,10 @@ async def test_few_files_are_in_memory_at_once(mb: int, at_once: int) -> None:
 
 
 async def test_after_each_file_the_next_one_is_fetched() -> None:
-    fetcher, platform = FileFetcher(most_mb=1), Sending()
+    reading, platform = reader(), Sending()
 
     files = [ref(one, size=2000) for one in range(9)]
-    found = await asyncio.gather(*(read(fetcher, one, platform) for one in files))
+    found = await asyncio.gather(*(read(reading, one, platform) for one in files))
 
     assert len(platform.fetched) == len(found) == 9
 
@@ -82,7 +88,7 @@ async def test_after_each_file_the_next_one_is_fetched() -> None:
 async def test_no_more_is_fetched_of_a_file_than_it_may_have() -> None:
     platform = Sending(longer=10_000_000)
 
-    found = await read(FileFetcher(most_mb=1), ref(size=5000), platform)
+    found = await read(reader(), ref(size=5000), platform)
 
     assert found.problem == "I have not read {names}: 1 MB is the limit."
     assert platform.sent == 1_001_000
@@ -91,7 +97,7 @@ async def test_no_more_is_fetched_of_a_file_than_it_may_have() -> None:
 async def test_a_failure_that_passes_is_not_told() -> None:
     platform = Sending(errors=[WriteFailed("x"), WriteDelayed("x", retry_after=0.01)])
 
-    found = await read(FileFetcher(most_mb=1), ref(size=1000), platform)
+    found = await read(reader(), ref(size=1000), platform)
 
     assert found.problem.startswith("I cannot read {names}: I read text")
     assert len(platform.fetched) == 3
@@ -100,7 +106,7 @@ async def test_a_failure_that_passes_is_not_told() -> None:
 async def test_people_wait_for_a_file_for_a_while_only() -> None:
     platform = Sending(may=lambda: False)
 
-    found = await read(FileFetcher(most_mb=1, seconds=0.05), ref(size=1000), platform)
+    found = await read(reader(seconds=0.05), ref(size=1000), platform)
 
     assert found.problem == "I could not fetch {names}."
     assert platform.under_way == 0
@@ -108,38 +114,26 @@ async def test_people_wait_for_a_file_for_a_while_only() -> None:
 
 async def test_a_picture_is_read_in_the_process_as_it_is() -> None:
     data = png(640, 480)
-    platform = FakePlatform(files={"x:1": data})
 
-    found = await FileFetcher(most_mb=1).read(ref(size=0), platform, held=ExitStack())
+    found = await read(reader(), ref(size=0), FakePlatform(files={"x:1": data}))
 
-    assert found == Picture("1.txt", "image/png", 640, 480, data)
-
-
-async def test_a_picture_that_is_damaged_or_too_large_takes_no_room() -> None:
-    platform = FakePlatform(files={"x:1": png(60_000, 60_000), "x:2": png(0, 9)})
-    fetcher = FileFetcher(most_mb=1)
-
-    with ExitStack() as held:
-        found = [await fetcher.read(ref(one, size=0), platform, held=held) for one in (1, 2)]
-
-    problems = [one.problem for one in found if isinstance(one, FileText)]
-    assert problems == [Problem.BIG_PICTURE.value, Problem.DAMAGED.value]
+    assert found.picture
+    assert (found.picture.media_type, found.picture.data) == ("image/png", data)
 
 
 async def test_pictures_beyond_64_mb_are_left_out_until_others_are_answered() -> None:
     large = png(9, 9) + bytes(3_900_000)
-    platform = FakePlatform(files={f"x:{one}": large for one in range(18)})
-    fetcher, first, second = FileFetcher(most_mb=10), ExitStack(), ExitStack()
-    for one in range(16):
-        held = second if one else first
-        assert isinstance(await fetcher.read(ref(one, size=0), platform, held=held), Picture)
-
-    late = await read(fetcher, ref(16, size=0), platform)
-    first.close()
-    again = await fetcher.read(ref(16, size=0), platform, held=second)
-
-    assert late == FileText("16.txt", problem=Problem.MANY_PICTURES.value)
-    assert isinstance(again, Picture)
-    assert await read(fetcher, ref(17, size=0), platform) == FileText(
-        "17.txt", problem=Problem.MANY_PICTURES.value
+    platform, reading = (
+        FakePlatform(files={f"x:{one}": large for one in range(18)}),
+        reader(most_mb=10),
     )
+    held = [await read(reading, ref(one, size=0), platform) for one in range(16)]
+
+    late = await read(reading, ref(16, size=0), platform)
+    del held[3]
+    again = await read(reading, ref(16, size=0), platform)
+    later = await read(reading, ref(17, size=0), platform)
+
+    assert all(one.picture for one in (*held, again))
+    assert late == FileText("16.txt", problem=Problem.MANY_PICTURES)
+    assert later == FileText("17.txt", problem=Problem.MANY_PICTURES)

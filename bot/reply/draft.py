@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -264,19 +265,23 @@ class Draft:
         return BUSY if self.is_retried else WAITING
 
 
-def given_up(earlier: Shown, previous_answer: str, *, limit: int, measure: Measure) -> Shown:
-    """Return what the messages of a reply show without further attempts: all, or an apology."""
-    draft = Draft(limit=limit, measure=measure, earlier=earlier, previous_answer=previous_answer)
-    if not draft.has_ended:
-        draft.end(Ending("dead", GivenUp.apology))
-    ids, said = earlier.message_ids, draft.shown(()).said
-    pages = draft.pages(len(ids))
-    if 0 < len(ids) < len(pages):
+def given_up(earlier: Shown, previous_answer: str) -> Shown:
+    """Return what a reply shows if an apology replaces further attempts."""
+    # The pages are cut when they are written.
+    draft = Draft(limit=sys.maxsize, measure=len, earlier=earlier, previous_answer=previous_answer)
+    draft.end(Ending("dead", GivenUp.apology))
+    return draft.shown(earlier.message_ids)
+
+
+def fitted(shown: Shown, *, limit: int, measure: Measure) -> Shown:
+    """Return a reply as its messages can show it; an apology is below what does not fit."""
+    draft, ids = Draft(limit=limit, measure=measure, earlier=shown), shown.message_ids
+    if 0 < len(ids) < len(pages := draft.pages(len(ids))):
         visible = {page.number: page.text for page in pages[: len(ids)]}
         draft.refuse(GivenUp.apology, visible=visible, last=len(ids) - 1)
-    shown = draft.shown(ids)
     # A previous answer that stays is remembered already.
-    return replace(shown, said=said and shown.said, outcome="dead")
+    cut = draft.shown(ids)
+    return replace(cut, said=shown.said and cut.said, outcome=shown.outcome)
 
 
 def with_notice(text: str, notice: str) -> str:

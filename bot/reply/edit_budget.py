@@ -259,8 +259,7 @@ class EditBudgets:
         queue = self._queue(budget.bucket)
         queue.paused_until = max(queue.paused_until, self._clock.now() + seconds)
         known = self._known(budget)
-        window = int(known.seconds * 1000)
-        arguments = int(seconds * 1000), known.shape, known.writes, window
+        arguments = int(seconds * 1000), known.shape, known.writes, int(known.seconds * 1000)
         await self._run("pause", *arguments, keys=[known])
 
     async def pause_after(self, error: WriteDelayed, budget: EditBudget | None) -> None:

@@ -35,7 +35,7 @@ from bot.errors import (
     WriteRefused,
 )
 from bot.ports import Surface
-from bot.reply.draft import Draft, Ending, Screen, is_needed
+from bot.reply.draft import Draft, Ending, Screen, fitted, is_needed
 from bot.reply.edit_budget import EditBudgets
 from bot.reply.freshness import Freshness
 from bot.text.files import left_out_of
@@ -436,6 +436,8 @@ async def restore(shown: Shown, *, surface: Surface, budgets: EditBudgets, patie
 
     Messages that are gone or read-only are skipped: the id of a new one would not be recorded.
     """
+    if shown.outcome == "dead":
+        shown = fitted(shown, limit=surface.limit, measure=surface.measure)
     draft = Draft(limit=surface.limit, measure=surface.measure, earlier=shown)
     pages = draft.pages(len(shown.message_ids))
     for message_id, page in zip(shown.message_ids, pages, strict=False):

@@ -15,7 +15,7 @@ from bot.concurrency import empty_stream, prefetch
 from bot.domain import ContextUnread, Delta, Exchange, FilesRead, Purpose, ReadingFiles, Shown, Turn
 from bot.errors import StoreUnavailable
 from bot.ports import Model, Platform, Surface
-from bot.reply.draft import Draft, given_up
+from bot.reply.draft import Draft, fitted, given_up
 from bot.reply.edit_budget import EditBudgets
 from bot.reply.freshness import Freshness
 from bot.reply.writer import Callbacks, Reply, ReplyTiming
@@ -90,13 +90,17 @@ class Conversation:
             shown = replace(shown, text=shown.text or previous, said="")
         await self._finish_unseen(attempt, replace(shown, outcome="failed", end="failed"))
 
-    async def end_unshown(self, attempt: Attempt, platform: Platform) -> None:
-        """End a turn as dead; a repair will show its text. Raises PlaceGone and LeaseLost."""
-        taken = attempt.lease.taken
-        async with platform.surface(taken.placed, Purpose.RESTORE) as surface:
-            limit, measure = surface.limit, surface.measure
-        shown = given_up(attempt.shown, taken.previous_answer, limit=limit, measure=measure)
-        await self._finish_unseen(attempt, shown)
+    async def end_unshown(self, attempt: Attempt, platform: Platform | None) -> None:
+        """End a turn as dead, with what a repair will show. Raises PlaceGone and LeaseLost.
+
+        That is the text that was saved, as far as the `platform` can show it, or an apology.
+        """
+        shown, taken = attempt.shown, attempt.lease.taken
+        shown = shown if shown.outcome else given_up(shown, taken.previous_answer)
+        if platform:
+            async with platform.surface(taken.placed, Purpose.RESTORE) as surface:
+                shown = fitted(shown, limit=surface.limit, measure=surface.measure)
+        await self._finish_unseen(attempt, replace(shown, outcome="dead"))
 
     async def _deltas(
         self, attempt: Attempt, platform: Platform, remembered: Sequence[Exchange]
@@ -184,8 +188,7 @@ class Conversation:
 
     async def _finish_unseen(self, attempt: Attempt, shown: Shown) -> None:
         if not shown.message_ids:
-            # The first post failed after its text was saved: nothing is shown.
-            shown = replace(shown, text="", said="")
+            shown = replace(shown, text="", said="")  # the first post failed: nothing is shown
         await self._finish(attempt, shown)
 
     async def _finish(
@@ -217,7 +220,6 @@ def _report_end(attempt: Attempt, shown: Shown, *, model: str, freshness: Freshn
     """Count an ended turn, and log its figures: ids and numbers, never message text.
 
     Times are in seconds since the turn was admitted. Figures of earlier attempts are not included.
-    The log record has the figures as an attribute, for logs in JSON.
     """
     taken, turn, key = attempt.lease.taken, attempt.turn, attempt.turn.key
     _ENDED.labels(key.platform, shown.outcome).inc()

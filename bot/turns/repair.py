@@ -94,11 +94,7 @@ class Reconciler:
         self._tasks.start(self._report(turn, message_ids))
 
     def take_buttons_away(self, turn_id: str) -> None:
-        """Try for a while to remove the buttons of a superseded reply.
-
-        Only spare slots are used. If it fails, or the process ends, the buttons stay, and a press
-        of them is refused.
-        """
+        """Try for a while to remove the buttons of a superseded reply; a press is refused."""
         self._button_removals.start(self._take_buttons_away(turn_id))
 
     async def _take_buttons_away(self, turn_id: str) -> None:
@@ -181,10 +177,7 @@ class Reconciler:
                 )
 
     async def _apologize(self, turn: Turn) -> str:
-        """Post a missing apology and return its message id.
-
-        If an earlier attempt has posted a message, the surface edits that one.
-        """
+        """Post a missing apology, or edit a message of an earlier attempt so; return its id."""
         if not await self._queue.repairs.lacks_apology(turn.id):
             return ""
         async with self._platform_of(turn).surface(turn, Purpose.APOLOGIZE) as surface:

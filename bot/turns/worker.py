@@ -235,7 +235,7 @@ class Worker:
                 await self._retry_later(attempt.lease)
             else:
                 log.exception("Turn %s: the reply in %s is given up", turn.id, turn.key)
-                await self._conversation.end_unshown(attempt, platform)
+                await self._conversation.end_unshown(attempt, None)
 
     async def _retry_later(self, lease: Lease, *, at_least: float = 0.0) -> None:
         delay = max(self._policy.retry.delay(lease.taken.attempts), at_least)

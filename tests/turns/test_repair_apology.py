@@ -120,3 +120,21 @@ async def test_a_question_that_the_first_to_take_it_could_not_read_gets_an_apolo
         await all_repaired(store)
 
     assert platform.shown.text == GivenUp.apology
+
+
+async def test_an_apology_that_does_not_fit_below_the_text_stands_there_all_the_same(
+    store: Store,
+) -> None:
+    platform, queue = FakePlatform(), make_queue(store)
+    words = "w" * platform.shown.limit
+    platform.shown.screen["m1"] = Page(0, words, final=False)
+    platform.shown.posted = 1
+    await queue.admit(make_turn())
+    await queue.leases.release(await take(queue), delay_seconds=0, counts=True)
+    text = f"{words}\n\n{GivenUp.apology}"
+    await queue.leases.finish(await take(queue), Shown(("m1",), text, words, outcome="dead"), None)
+
+    async with repairing(queue, platform):
+        await all_repaired(store)
+
+    assert GivenUp.apology in platform.shown.text

@@ -7,10 +7,13 @@ import re
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 from io import BytesIO
-from typing import IO
+from typing import IO, TYPE_CHECKING, Any
 from zipfile import ZipFile
 
 from bot.files.problem import Problem
+
+if TYPE_CHECKING:
+    from pypdf import PageObject
 
 MOST_CHARACTERS = 400_000  # of a file; of a part, little more is made
 # The container of old and of encrypted documents ([MS-CFB] 2.2), and an entry of the latter.
@@ -26,6 +29,7 @@ _PRESENTATION, _RELATIONS = "ppt/presentation.xml", "ppt/_rels/presentation.xml.
 # What the end of an element of documents and slides stands for; a cell's paragraphs are on a line.
 _ENDS = {"p": "\n", "tr": "\n", "br": "\n", "cr": "\n", "tab": "\t", "tc": "\t"}
 _DEEPEST = 1_000  # elements within each other; a million take ten seconds
+_GAP, _NARROW_GAP = 300, 150  # between words of PDF, in thousandths of the font's size
 _MOST_COLUMNS = 256  # of a row; of a wider one only the cells that are not empty are shown
 
 # The `unit` and `total` of FileText, and the texts, each made when it is asked for.
@@ -92,7 +96,24 @@ def _pdf(data: bytes) -> Parts:
         total = len(reader.pages)
     except DependencyError as error:  # AES
         raise Unreadable(Problem.PROTECTED) from error
-    return "page", total, (page.extract_text() for page in reader.pages)
+    return "page", total, map(_page_text, reader.pages)
+
+
+def _page_text(page: PageObject) -> str:
+    """Return the text of a page.
+
+    For some fonts pypdf 7.1 takes the width of another glyph for that of a space, and then joins
+    the words of narrow lines. So it is shown their gaps as wide ones, from which a step leads back.
+    """
+    from pypdf.generic import FloatObject
+
+    def widen(operator: bytes, operands: list[Any], *_: object) -> None:
+        if operator == b"TJ":
+            for at, offset in reversed([*enumerate(operands[0])]):
+                if isinstance(offset, float | int) and -_GAP < offset <= -_NARROW_GAP:
+                    operands[0][at : at + 1] = FloatObject(-_GAP), FloatObject(offset + _GAP)
+
+    return page.extract_text(visitor_operand_before=widen)
 
 
 def _docx(package: ZipFile) -> Parts:

@@ -43,6 +43,15 @@ async def test_each_page_of_a_pdf_is_a_part() -> None:
     assert left_out_of([found]) == ""
 
 
+async def test_narrow_gaps_between_words_are_seen() -> None:
+    # TeX's fonts have a wide sign where others have the space.
+    wide = b"/Encoding/WinAnsiEncoding/FirstChar 32/LastChar 32/Widths[600]"
+    line = b"BT /F 12 Tf 72 700 Td [(One)-190(two)-40(three)] TJ ET"
+    file = pdf([line]).replace(b"/Encoding/WinAnsiEncoding", wide)
+
+    assert (await read_file("narrow.pdf", file)).text == "One twothree"
+
+
 async def test_a_document_is_read_with_its_tables_and_notes() -> None:
     row = "".join(f"<w:tc>{paragraph(cell)}</w:tc>" for cell in ("Ann", "7"))
     body = (

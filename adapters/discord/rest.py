@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import re
 import traceback
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -22,7 +23,7 @@ from discord.http import Ratelimit, Route
 
 from adapters.discord.settings import DiscordSettings
 from adapters.discord.tuning import Tuning
-from bot.domain import EditBudget, Json
+from bot.domain import Attachment, EditBudget, Json
 from bot.errors import (
     CannotStart,
     MessageGone,
@@ -153,12 +154,20 @@ async def request(
     *,
     body: Mapping[str, Json] | Sequence[Payload] | None = None,
     query: Mapping[str, int] | None = None,
+    files: Sequence[Attachment] = (),
 ) -> Any:
     """Send a request and return Discord's response unparsed; raises SurfaceError.
 
-    `ids` fill the path; their names are those of Discord's documentation.
+    `ids` fill the path; their names are those of Discord's documentation, as are those of the
+    `files` ("Uploading Files").
     """
     options: dict[str, Any] = {"params": query} if body is None else {"json": body}
+    if files:
+        parts = [
+            {"name": f"files[{number}]", "filename": one.name, "value": one.data}
+            for number, one in enumerate(files)
+        ]
+        options = {"form": [{"name": "payload_json", "value": json.dumps(body)}, *parts]}
     async with translated():
         return await client.http.request(Route(method, path, **(ids or {})), **options)
 

@@ -107,7 +107,8 @@ def _context_message(
     text = readable(text, bot=identity.user, names=names)
     id_ = identity.turn_id(channel, string_field(message, "ts"))
     if user == identity.user or message.get("bot_id") == identity.bot:
-        return ContextMessage(id_, None, text, files=files_of(message, id_))
+        # Its files repeat what it said.
+        return ContextMessage(id_, None, text)
     bot, profile = string_field(message, "bot_id"), message.get("bot_profile")
     name = string_field(profile, "name") or string_field(message, "username")
     person = Person(user or bot, names.get(user) or name or user or bot, identity.team)

@@ -436,7 +436,7 @@ async def restore(shown: Shown, *, surface: Surface, budgets: EditBudgets, patie
 
     Messages that are gone or read-only are skipped: the id of a new one would not be recorded.
     """
-    draft = Draft(limit=surface.limit, measure=surface.measure, earlier=shown)
+    draft = _ended(shown, surface)
     pages = draft.pages(len(shown.message_ids))
     if shown.outcome == "dead" and 0 < len(shown.message_ids) < len(pages):
         # Pages beyond the last message cannot be shown; an apology in that message notes it.
@@ -454,7 +454,7 @@ async def restore(shown: Shown, *, surface: Surface, budgets: EditBudgets, patie
 
 async def take_buttons_away(shown: Shown, *, surface: Surface, budgets: EditBudgets) -> bool:
     """Write a superseded reply without buttons; False without a spare slot. Raises SurfaceError."""
-    draft = Draft(limit=surface.limit, measure=surface.measure, earlier=shown)
+    draft = _ended(shown, surface)
     pages = draft.pages(len(shown.message_ids))
     if len(pages) != len(shown.message_ids) or not pages[-1].last:
         # Another version has cut the text into other pages.
@@ -468,6 +468,11 @@ async def take_buttons_away(shown: Shown, *, surface: Surface, budgets: EditBudg
         await budgets.pause_after(error, budget)
         raise
     return True
+
+
+def _ended(shown: Shown, surface: Surface) -> Draft:
+    limit, measure, shows_whole = surface.limit, surface.measure, surface.shows_whole
+    return Draft(limit=limit, measure=measure, shows_whole=shows_whole, earlier=shown)
 
 
 async def apologize(*, surface: Surface, budgets: EditBudgets, patience: float) -> str:

@@ -31,7 +31,9 @@ def make_draft(
     *, older: str = "", replaced: str = "", earlier: Shown | None = None, limit: int = LIMIT
 ) -> Draft:
     earlier = earlier or Shown(("m1",), older, older)
-    return Draft(limit=limit, measure=len, earlier=earlier, previous_answer=replaced)
+    return Draft(
+        limit=limit, measure=len, shows_whole=bool, earlier=earlier, previous_answer=replaced
+    )
 
 
 def ends_of(draft: Draft) -> tuple[str, str]:
@@ -214,7 +216,7 @@ def test_the_work_for_a_delta_does_not_grow_with_the_reply() -> None:
         measured += len(text)
         return len(text)
 
-    draft = Draft(limit=2000, measure=measure, earlier=Shown())
+    draft = Draft(limit=2000, measure=measure, shows_whole=bool, earlier=Shown())
     looks = 0
     for number in range(8000):
         draft.add(f"**word** {number}, `x`. " + "\n\n" * (number % 40 == 0))

@@ -12,7 +12,13 @@ from functools import partial
 
 import discord
 
-from adapters.discord.reply.channel import ChannelAddress, ChannelSurface, Recovery, messages_since
+from adapters.discord.reply.channel import (
+    ChannelAddress,
+    ChannelSurface,
+    Recovery,
+    messages_since,
+    write,
+)
 from adapters.discord.reply.message import (
     LIMIT,
     QUESTION,
@@ -20,6 +26,7 @@ from adapters.discord.reply.message import (
     body_of,
     question_line,
     shown,
+    shows_whole,
 )
 from adapters.discord.rest import (
     RestClient,
@@ -138,6 +145,10 @@ class CommandSurface:
     def measure(self, text: str) -> int:
         """Return the number of code points, as for any message."""
         return len(shown(text))
+
+    def shows_whole(self, table: str) -> bool:
+        """Whether a table is shown as wide as it is."""
+        return shows_whole(table)
 
     async def post(self, page: Page) -> str:
         """Write the first page as the original response if possible, else as a message."""
@@ -351,6 +362,6 @@ class Webhook:
 
     async def _write(self, method: str, path: str, page: Page, **ids: str) -> str:
         body = body_of(page, self._turn_id, rated=self._client.rated, private=self._private)
-        message = await request(self._client, method, path, self._ids | ids, body=body)
+        message = await write(self._client, method, path, self._ids | ids, body=body, page=page)
         self._acknowledged = True
         return str(message["id"])

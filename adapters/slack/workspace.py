@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+import aiohttp
 from slack_sdk.web.async_client import AsyncWebClient
 
 from adapters.slack.errors import REQUEST_TIMEOUT, TokenRefused, code_of, missing_scopes, translated
@@ -19,8 +20,9 @@ from adapters.slack.markup import mentioned, readable
 from bot.access.rules import AccessRules
 from bot.cache import BoundedCache
 from bot.concurrency import BackgroundTasks
-from bot.domain import Asker, EditBudget, Json, Shape, ThreadKey
+from bot.domain import Asker, Attachment, EditBudget, Json, Shape, ThreadKey
 from bot.errors import CannotStart, SurfaceError, Unreachable, WriteDelayed, WriteFailed
+from bot.proxy import proxy_for
 from bot.reply.edit_budget import EditBudgets
 
 log = logging.getLogger(__name__)
@@ -43,7 +45,7 @@ _PAGE_SIZE = 200  # messages, as Slack recommends (docs: conversations.history, 
 # further.
 MOST_PAGES = 5
 _READS = 50  # requests a minute (docs: Tier 3)
-_FILES = 100  # requests a minute (docs: files.info, Tier 4)
+_FILES = 100  # requests a minute (docs: files.info and both methods of an upload, Tier 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,7 @@ class Workspace:
         method, read = "history", self.client.conversations_history
         if thread:
             method, read = "replies", partial(self.client.conversations_replies, ts=thread)
-        async with self._reading(bucket or method, requests, within=within):
+        async with self._limited(bucket or method, requests, within=within):
             answer = await read(channel=channel, limit=limit, include_all_metadata=True, **more)
         metadata = answer.get("response_metadata") or {}
         return list(answer.get("messages") or ()), str(metadata.get("next_cursor") or "")
@@ -144,12 +146,28 @@ class Workspace:
 
         A slot and the answer are waited for `within` seconds each.
         """
-        async with self._reading("files", _FILES, within=within):
+        async with self._limited("files", _FILES, within=within):
             found = (await self.client.files_info(file=id_)).get("file")
         return found if isinstance(found, dict) else {}
 
+    async def upload(self, file: Attachment) -> str:
+        """Upload a file that nobody sees until a message has it; return its id.
+
+        Raises SurfaceError.
+        """
+        async with self._limited("uploads", _FILES, within=REQUEST_TIMEOUT):
+            place = await self.client.files_getUploadURLExternal(
+                filename=file.name, length=len(file.data)
+            )
+            address, id_ = str(place["upload_url"]), str(place["file_id"])
+            # The address is the permission, and needs no token.
+            async with aiohttp.ClientSession(raise_for_status=True) as session:
+                await session.post(address, data=file.data, proxy=proxy_for(address))
+            await self.client.files_completeUploadExternal(files=[{"id": id_, "title": file.name}])
+        return id_
+
     @asynccontextmanager
-    async def _reading(self, kind: str, requests: int, *, within: float) -> AsyncIterator[None]:
+    async def _limited(self, kind: str, requests: int, *, within: float) -> AsyncIterator[None]:
         """Wait for one of so many requests a minute, and make it."""
         budget = self.budget(kind, requests, shape="fixed")
         deadline = asyncio.get_running_loop().time() + within

@@ -6,27 +6,28 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
 from bot.domain import Attachment
-from bot.text.markdown import PIPE, Block
+from bot.text.markdown import PIPE, Block, Fence
 
 _MOST = 4  # files
-# By the language of a fence; whatever else it names is a text. So is what a double click would run
-# on any machine.
-_ENDINGS = {
-    **{name: name for name in "c cpp cs css csv go java json lua r sql swift toml ts xml".split()},
-    **{"bash": "sh", "c++": "cpp", "csharp": "cs", "kotlin": "kt", "latex": "tex", "perl": "pl"},
-    **{"markdown": "md", "md": "md", "php": "php", "py": "py", "python": "py", "rb": "rb"},
-    **{"ruby": "rb", "rs": "rs", "rust": "rs", "sh": "sh", "shell": "sh", "typescript": "ts"},
-    **{"html": "html.txt", "javascript": "js.txt", "js": "js.txt", "yaml": "yaml", "yml": "yaml"},
-}
+# By the language of a fence; any other is a text, and so is what a double click runs everywhere.
+_ENDINGS: Mapping[str, str] = dict(
+    re.findall(
+        r"(\S+):(\S+)",
+        "bash:sh c:c c++:cpp cpp:cpp cs:cs csharp:cs css:css go:go html:html.txt java:java"
+        " javascript:js.txt js:js.txt json:json kotlin:kt lua:lua markdown:md md:md php:php py:py"
+        " python:py r:r rb:rb ruby:rb rs:rs rust:rs sh:sh shell:sh sql:sql swift:swift toml:toml"
+        " ts:ts typescript:ts xml:xml.txt yaml:yaml yml:yaml",
+    )
+)
+# Of each pair of marks only the innermost, so that the time stays linear.
 _MARKUP = re.compile(
-    r"(`+)(?P<code>.+?)\1"
-    r"|(?<![\w*~])(\*{1,3}|~~)(?=\S)(?P<marked>.+?)(?<=\S)\3(?![\w*~])"
+    r"(?<!`)(`{1,3})(?!`)(?P<code>[^`]+)\1(?!`)"
+    r"|(?<![\w*~])(\*{1,3}|~~)(?=\S)(?P<marked>[^*~]+)(?<=\S)\3(?![\w*~])"
     r"|!?\[(?P<words>[^\[\]]+)\]\((?P<address>[^()\s]+)\)"
-    r"|(?P<break><br\s*/?>)"
-    r"|\\(?P<sign>[^\w\s])"
+    r"|<br\s*/?>|\\(?P<sign>[^\w\s])"
 )
 # A spreadsheet takes a cell that begins so for a formula, which may fetch and run things (OWASP,
 # "CSV Injection"). Numbers and dashes stay.
@@ -43,18 +44,20 @@ def attachments(
     """
     found: list[Attachment] = []
     names: Counter[str] = Counter()
-    for name, ending, source, content in _blocks(answer):
-        is_shown = pages(source) <= 2 and (name != "table" or shows_whole(source))
-        if is_shown or len(found) == _MOST:
+    for fence, source, code in _blocks(answer):
+        if len(found) == _MOST or (pages(source) <= 2 and (fence or shows_whole(source))):
             continue
+        name = "answer" if fence else "table"
+        ending = _ENDINGS.get(fence.language.lower(), "txt") if fence else "csv"
         names[name] += 1
         number = f"-{names[name]}" if names[name] > 1 else ""
-        found.append(Attachment(f"{name}{number}.{ending}", content))
+        data = code.encode() if fence else _csv(source)
+        found.append(Attachment(f"{name}{number}.{ending}", data))
     return tuple(found)
 
 
-def _blocks(answer: str) -> Iterator[tuple[str, str, str, bytes]]:
-    """Yield the name, the ending, the source and the content of each block of code and table."""
+def _blocks(answer: str) -> Iterator[tuple[Fence | None, str, str]]:
+    """Yield the source of each block of code, with its fence and the code, and of each table."""
     block, source, code = Block(), list[str](), list[str]()
     # The empty line ends a table.
     for line in [*answer.split("\n"), ""]:
@@ -65,11 +68,10 @@ def _blocks(answer: str) -> Iterator[tuple[str, str, str, bytes]]:
             if block.fence:
                 code.append(f"{fence.content(line)}\n")
             else:
-                ending = _ENDINGS.get(fence.language.lower(), "txt")
-                yield "answer", ending, "\n".join(source), "".join(code).encode()
+                yield fence, "\n".join(source), "".join(code)
             continue
         if before.table and not block.table:
-            yield "table", "csv", "\n".join(source), _csv(source)
+            yield None, "\n".join(source), ""
         if block.table:
             # Behind its head, which is known as such by this line.
             source.append(line)
@@ -77,8 +79,8 @@ def _blocks(answer: str) -> Iterator[tuple[str, str, str, bytes]]:
             source, code = [line], []
 
 
-def _csv(table: Sequence[str]) -> bytes:
-    head, _, *rows = table
+def _csv(table: str) -> bytes:
+    head, _, *rows = table.split("\n")
     written = io.StringIO()
     csv.writer(written).writerows(map(_cells, (head, *rows)))
     # Excel takes a file without this mark for one in the encoding of its country.
@@ -89,18 +91,12 @@ def _cells(row: str) -> list[str]:
     _, *cells = PIPE.split(row.strip())
     if len(cells) > 1 and not cells[-1].strip():
         del cells[-1]
-    shown = (_plain(cell.replace(r"\|", "|")).strip() for cell in cells)
+    shown = (_MARKUP.sub(_shown, cell.replace(r"\|", "|")).strip() for cell in cells)
     return [f"'{cell}" if _FORMULA.match(cell) else cell for cell in shown]
 
 
-def _plain(cell: str) -> str:
-    """Return a cell without markup."""
-
-    def shown(found: re.Match[str]) -> str:
-        if found["break"]:
-            return " "
-        if found["words"]:
-            return f"{found['words']} ({found['address']})"
-        return found["code"] or found["sign"] or _plain(found["marked"])
-
-    return _MARKUP.sub(shown, cell)
+def _shown(found: re.Match[str]) -> str:
+    """Return what is shown for markup in a cell."""
+    if found["words"]:
+        return f"{found['words']} ({found['address']})"
+    return found["code"] or found["marked"] or found["sign"] or " "

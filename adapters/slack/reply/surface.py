@@ -108,7 +108,8 @@ class SlackSurface:
 
         Guess: that holds for Markdown, too.
         """
-        return len(PIPE.findall(table.partition("\n")[0])) <= _MOST_COLUMNS + 1
+        head = table.partition("\n")[0].strip(" |")
+        return len(PIPE.findall(head)) < _MOST_COLUMNS
 
     async def post(self, page: Page) -> str:
         """Send a message, or edit and return the one that an earlier attempt sent.

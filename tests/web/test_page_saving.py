@@ -31,13 +31,16 @@ CSV = (
 )
 
 
+def content_of(path: Path) -> str:
+    return path.read_bytes().decode()
+
+
 async def saved(window: Window, number: int) -> tuple[str, str]:
     """Press the Save button of this number; return the name and the content of the file."""
     async with window.page.expect_download() as waiting:
         await window.answer.get_by_role("button", name="Save").nth(number).click()
     download = await waiting.value
-    path = Path(await download.path())
-    return download.suggested_filename, path.read_bytes().decode()
+    return download.suggested_filename, content_of(await download.path())
 
 
 @pytest.mark.parametrize("viewport", [None, PHONE])

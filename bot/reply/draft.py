@@ -63,8 +63,8 @@ class Draft:
         *,
         limit: int,
         measure: Measure,
-        shows_whole: Callable[[str], bool],
         earlier: Shown,
+        shows_whole: Callable[[str], bool] = bool,
         previous_answer: str = "",
         left_out: int = 0,
         remembered: bool = True,
@@ -280,13 +280,7 @@ class Draft:
 def given_up(earlier: Shown, previous_answer: str) -> Shown:
     """Return what a reply shows if an apology replaces further attempts."""
     # The pages are cut when they are written.
-    draft = Draft(
-        limit=sys.maxsize,
-        measure=len,
-        shows_whole=bool,
-        earlier=earlier,
-        previous_answer=previous_answer,
-    )
+    draft = Draft(limit=sys.maxsize, measure=len, earlier=earlier, previous_answer=previous_answer)
     draft.end(Ending("dead", GivenUp.apology))
     return draft.shown(earlier.message_ids)
 
@@ -392,8 +386,7 @@ class Screen:
     def unclosed(self, pages: Sequence[Page]) -> list[Page]:
         """Return the final pages that differ from the messages that were not deleted."""
         shown = zip(pages, self.messages, strict=False)
-        standing = [(page, it) for page, it in shown if not it.is_deleted]
-        final = [(replace(page, last=False, attachments=()), it) for page, it in standing]
+        final = [(replace(page, last=False), it) for page, it in shown if not it.is_deleted]
         return [page for page, message in final if page != message.page]
 
     def note_posted(self, page: Page, message_id: str) -> None:

@@ -13,15 +13,13 @@ from bot.text.markdown import PIPE, Block, Fence
 
 _MOST = 4  # files
 # By the language of a fence; any other is a text, and so is what a double click runs everywhere.
-_ENDINGS: Mapping[str, str] = dict(
-    re.findall(
-        r"(\S+):(\S+)",
-        "bash:sh c:c c++:cpp cpp:cpp cs:cs csharp:cs css:css go:go html:html.txt java:java"
-        " javascript:js.txt js:js.txt json:json kotlin:kt lua:lua markdown:md md:md php:php py:py"
-        " python:py r:r rb:rb ruby:rb rs:rs rust:rs sh:sh shell:sh sql:sql swift:swift toml:toml"
-        " ts:ts typescript:ts xml:xml.txt yaml:yaml yml:yaml",
-    )
+_LANGUAGES = (
+    "bash:sh c:c c++:cpp cpp:cpp cs:cs csharp:cs css:css go:go html:html.txt java:java"
+    " javascript:js.txt js:js.txt json:json kotlin:kt lua:lua markdown:md md:md php:php py:py"
+    " python:py r:r rb:rb ruby:rb rs:rs rust:rs sh:sh shell:sh sql:sql swift:swift toml:toml"
+    " ts:ts typescript:ts xml:xml.txt yaml:yaml yml:yaml"
 )
+_ENDINGS = dict(pair.split(":") for pair in _LANGUAGES.split())
 # Of each pair of marks only the innermost, so that the time stays linear.
 _MARKUP = re.compile(
     r"(?<!`)(`{1,3})(?!`)(?P<code>[^`]+)\1(?!`)"

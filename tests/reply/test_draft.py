@@ -33,9 +33,7 @@ def make_draft(
     *, older: str = "", replaced: str = "", earlier: Shown | None = None, limit: int = LIMIT
 ) -> Draft:
     earlier = earlier or Shown(("m1",), older, older)
-    return Draft(
-        limit=limit, measure=len, shows_whole=bool, earlier=earlier, previous_answer=replaced
-    )
+    return Draft(limit=limit, measure=len, earlier=earlier, previous_answer=replaced)
 
 
 def ends_of(draft: Draft) -> tuple[str, str]:
@@ -218,7 +216,7 @@ def test_the_work_for_a_delta_does_not_grow_with_the_reply() -> None:
         measured += len(text)
         return len(text)
 
-    draft = Draft(limit=2000, measure=measure, shows_whole=bool, earlier=Shown())
+    draft = Draft(limit=2000, measure=measure, earlier=Shown())
     looks = 0
     for number in range(8000):
         draft.add(f"**word** {number}, `x`. " + "\n\n" * (number % 40 == 0))
@@ -344,7 +342,7 @@ def test_the_last_page_of_an_ended_answer_has_its_files() -> None:
     draft.end(Ending("done"))
 
     *others, last = files_of(draft)
-    again = Draft(limit=LIMIT, measure=len, shows_whole=bool, earlier=draft.shown(["m1"]))
+    again = Draft(limit=LIMIT, measure=len, earlier=draft.shown(["m1"]))
 
     assert not any(growing)
     assert not any(others)
@@ -358,7 +356,7 @@ def test_files_are_the_same_whatever_the_buttons_are() -> None:
     draft.end(Ending("done", "Too long."))
     older = replace(draft.shown(["m1"]), end="older")
 
-    superseded = Draft(limit=LIMIT, measure=len, shows_whole=bool, earlier=older)
+    superseded = Draft(limit=LIMIT, measure=len, earlier=older)
 
     assert superseded.pages(0)[-1].attachments == draft.pages(0)[-1].attachments != ()
 

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +14,11 @@ from typing import Any
 from adapters.discord.reply.message import (
     LIMIT,
     body_of,
+    is_narrow,
     is_page,
     replied_to_id,
     shown,
     shows,
-    shows_whole,
     turns_of,
 )
 from adapters.discord.rest import (
@@ -70,6 +70,7 @@ class ChannelSurface:
 
     limit = LIMIT
     shows_work = True
+    shows_whole = staticmethod(is_narrow)
 
     def __init__(
         self,
@@ -96,10 +97,6 @@ class ChannelSurface:
     def measure(self, text: str) -> int:
         """Return the code points (discord/discord-api-docs, issue 1315) of the message's text."""
         return len(shown(text))
-
-    def shows_whole(self, table: str) -> bool:
-        """Whether a table is shown as wide as it is."""
-        return shows_whole(table)
 
     async def post(self, page: Page) -> str:
         """Send a message, or edit the one that an earlier attempt has sent."""
@@ -210,7 +207,7 @@ class ChannelSurface:
             await request(self._client, "DELETE", _MESSAGE, ids)
             return
         body = body_of(page, self._turn_id, rated=self._client.rated)
-        await write(self._client, "PATCH", _MESSAGE, ids, body=body, page=page)
+        await request(self._client, "PATCH", _MESSAGE, ids, body=body, files=page.attachments)
 
     async def _send(self, address: ChannelAddress, page: Page) -> dict[str, Any]:
         body = body_of(page, self._turn_id, rated=self._client.rated)
@@ -223,36 +220,14 @@ class ChannelSurface:
             question = str(address.question)
             body["message_reference"] = {"message_id": question, "fail_if_not_exists": False}
         ids = {"channel_id": address.channel}
+        sending = request(self._client, "POST", _MESSAGES, ids, body=body, files=page.attachments)
         try:
-            sent = await write(self._client, "POST", _MESSAGES, ids, body=body, page=page)
+            sent: dict[str, Any] = await sending
         except WriteFailed:
             self._recovery.note_lost_response()
             raise
         self._recovery.known.add(str(sent["id"]))
         return sent
-
-
-async def write(
-    client: RestClient,
-    method: str,
-    path: str,
-    ids: Mapping[str, Any],
-    *,
-    body: Mapping[str, Json],
-    page: Page,
-) -> dict[str, Any]:
-    """Write a page, without its files if Discord refuses them; return the message."""
-    try:
-        return {**await request(client, method, path, ids, body=body, files=page.attachments)}
-    except (PlaceGone, WriteRefused) as error:
-        if not page.attachments:
-            raise
-        written = await request(client, method, path, ids, body={**body, "attachments": []})
-        _log.warning(
-            "Message %s has no %s, does the bot have the permission Attach Files? %s",
-            *(written["id"], " and no ".join(one.name for one in page.attachments), error),
-        )
-        return {**written}
 
 
 class Recovery:

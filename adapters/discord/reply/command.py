@@ -12,21 +12,15 @@ from functools import partial
 
 import discord
 
-from adapters.discord.reply.channel import (
-    ChannelAddress,
-    ChannelSurface,
-    Recovery,
-    messages_since,
-    write,
-)
+from adapters.discord.reply.channel import ChannelAddress, ChannelSurface, Recovery, messages_since
 from adapters.discord.reply.message import (
     LIMIT,
     QUESTION,
     QUESTION_LIMIT,
     body_of,
+    is_narrow,
     question_line,
     shown,
-    shows_whole,
 )
 from adapters.discord.rest import (
     RestClient,
@@ -102,6 +96,8 @@ class CommandSurface:
     it; then it is read from the message.
     """
 
+    shows_whole = staticmethod(is_narrow)
+
     def __init__(
         self,
         client: RestClient,
@@ -145,10 +141,6 @@ class CommandSurface:
     def measure(self, text: str) -> int:
         """Return the number of code points, as for any message."""
         return len(shown(text))
-
-    def shows_whole(self, table: str) -> bool:
-        """Whether a table is shown as wide as it is."""
-        return shows_whole(table)
 
     async def post(self, page: Page) -> str:
         """Write the first page as the original response if possible, else as a message."""
@@ -362,6 +354,7 @@ class Webhook:
 
     async def _write(self, method: str, path: str, page: Page, **ids: str) -> str:
         body = body_of(page, self._turn_id, rated=self._client.rated, private=self._private)
-        message = await write(self._client, method, path, self._ids | ids, body=body, page=page)
+        ids = self._ids | ids
+        message = await request(self._client, method, path, ids, body=body, files=page.attachments)
         self._acknowledged = True
         return str(message["id"])

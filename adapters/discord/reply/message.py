@@ -148,7 +148,7 @@ def tables_as_code(text: str) -> str:
     return "\n".join(_with_fences(text.split("\n")))
 
 
-def shows_whole(table: str) -> bool:
+def is_narrow(table: str) -> bool:
     """Whether the rows of a table, as code, fit a line on a laptop's screen."""
     return all(_width(row) <= _WIDEST_TABLE for row in tables_as_code(table).split("\n"))
 

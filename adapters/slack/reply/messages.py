@@ -62,12 +62,10 @@ class Messages:
         """Send a page and return its id. Raises SurfaceError."""
         return await self.with_controls(page, partial(self._send, page))
 
-    async def change(
-        self, message_id: str, page: Page, *, files: Sequence[str] | None = None
-    ) -> None:
+    async def change(self, message_id: str, page: Page, files: Sequence[str] | None = None) -> None:
         """Make a message show a page; delete it if the page has no text. Raises SurfaceError.
 
-        It has these files then and no others, by their ids, or those that it had.
+        It then has these `files` alone, by their ids, or those that it had.
         """
         await self.with_controls(page, partial(self._change, message_id, page, files))
 

@@ -161,30 +161,28 @@ class SlackSurface:
         if is_done or known == [(one.name, len(one.data)) for one in files]:
             return
         self._attached.add((message_id, files))
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE):
-                await self._share(message_id, page)
-        except (SurfaceError, TimeoutError) as error:
-            names = " and no ".join(one.name for one in files) or "other files"
-            why = str(error) or f"no answer in {_PATIENCE:g} s"
-            log.warning("Turn %s: the answer has no %s: %s", self._turn_id, names, why)
-            if isinstance(error, SurfaceError) and refuses_app(error):
-                self._workspace.refuse(_FILES)
+                for pause in _PAUSES.pauses():
+                    if await self._share(message_id, page):
+                        return
+                    await asyncio.sleep(pause)
 
-    async def _share(self, message_id: str, page: Page) -> None:
-        for pause in _PAUSES.pauses():
-            try:
-                for one in page.attachments:
-                    if one not in self._uploaded:
-                        self._uploaded[one] = await self._workspace.upload(one)
-                await self._wait_for("update")
-                ids = [self._uploaded[one] for one in page.attachments]
-                await self._messages.change(message_id, page, files=ids)
-            except (WriteDelayed, WriteFailed) as error:
-                log.info("Turn %s: sharing its files is retried: %s", self._turn_id, error)
-                await asyncio.sleep(max(error.retry_after, pause))
-            else:
-                return
+    async def _share(self, message_id: str, page: Page) -> bool:
+        """Return whether nothing is left to be tried."""
+        try:
+            for one in page.attachments:
+                if one not in self._uploaded:
+                    self._uploaded[one] = await self._workspace.upload(one)
+            await self._wait_for("update")
+            ids = [self._uploaded[one] for one in page.attachments]
+            await self._messages.change(message_id, page, ids)
+        except SurfaceError as error:
+            log.warning("Turn %s: the answer lacks its files: %s", self._turn_id, error)
+            if refuses_app(error):
+                self._workspace.refuse(_FILES)
+            return not isinstance(error, WriteDelayed | WriteFailed)
+        return True
 
     async def _send(self, page: Page) -> str:
         try:

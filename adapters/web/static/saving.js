@@ -2,16 +2,12 @@
 import { element } from "./dom.js";
 
 // The same as in bot/text/attachments.py, for the same reasons.
-const ENDINGS = new Map(
-  (
-    "bash:sh c:c c++:cpp cpp:cpp cs:cs csharp:cs css:css go:go html:html.txt java:java" +
-    " javascript:js.txt js:js.txt json:json kotlin:kt lua:lua markdown:md md:md php:php py:py" +
-    " python:py r:r rb:rb ruby:rb rs:rs rust:rs sh:sh shell:sh sql:sql swift:swift toml:toml" +
-    " ts:ts typescript:ts xml:xml.txt yaml:yaml yml:yaml"
-  )
-    .split(" ")
-    .map((pair) => pair.split(":")),
-);
+const LANGUAGES =
+  "bash:sh c:c c++:cpp cpp:cpp cs:cs csharp:cs css:css go:go html:html.txt java:java" +
+  " javascript:js.txt js:js.txt json:json kotlin:kt lua:lua markdown:md md:md php:php py:py" +
+  " python:py r:r rb:rb ruby:rb rs:rs rust:rs sh:sh shell:sh sql:sql swift:swift toml:toml" +
+  " ts:ts typescript:ts xml:xml.txt yaml:yaml yml:yaml";
+const ENDINGS = new Map(LANGUAGES.split(" ").map((pair) => pair.split(":")));
 const FORMULA = /^(?:[=@]|[-+](?![-\d\s.,:/%]*$))/;
 
 // Saves the code or the table of which this is the button.

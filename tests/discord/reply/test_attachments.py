@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.discord.reply.message import shows_whole
+from adapters.discord.reply.message import is_narrow
 from bot.domain import Attachment, Page, Purpose
 from bot.errors import PlaceGone, WriteFailed
 from tests.discord.reply.test_command import asked
@@ -96,7 +96,7 @@ async def test_without_the_permission_the_answer_stands_and_the_log_names_it(
         assert [(one.text, one.files) for one in shown] == [("It is so.", ())] * 2
         assert shown[0].labels == ("Regenerate",)
         assert caplog.text.count("Attach Files") == 3
-        assert "answer.py and no table.csv" in caplog.text
+        assert "answer.py, table.csv" in caplog.text
 
 
 async def test_a_file_that_is_too_large_is_left_out() -> None:
@@ -125,8 +125,8 @@ def test_a_table_is_too_wide_by_the_columns_that_it_takes_on_the_screen() -> Non
     narrow = f"| {'a' * 30} | {'日' * 20} |\n|-|-|\n| 1 | 2 |"
     wide = f"| {'a' * 30} | 1 |\n|-|-|\n| 1 | {'日' * 30} |"
 
-    assert shows_whole(narrow)
-    assert not shows_whole(wide)
+    assert is_narrow(narrow)
+    assert not is_narrow(wide)
 
 
 async def test_a_page_without_files_says_so_in_each_write() -> None:

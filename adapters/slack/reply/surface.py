@@ -164,12 +164,12 @@ class SlackSurface:
         with suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE):
                 for pause in _PAUSES.pauses():
-                    if await self._share(message_id, page):
+                    if (wait := await self._share(message_id, page)) is None:
                         return
-                    await asyncio.sleep(pause)
+                    await asyncio.sleep(max(wait, pause))
 
-    async def _share(self, message_id: str, page: Page) -> bool:
-        """Return whether nothing is left to be tried."""
+    async def _share(self, message_id: str, page: Page) -> float | None:
+        """Return the seconds until a failed attempt is repeated; None if it is not."""
         try:
             for one in page.attachments:
                 if one not in self._uploaded:
@@ -181,8 +181,8 @@ class SlackSurface:
             log.warning("Turn %s: the answer lacks its files: %s", self._turn_id, error)
             if refuses_app(error):
                 self._workspace.refuse(_FILES)
-            return not isinstance(error, WriteDelayed | WriteFailed)
-        return True
+            return error.retry_after if isinstance(error, WriteDelayed | WriteFailed) else None
+        return None
 
     async def _send(self, page: Page) -> str:
         try:

@@ -166,7 +166,7 @@ async def request(
     """
     route = Route(method, path, **(ids or {}))
     if files and isinstance(body, Mapping):
-        form = [{"name": "payload_json", "value": json.dumps(body)}]
+        form: list[Payload] = [{"name": "payload_json", "value": json.dumps(body)}]
         form += [
             {"name": f"files[{n}]", "filename": one.name, "value": one.data}
             for n, one in enumerate(files)

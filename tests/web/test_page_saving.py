@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.async_api import expect
 
-from tests.support.chromium import PHONE, Site, Window
+from tests.support.chromium import PHONE, WIDE, Site, Window
 
 CODE = "def f(x):\n\treturn x < 1 & '@everyone'  # é 日\n\n"
 ANSWER = f"""Here:
@@ -43,12 +44,9 @@ async def saved(window: Window, number: int) -> tuple[str, str]:
     return download.suggested_filename, content_of(await download.path())
 
 
-@pytest.mark.parametrize("viewport", [None, PHONE])
-async def test_each_block_of_code_and_each_table_can_be_saved(
-    site: Site, viewport: dict[str, int] | None
-) -> None:
-    options = {"viewport": viewport} if viewport else {}
-    async with site.window(ANSWER, **options) as window:
+@pytest.mark.parametrize("viewport", [WIDE, PHONE])
+async def test_each_block_of_code_and_each_table_can_be_saved(site: Site, viewport: Any) -> None:
+    async with site.window(ANSWER, viewport=viewport) as window:
         await window.ask("Write it.")
         await window.ended()
         await expect(window.answer.get_by_role("button", name="Save")).to_have_count(3)

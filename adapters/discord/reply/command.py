@@ -354,7 +354,7 @@ class Webhook:
 
     async def _write(self, method: str, path: str, page: Page, **ids: str) -> str:
         body = body_of(page, self._turn_id, rated=self._client.rated, private=self._private)
-        ids = self._ids | ids
-        message = await request(self._client, method, path, ids, body=body, files=page.attachments)
+        call = self._client, method, path, self._ids | ids
+        message = await request(*call, body=body, files=page.attachments)
         self._acknowledged = True
         return str(message["id"])

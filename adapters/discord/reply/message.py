@@ -59,7 +59,9 @@ def body_of(
         "content": shown(page.text),
         "components": [{"type": _ROW, "components": buttons}] if buttons else [],
         # An edit removes all other files (Discord's documentation, "Editing Message Attachments").
-        "attachments": [{"id": n, "filename": it.name} for n, it in enumerate(page.attachments)],
+        "attachments": [
+            {"id": str(number), "filename": one.name} for number, one in enumerate(page.attachments)
+        ],
         # Without it, Discord uses its own default (Discord's documentation, "Allowed Mentions
         # Object"), for an edit too.
         "allowed_mentions": {"parse": [], "replied_user": False},

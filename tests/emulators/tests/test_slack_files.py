@@ -122,7 +122,6 @@ async def test_an_update_shares_files_of_the_bot_and_replaces_or_adds_to_them(
         assert shown == [["a.txt"], ["a.txt", "b.txt"], ["a.txt", "b.txt"], last]
         left = [name for name, _ in slack.screen(place)[-1].files]
         assert left == ([] if replaces else ["a.txt", "b.txt"])
-        assert await refusal(client, "files.info", {"file": first}) == "file_not_found" or left
 
 
 async def test_what_was_not_uploaded_whole_can_be_neither_completed_nor_shared() -> None:

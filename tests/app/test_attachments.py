@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,9 +22,11 @@ from tests.support.process import (
     Way,
     offers_another,
 )
+from tests.support.replies import answer_of
 from tests.support.service import serving_both
 from tests.support.waiting import until
 
+LONG = {"MAX_TOKENS": "8000", "CONTEXT_TOKENS": "32000"}
 LINES = "".join(f"print({number}, '@everyone <!channel>')\n" for number in range(300))
 WIDE = "|".join(f" column {number} " for number in range(30))
 ANSWER = (
@@ -45,7 +48,8 @@ class DiscordCommand(DiscordSlash):
 
     def shown(self) -> list[Shown]:
         found = self.discord.screen(self.discord.channel_id)
-        return [one for one in found if one.author_id == self.discord.bot_id]
+        ours = (one for one in found if one.author_id == self.discord.bot_id)
+        return [replace(one, text=answer_of(one.text)) for one in ours]
 
 
 def files_of(way: Way) -> Sequence[tuple[str, str]]:
@@ -63,7 +67,7 @@ async def test_files_come_with_the_answer_and_change_with_it(
     place: Callable[[Any], Way], own_store: Store, model: ModelEmulator
 ) -> None:
     model.answer, model.delay = ANSWER, 0.0
-    async with serving_both(own_store, model) as (discord, slack, service):
+    async with serving_both(own_store, model, **LONG) as (discord, slack, service):
         way = place(slack if "Slack" in repr(place) else discord)
         await way.ask("Write it.")
         await until(lambda: offers_another(way) and len(files_of(way)) == 2, why=service.text)
@@ -71,7 +75,7 @@ async def test_files_come_with_the_answer_and_change_with_it(
 
         model.answer = "No."
         await way.press()
-        await until(lambda: "No." in way.finals()[0] and offers_another(way), why=service.text)
+        await until(lambda: way.finals() == ["No."] and offers_another(way), why=service.text)
         anew = files_of(way)
 
         assert first == FILES
@@ -86,7 +90,7 @@ async def test_an_older_answer_keeps_its_files_when_it_loses_its_buttons(
     place: Callable[[Any], Way], own_store: Store, model: ModelEmulator
 ) -> None:
     model.answer, model.delay = ANSWER, 0.0
-    async with serving_both(own_store, model) as (discord, slack, service):
+    async with serving_both(own_store, model, **LONG) as (discord, slack, service):
         way = place(slack if "Slack" in repr(place) else discord)
         await way.ask("Write it.")
         await until(lambda: offers_another(way) and files_of(way), why=service.text)

@@ -23,6 +23,7 @@ from tests.support.waiting import until
 
 LINES = "".join(f"print({number}, 'a line of code')\n" for number in range(400))
 ANSWER = f"Here:\n\n```python\n{LINES}```\n\nThat is all."
+LONG = {"MAX_TOKENS": "8000", "CONTEXT_TOKENS": "32000"}
 FILE = ("answer.py", LINES.encode())
 
 
@@ -37,7 +38,7 @@ async def test_a_file_in_discord_is_there_once_after_a_kill(
 ) -> None:
     model.answer, model.delay = ANSWER, 0.0
     async with DiscordEmulator(latency=0.2) as discord:
-        variables, ben = discord_variables(discord, model), DiscordDm(discord)
+        variables, ben = discord_variables(discord, model) | LONG, DiscordDm(discord)
         running: list[BotProcess] = []
 
         def kill(call: in_discord.Call) -> None:
@@ -68,7 +69,7 @@ async def test_a_file_in_slack_is_there_once_after_a_kill(
 ) -> None:
     model.answer, model.delay = ANSWER, 0.0
     async with SlackEmulator(latency=0.2) as slack:
-        variables, ann = slack_variables(slack, model), SlackMention(slack)
+        variables, ann = slack_variables(slack, model) | LONG, SlackMention(slack)
         running: list[BotProcess] = []
 
         def kill(call: in_slack.Call) -> None:

@@ -24,7 +24,6 @@ from tests.support.discord_platform import (
 from tests.support.fakes import FakeQueue
 from tests.support.waiting import until
 
-
 FILE = Attachment("answer.py", b"x = 1")
 
 

@@ -20,7 +20,6 @@ from tests.support.fakes import FakeQueue
 from tests.support.slack_platform import LIMITS, hearing, joined
 from tests.support.waiting import until
 
-
 FILE = Attachment("answer.py", b"x = 1")
 
 

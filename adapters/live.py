@@ -110,6 +110,10 @@ class LiveSurface:
         """Return the number of characters."""
         return len(text)
 
+    def shows_whole(self, table: str) -> bool:
+        """Whether a table is shown as wide as it is: the page scrolls, the terminal wraps."""
+        return True
+
     def budget(self, page: Page, *, new: bool) -> EditBudget:
         """Return as many writes as a person can follow."""
         return self._budget

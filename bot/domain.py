@@ -302,6 +302,14 @@ class Exchange:
 
 
 @dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file that a reply brings; its name is not the model's."""
+
+    name: str
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """The part of a reply that fits one platform message.
 
@@ -309,7 +317,7 @@ class Page:
     control on other pages only. On the `last` page the reply has ended, and `end` determines the
     controls: regenerate an answer, retry a failed one, continue a cut one, and none below a
     superseded one. `said` is the model's raw text of a page that still grows; `text` is the same
-    without unfinished markup.
+    without unfinished markup. The message has the `attachments` and no other files.
     """
 
     number: int
@@ -318,6 +326,7 @@ class Page:
     said: str = ""
     last: bool = False
     end: End = ""
+    attachments: tuple[Attachment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,8 +65,14 @@ class Surface(Protocol):
     def measure(self, text: str) -> int:
         """Return the size of `text` as the platform counts it, after escaping."""
 
+    def shows_whole(self, table: str) -> bool:
+        """Whether the platform shows a table, in Markdown, as wide as it is."""
+
     async def post(self, page: Page) -> str:
-        """Post a new page and return its message id. Raises SurfaceError."""
+        """Post a new page and return its message id. Raises SurfaceError.
+
+        Without its attachments, if the platform refuses them.
+        """
 
     async def edit(self, message_id: str, page: Page) -> None:
         """Replace the content of a message with this page. Raises SurfaceError.

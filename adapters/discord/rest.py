@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
+import logging
 import re
 import traceback
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -22,7 +24,7 @@ from discord.http import Ratelimit, Route
 
 from adapters.discord.settings import DiscordSettings
 from adapters.discord.tuning import Tuning
-from bot.domain import EditBudget, Json
+from bot.domain import Attachment, EditBudget, Json
 from bot.errors import (
     CannotStart,
     MessageGone,
@@ -34,6 +36,8 @@ from bot.errors import (
     WriteRefused,
 )
 from bot.reply.edit_budget import EditBudgets
+
+_log = logging.getLogger(__name__)
 
 API_URL = Route.BASE
 Payload = dict[str, Any]
@@ -153,14 +157,32 @@ async def request(
     *,
     body: Mapping[str, Json] | Sequence[Payload] | None = None,
     query: Mapping[str, int] | None = None,
+    files: Sequence[Attachment] = (),
 ) -> Any:
     """Send a request and return Discord's response unparsed; raises SurfaceError.
 
-    `ids` fill the path; their names are those of Discord's documentation.
+    `ids` fill the path; their names are those of Discord's documentation. If Discord refuses the
+    `files` that a body names, it is sent without them.
     """
+    route = Route(method, path, **(ids or {}))
+    if files and isinstance(body, Mapping):
+        form: list[Payload] = [{"name": "payload_json", "value": json.dumps(body)}]
+        form += [
+            {"name": f"files[{n}]", "filename": one.name, "value": one.data}
+            for n, one in enumerate(files)
+        ]
+        try:
+            async with translated():
+                return await client.http.request(route, form=form)
+        except (PlaceGone, WriteRefused) as error:
+            names = ", ".join(one.name for one in files)
+            _log.warning(
+                "Discord refuses %s: is the permission Attach Files missing? %s", names, error
+            )
+            body = {**body, "attachments": []}
     options: dict[str, Any] = {"params": query} if body is None else {"json": body}
     async with translated():
-        return await client.http.request(Route(method, path, **(ids or {})), **options)
+        return await client.http.request(route, **options)
 
 
 async def fetch_messages(client: discord.Client, channel: int, **query: int) -> list[Payload]:

@@ -20,6 +20,7 @@ NEEDED = {
     "Create Public Threads": "create_public_threads",
     "Send Messages in Threads": "send_messages_in_threads",
     "Read Message History": "read_message_history",
+    "Attach Files": "attach_files",
 }
 PERMISSIONS = discord.Permissions(**dict.fromkeys(NEEDED.values(), True))
 _PORTAL = "https://discord.com/developers"

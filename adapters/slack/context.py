@@ -107,10 +107,11 @@ def _context_message(
     identity, user = workspace.identity, string_field(message, "user")
     text = readable(text, bot=identity.user, names=names)
     id_ = identity.turn_id(channel, string_field(message, "ts"))
-    files = files_of(message, id_)
     if user == identity.user or message.get("bot_id") == identity.bot:
-        return ContextMessage(id_, None, text, files=files)
+        # Its files repeat what it said.
+        return ContextMessage(id_, None, text)
     bot, profile = string_field(message, "bot_id"), message.get("bot_profile")
     name = string_field(profile, "name") or string_field(message, "username")
     person = Person(user or bot, names.get(user) or name or user or bot, identity.team)
+    files = files_of(message, id_)
     return ContextMessage(id_, person, text, in_thread=not bot, files=files)

@@ -25,6 +25,7 @@ SCOPES: Mapping[str, str] = {
     "chat:write": "replies, the line that says I am thinking, the title of a conversation",
     "commands": f"{ASK}, {PARLEY} and the shortcuts in the menu of a message",
     "files:read": "files that come with a question, or with what was said before",
+    "files:write": "long code and wide tables of an answer, as files beside it",
     "groups:history": "as channels:history, in private channels",
     "groups:read": "as channels:read, for private channels",
     "im:history": "being asked in direct messages",
@@ -37,6 +38,7 @@ WITHOUT: Mapping[str, str] = {
     "read what was said before",
     "channels:read": "I cannot tell who created a public channel, so only admins can choose for it",
     "files:read": "I cannot read files",
+    "files:write": "I cannot give long code and wide tables as files",
     "groups:history": "In private channels I only see messages that mention me, and I cannot "
     "read what was said before",
     "groups:read": "I cannot tell who created a private channel, so only admins can choose for it",

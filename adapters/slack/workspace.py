@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+import aiohttp
 from slack_sdk.web.async_client import AsyncWebClient
 
 from adapters.slack.errors import REQUEST_TIMEOUT, TokenRefused, code_of, missing_scopes, translated
@@ -18,8 +20,9 @@ from adapters.slack.markup import mentioned, readable
 from bot.access.rules import AccessRules
 from bot.cache import BoundedCache
 from bot.concurrency import BackgroundTasks
-from bot.domain import Asker, EditBudget, Json, Shape, ThreadKey
+from bot.domain import Asker, Attachment, EditBudget, Json, Shape, ThreadKey
 from bot.errors import CannotStart, SurfaceError, Unreachable, WriteDelayed, WriteFailed
+from bot.proxy import proxy_for
 from bot.reply.edit_budget import EditBudgets
 
 log = logging.getLogger(__name__)
@@ -42,6 +45,7 @@ _PAGE_SIZE = 200  # messages, as Slack recommends (docs: conversations.history, 
 # further.
 MOST_PAGES = 5
 _READS = 50  # requests a minute (docs: Tier 3)
+_UPLOADS = 100  # requests a minute (docs: both methods of an upload, Tier 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,17 +136,39 @@ class Workspace:
         method, read = "history", self.client.conversations_history
         if thread:
             method, read = "replies", partial(self.client.conversations_replies, ts=thread)
-        budget = self.budget(bucket or method, requests, shape="fixed")
+        async with self._limited(bucket or method, requests, within=within):
+            answer = await read(channel=channel, limit=limit, include_all_metadata=True, **more)
+        metadata = answer.get("response_metadata") or {}
+        return list(answer.get("messages") or ()), str(metadata.get("next_cursor") or "")
+
+    async def upload(self, file: Attachment) -> str:
+        """Upload a file that nobody sees until a message has it; return its id.
+
+        Raises SurfaceError.
+        """
+        async with self._limited("uploads", _UPLOADS, within=REQUEST_TIMEOUT):
+            place = await self.client.files_getUploadURLExternal(
+                filename=file.name, length=len(file.data)
+            )
+            address, id_ = str(place["upload_url"]), str(place["file_id"])
+            # The address is the permission, and needs no token.
+            async with aiohttp.ClientSession(raise_for_status=True) as session:
+                await session.post(address, data=file.data, proxy=proxy_for(address))
+            await self.client.files_completeUploadExternal(files=[{"id": id_, "title": file.name}])
+        return id_
+
+    @asynccontextmanager
+    async def _limited(self, kind: str, requests: int, *, within: float) -> AsyncIterator[None]:
+        """Wait for one of so many requests a minute, and make it."""
+        budget = self.budget(kind, requests, shape="fixed")
         deadline = asyncio.get_running_loop().time() + within
         await self.budgets.final(budget, deadline=deadline)
         try:
             async with translated(within):
-                answer = await read(channel=channel, limit=limit, include_all_metadata=True, **more)
+                yield
         except WriteDelayed as error:
             await self.budgets.pause(budget, error.retry_after)
             raise
-        metadata = answer.get("response_metadata") or {}
-        return list(answer.get("messages") or ()), str(metadata.get("next_cursor") or "")
 
     async def file(self, id_: str, *, within: float = REQUEST_TIMEOUT) -> Mapping[str, object]:
         """Return what Slack reports of a file. Raises SurfaceError."""

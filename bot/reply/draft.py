@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from bot.domain import End, Outcome, Page, Shown
+from bot.domain import Attachment, End, Outcome, Page, Shown
 from bot.errors import GivenUp
 from bot.reply.pages import Measure, Pager
+from bot.text.attachments import attachments
 from bot.text.markdown import close
 from bot.text.sanitize import whole_characters
 
@@ -54,7 +55,7 @@ class Draft:
     first new text replaces it, and it is restored if the new answer fails or is stopped before
     that. `left_out` is how many characters the question has lost before the model reads it. While
     the draft is `silent`, a sign of life is below the text. A reply that is not `remembered` ends
-    without buttons.
+    without buttons. `shows_whole` is that of the surface.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Draft:
         limit: int,
         measure: Measure,
         earlier: Shown,
+        shows_whole: Callable[[str], bool] = bool,
         previous_answer: str = "",
         left_out: int = 0,
         remembered: bool = True,
@@ -89,6 +91,8 @@ class Draft:
         self.files_left_out = ""
         self.reading: tuple[str, ...] = ()  # names of files that are read now
         self._final: Shown | None = earlier if earlier.outcome else None
+        self._shows_whole = shows_whole
+        self._attachments: tuple[Attachment, ...] | None = None  # None if not made yet
         self._split: tuple[int, str] | None = None
 
     @property
@@ -166,17 +170,25 @@ class Draft:
         """
         if not self._final:
             return self._growing(messages)
+        if self._attachments is None:
+            self._attachments = attachments(
+                self._final.said or self._final.text,
+                pages=lambda part: len(self._pager.cut(part)),
+                shows_whole=self._shows_whole,
+            )
         texts = self._pager.cut(self._final.text)
         if self._split and self._split[0] < len(texts):
             number, shown = self._split
             texts[number : number + 1] = self._pager.split(texts[number], shown)
         last = len(texts) - 1
         pages = [Page(i, text, final=True, last=i == last) for i, text in enumerate(texts)]
-        pages[last:] = [replace(page, end=self._final.end) for page in pages[last:]]
+        end, files = self._final.end, self._attachments
+        pages[last:] = [replace(page, end=end, attachments=files) for page in pages[last:]]
         return pages + [Page(i, "", final=True) for i in range(len(texts), messages)]
 
     def _finish(self, shown: Shown) -> End:
         self._final = shown if self._remembered else replace(shown, end="older")
+        self._attachments = None
         return self._final.end
 
     def _at_end(self, ending: Ending) -> Shown:

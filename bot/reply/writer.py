@@ -438,7 +438,7 @@ async def restore(shown: Shown, *, surface: Surface, budgets: EditBudgets, patie
     """
     if shown.outcome == "dead":
         shown = fitted(shown, limit=surface.limit, measure=surface.measure)
-    draft = Draft(limit=surface.limit, measure=surface.measure, earlier=shown)
+    draft = _ended(shown, surface)
     pages = draft.pages(len(shown.message_ids))
     for message_id, page in zip(shown.message_ids, pages, strict=False):
         deadline = asyncio.get_running_loop().time() + patience
@@ -449,7 +449,7 @@ async def restore(shown: Shown, *, surface: Surface, budgets: EditBudgets, patie
 
 async def take_buttons_away(shown: Shown, *, surface: Surface, budgets: EditBudgets) -> bool:
     """Write a superseded reply without buttons; False without a spare slot. Raises SurfaceError."""
-    draft = Draft(limit=surface.limit, measure=surface.measure, earlier=shown)
+    draft = _ended(shown, surface)
     pages = draft.pages(len(shown.message_ids))
     if len(pages) != len(shown.message_ids) or not pages[-1].last:
         # Another version has cut the text into other pages.
@@ -463,6 +463,11 @@ async def take_buttons_away(shown: Shown, *, surface: Surface, budgets: EditBudg
         await budgets.pause_after(error, budget)
         raise
     return True
+
+
+def _ended(shown: Shown, surface: Surface) -> Draft:
+    limit, measure, shows_whole = surface.limit, surface.measure, surface.shows_whole
+    return Draft(limit=limit, measure=measure, shows_whole=shows_whole, earlier=shown)
 
 
 async def apologize(*, surface: Surface, budgets: EditBudgets, patience: float) -> str:

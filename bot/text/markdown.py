@@ -103,6 +103,11 @@ class Fence:
         """The prefix if it has a quote, which must precede every line of the code."""
         return self.prefix if ">" in self.prefix else ""
 
+    def content(self, line: str) -> str:
+        """Return a line of the code without the prefix."""
+        code, indent = self._code(line), len(self.prefix.rpartition(">")[2])
+        return code[min(indent, len(code) - len(code.lstrip(" "))) :]
+
     def left_by(self, line: str) -> bool:
         """Whether the line ends the fence because it is outside of the quote."""
         return bool(self.quote) and not _QUOTE.match(line)

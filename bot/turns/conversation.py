@@ -172,6 +172,7 @@ class Conversation:
             draft=Draft(
                 limit=surface.limit,
                 measure=surface.measure,
+                shows_whole=surface.shows_whole,
                 earlier=attempt.shown,
                 previous_answer=attempt.lease.taken.previous_answer,
                 left_out=attempt.turn.left_out,

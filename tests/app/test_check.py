@@ -227,7 +227,10 @@ async def test_a_permission_that_is_missing_is_named(store: Store, tmp_path: Pat
         it.discord.let_bot(permissions=VIEW)
         works, said = await it.check()
 
-    lacks = "Send Messages, Create Public Threads, Send Messages in Threads, Read Message History"
+    lacks = (
+        "Send Messages, Create Public Threads, Send Messages in Threads, Read Message History, "
+        "Attach Files"
+    )
     assert not works
     assert f"✗ Discord: The bot lacks {lacks} in The workshop" in said
     assert f"give its role {lacks}" in said
@@ -394,9 +397,9 @@ async def test_the_invitation_has_what_the_bot_needs() -> None:
     query = parse_qs(urlsplit(output.getvalue().strip()).query)
     assert query["client_id"] == [discord.application_id]
     assert query["scope"] == ["bot applications.commands"]
-    # View Channels, Send Messages, Read Message History, Create Public Threads, Send Messages in
-    # Threads: bits 10, 11, 16, 35 and 38 of Discord's documentation, "Permissions".
-    assert int(query["permissions"][0]) == sum(1 << bit for bit in (10, 11, 16, 35, 38))
+    # View Channels, Send Messages, Attach Files, Read Message History, Create Public Threads, Send
+    # Messages in Threads: these bits of Discord's documentation, "Permissions".
+    assert int(query["permissions"][0]) == sum(1 << bit for bit in (10, 11, 15, 16, 35, 38))
 
 
 async def test_without_a_token_nobody_can_be_invited() -> None:

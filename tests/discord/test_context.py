@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bot.domain import ContextMessage, Person, ThreadKey, Turn
+from bot.domain import Attachment, ContextMessage, Person, ThreadKey, Turn
 from bot.errors import PlaceGone, WriteDelayed
 from bot.store import Store
 from tests.emulators.discord import DiscordEmulator
@@ -23,6 +23,8 @@ from tests.support.discord_platform import (
 )
 from tests.support.fakes import FakeQueue
 from tests.support.waiting import until
+
+FILE = Attachment("answer.py", b"x = 1")
 
 
 def texts(found: Sequence[ContextMessage]) -> list[tuple[str, str]]:
@@ -61,14 +63,15 @@ async def test_a_reply_brings_the_message_with_its_author_and_files() -> None:
         ]
 
 
-async def test_a_reply_to_the_bot_quotes_it_as_itself() -> None:
+async def test_a_reply_to_the_bot_quotes_it_as_itself_without_its_files() -> None:
     intake = FakeQueue()
     async with DiscordEmulator() as emulator, listening(emulator, intake) as platform:
         ada = emulator.user("Ada")
         dm = emulator.dm(ada)
         await emulator.say(dm, ada, "one")
         async with platform.surface(await last(intake, "one")) as surface:
-            answer = await surface.post(page("First.", last=True))
+            with_file = replace(page("First.", last=True), attachments=(FILE,))
+            answer = await surface.post(with_file)
 
         await emulator.say(dm, ada, "two", reply_to=answer)
 

@@ -37,7 +37,7 @@ PIECES = [
 
 async def show(surface: Surface, deltas: list[str]) -> None:
     """Post and edit what a reply would show after each delta, and at its end."""
-    draft = Draft(limit=surface.limit, measure=surface.measure, earlier=Shown(), previous_answer="")
+    draft = Draft(limit=surface.limit, measure=surface.measure, earlier=Shown())
     ids: list[str] = []
     for delta in [*deltas, None]:
         if delta is None:

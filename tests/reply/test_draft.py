@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -323,3 +325,52 @@ def test_half_a_character_without_the_other_is_replaced() -> None:
     draft.end(Ending("done"))
 
     assert ends_of(draft)[1] == "\ufffd\ufffd \ufffdWhole\ufffd"
+
+
+CODE = "```python\n" + "print('a line of code')\n" * 12 + "```"
+
+
+def files_of(draft: Draft) -> list[list[str]]:
+    """Return the names of the files of each page."""
+    return [[one.name for one in page.attachments] for page in draft.pages(0)]
+
+
+def test_the_last_page_of_an_ended_answer_has_its_files() -> None:
+    draft = make_draft()
+    draft.add(f"Here:\n\n{CODE}\n\nAsk again.")
+    growing = files_of(draft)
+    draft.end(Ending("done"))
+
+    *others, last = files_of(draft)
+    again = Draft(limit=LIMIT, measure=len, earlier=draft.shown(["m1"]))
+
+    assert not any(growing)
+    assert not any(others)
+    assert last == ["answer.py"]
+    assert again.pages(0) == draft.pages(0)
+
+
+def test_files_are_the_same_whatever_the_buttons_are() -> None:
+    draft = make_draft()
+    draft.add(CODE)
+    draft.end(Ending("done", "Too long."))
+    older = replace(draft.shown(["m1"]), end="older")
+
+    superseded = Draft(limit=LIMIT, measure=len, earlier=older)
+
+    assert superseded.pages(0)[-1].attachments == draft.pages(0)[-1].attachments != ()
+
+
+def test_code_that_was_cut_is_no_file() -> None:
+    draft = make_draft()
+    draft.add(CODE.removesuffix("```"))
+    draft.end(Ending("done", "Too long."))
+
+    assert not any(files_of(draft))
+
+
+def test_an_earlier_answer_comes_back_with_its_files() -> None:
+    draft = make_draft(replaced=CODE)
+    draft.end(Ending("failed", "Sorry."))
+
+    assert files_of(draft)[-1] == ["answer.py"]

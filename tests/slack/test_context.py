@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from adapters.slack.platform import SlackPlatform
-from bot.domain import ContextMessage, Page, Person, Turn
+from bot.domain import Attachment, ContextMessage, Page, Person, Turn
 from bot.errors import NoSlot, PlaceGone, WriteDelayed
 from bot.ports import PartlyRead
 from bot.reply.edit_budget import Clock, EditBudgets
@@ -19,6 +19,8 @@ from tests.emulators.slack.methods import SCOPES
 from tests.support.fakes import FakeQueue
 from tests.support.slack_platform import LIMITS, hearing, joined
 from tests.support.waiting import until
+
+FILE = Attachment("answer.py", b"x = 1")
 
 
 def texts(found: Sequence[ContextMessage]) -> list[tuple[str, str]]:
@@ -103,7 +105,8 @@ async def test_a_thread_in_a_dm_begins_with_the_message_that_it_answers() -> Non
         await slack.say(dm, ann, "one")
         await until(lambda: intake.turns)
         async with platform.surface(intake.last) as surface:
-            posted = await surface.post(Page(0, "First & <last>.", final=True, last=True))
+            end = Page(0, "First & <last>.", final=True, last=True, attachments=(FILE,))
+            posted = await surface.post(end)
         answer = posted.rpartition(":")[2]
 
         await slack.say(dm, ann, "two", thread_ts=answer)
@@ -111,6 +114,7 @@ async def test_a_thread_in_a_dm_begins_with_the_message_that_it_answers() -> Non
         found = await platform.read_context(intake.last, since="", most=50)
 
         assert texts(found) == [("the bot", "First & <last>.")]
+        assert found[0].files == ()
 
 
 async def test_other_apps_speak_by_their_name_and_joins_are_no_words() -> None:

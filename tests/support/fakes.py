@@ -140,6 +140,7 @@ class FakeSurface:
     """
 
     limit: int = 2000
+    widest_table: int = 2000
     shows_work: bool = True
     edits: EditBudget = field(default_factory=lambda: EditBudget("edit", 1000, 1.0))
     posts: EditBudget = field(default_factory=lambda: EditBudget("post", 1000, 1.0))
@@ -153,6 +154,9 @@ class FakeSurface:
 
     def measure(self, text: str) -> int:
         return len(text)
+
+    def shows_whole(self, table: str) -> bool:
+        return len(table.partition("\n")[0]) <= self.widest_table
 
     def budget(self, page: Page, *, new: bool) -> EditBudget:
         return self.posts if new else self.edits

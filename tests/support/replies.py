@@ -75,6 +75,7 @@ def make_reply(
         draft=Draft(
             limit=surface.limit,
             measure=surface.measure,
+            shows_whole=surface.shows_whole,
             earlier=earlier or Shown(tuple(message_ids), older, older),
             previous_answer=replaced,
         ),

@@ -285,4 +285,4 @@ async def test_half_a_formula_in_code_does_not_hide_the_end_of_the_code(window: 
 
     text, *_ = await run(window, _COUNTED, f"```\n{code}```")
 
-    assert text == f"textCopy{code}"
+    assert text == f"textSaveCopy{code}"

@@ -61,9 +61,11 @@ def replied_to(message: discord.Message) -> discord.Message | None:
 
 def context_message(message: discord.Message, user_id: int) -> ContextMessage:
     """Convert a message to context for the prompt; `user_id` is the bot's."""
-    person = None if message.author.id == user_id else person_of(message.author)
-    text = text_of(message, user_id, role_id=0)
-    return ContextMessage(turn_id(message.id), person, text, files=files_of(message))
+    id_, text = turn_id(message.id), text_of(message, user_id, role_id=0)
+    if message.author.id == user_id:
+        # Its files repeat what it said.
+        return ContextMessage(id_, None, text)
+    return ContextMessage(id_, person_of(message.author), text, files=files_of(message))
 
 
 def files_of(message: discord.Message) -> tuple[FileRef, ...]:

@@ -14,6 +14,7 @@ from typing import Any
 from adapters.discord.reply.message import (
     LIMIT,
     body_of,
+    is_narrow,
     is_page,
     replied_to_id,
     shown,
@@ -69,6 +70,7 @@ class ChannelSurface:
 
     limit = LIMIT
     shows_work = True
+    shows_whole = staticmethod(is_narrow)
 
     def __init__(
         self,
@@ -205,7 +207,7 @@ class ChannelSurface:
             await request(self._client, "DELETE", _MESSAGE, ids)
             return
         body = body_of(page, self._turn_id, rated=self._client.rated)
-        await request(self._client, "PATCH", _MESSAGE, ids, body=body)
+        await request(self._client, "PATCH", _MESSAGE, ids, body=body, files=page.attachments)
 
     async def _send(self, address: ChannelAddress, page: Page) -> dict[str, Any]:
         body = body_of(page, self._turn_id, rated=self._client.rated)
@@ -218,8 +220,9 @@ class ChannelSurface:
             question = str(address.question)
             body["message_reference"] = {"message_id": question, "fail_if_not_exists": False}
         ids = {"channel_id": address.channel}
+        sending = request(self._client, "POST", _MESSAGES, ids, body=body, files=page.attachments)
         try:
-            sent: dict[str, Any] = await request(self._client, "POST", _MESSAGES, ids, body=body)
+            sent: dict[str, Any] = await sending
         except WriteFailed:
             self._recovery.note_lost_response()
             raise

@@ -18,6 +18,7 @@ from adapters.discord.reply.message import (
     QUESTION,
     QUESTION_LIMIT,
     body_of,
+    is_narrow,
     question_line,
     shown,
 )
@@ -94,6 +95,8 @@ class CommandSurface:
     The first page begins with the `question`, unless that is None. It is empty if the turn has lost
     it; then it is read from the message.
     """
+
+    shows_whole = staticmethod(is_narrow)
 
     def __init__(
         self,
@@ -351,6 +354,7 @@ class Webhook:
 
     async def _write(self, method: str, path: str, page: Page, **ids: str) -> str:
         body = body_of(page, self._turn_id, rated=self._client.rated, private=self._private)
-        message = await request(self._client, method, path, self._ids | ids, body=body)
+        call = self._client, method, path, self._ids | ids
+        message = await request(*call, body=body, files=page.attachments)
         self._acknowledged = True
         return str(message["id"])

@@ -42,6 +42,8 @@ _FENCE_BEGUN, _APART = re.compile("``(?=`)"), "``\u200b"
 # For a text: half of a message. Without a limit, short rows below a wide head would fill many
 # messages with spaces.
 _MOST_PADDING = 1000  # characters
+# Guess: a window of 1,440 pixels shows 82 columns of code beside its lists; longer rows wrap.
+_WIDEST_TABLE = 80  # columns
 
 
 def body_of(
@@ -56,6 +58,10 @@ def body_of(
     return {
         "content": shown(page.text),
         "components": [{"type": _ROW, "components": buttons}] if buttons else [],
+        # An edit removes all other files (Discord's documentation, "Editing Message Attachments").
+        "attachments": [
+            {"id": str(number), "filename": one.name} for number, one in enumerate(page.attachments)
+        ],
         # Without it, Discord uses its own default (Discord's documentation, "Allowed Mentions
         # Object"), for an edit too.
         "allowed_mentions": {"parse": [], "replied_user": False},
@@ -142,6 +148,11 @@ def tables_as_code(text: str) -> str:
     if "\n|" not in text and not text.startswith("|"):
         return text
     return "\n".join(_with_fences(text.split("\n")))
+
+
+def is_narrow(table: str) -> bool:
+    """Whether the rows of a table, as code, fit a line on a laptop's screen."""
+    return all(_width(row) <= _WIDEST_TABLE for row in tables_as_code(table).split("\n"))
 
 
 def _with_fences(lines: list[str]) -> Iterator[str]:

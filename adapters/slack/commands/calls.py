@@ -116,7 +116,7 @@ class Permissions:
         menu = f"In the menu of a message, choose *{ASK_ABOUT}* or *{SUMMARISE}*."
         if location.is_direct:
             ways = ["Write to me here: I answer each message.", menu]
-            missing = {"files:read", "users:read"} & set(self._identity.missing)
+            missing = {"files:read", "files:write", "users:read"} & set(self._identity.missing)
         else:
             ways = [
                 f"Mention me, `@{name}`: I answer in the thread of your message.",

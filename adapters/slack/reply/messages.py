@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -54,14 +55,19 @@ class Messages:
         self._client = workspace.client
         self._turn = turn
         self._question = question
+        # The name and the size of each file that a message had after its last update, by its id.
+        self.files: dict[str, list[tuple[object, object]]] = {}
 
     async def send(self, page: Page) -> str:
         """Send a page and return its id. Raises SurfaceError."""
         return await self.with_controls(page, partial(self._send, page))
 
-    async def change(self, message_id: str, page: Page) -> None:
-        """Make a message show a page; delete it if the page has no text. Raises SurfaceError."""
-        await self.with_controls(page, partial(self._change, message_id, page))
+    async def change(self, message_id: str, page: Page, files: Sequence[str] | None = None) -> None:
+        """Make a message show a page; delete it if the page has no text. Raises SurfaceError.
+
+        It then has these `files` alone, by their ids, or those that it had.
+        """
+        await self.with_controls(page, partial(self._change, message_id, page, files))
 
     async def with_controls(self, page: Page, write: Callable[[], Awaitable[_T]]) -> _T:
         """Write a page with its controls; retry without rating buttons if Slack refuses them.
@@ -88,14 +94,22 @@ class Messages:
             )
         return f"{answer['channel']}:{answer['ts']}"
 
-    async def _change(self, message_id: str, page: Page) -> None:
+    async def _change(self, message_id: str, page: Page, files: Sequence[str] | None) -> None:
         channel, _, ts = message_id.rpartition(":")
         async with translated():
-            if page.text:
-                # A stream that Slack ended has no metadata.
-                await self._client.chat_update(channel=channel, ts=ts, **self._fields(page))
-            else:
+            if not page.text:
                 await self._client.chat_delete(channel=channel, ts=ts)
+                return
+            answer = await self._client.chat_update(
+                channel=channel,
+                ts=ts,
+                file_ids=None if files is None else json.dumps(files),
+                # A stream that Slack ended has no metadata.
+                **self._fields(page),
+            )
+        # Guess: the message in an answer has its files.
+        found = (answer.get("message") or {}).get("files") or ()
+        self.files[message_id] = [(one.get("name"), one.get("size")) for one in found]
 
     async def find(self, *, but: Collection[str], streams: bool) -> dict[int, str]:
         """Find this reply's messages, except those in `but`, by page number.

@@ -8,13 +8,15 @@ from contextlib import suppress
 
 from prometheus_client import Counter
 
-from adapters.slack.errors import code_of, is_transient
+from adapters.slack.errors import code_of, is_transient, refuses_app
 from adapters.slack.reply.messages import UNNUMBERED, Messages
 from adapters.slack.reply.status import Status
 from adapters.slack.reply.streams import Stream, Streams, method_budget
 from adapters.slack.workspace import Workspace
-from bot.domain import EditBudget, Page, Purpose, Turn
+from bot.concurrency import Backoff
+from bot.domain import Attachment, EditBudget, Page, Purpose, Turn
 from bot.errors import SurfaceError, WriteDelayed, WriteFailed, WriteRefused
+from bot.text.markdown import PIPE
 from bot.text.sanitize import escape_markup
 
 log = logging.getLogger(__name__)
@@ -29,6 +31,9 @@ _UNSEEN = Counter(
 _POSTS, _POSTS_WINDOW = 5, 5.2
 _ALL_POSTS = 300  # docs, "several hundred a minute" for each workspace
 _PATIENCE = 30.0  # seconds, for the slots of further requests of one write
+_PAUSES = Backoff(first=1.0, longest=10.0)  # before files are shared again
+_FILES = "files"  # what Slack may refuse
+_MOST_COLUMNS = 20  # docs: Table block
 _STREAMING = "streaming_state_conflict"  # docs: chat.update, "Errors"
 
 
@@ -68,6 +73,8 @@ class SlackSurface:
         # The page numbers of the messages that were edited: they are not posted pages of an earlier
         # attempt. If such a page is posted again, its message accepts no more edits.
         self._edited: dict[str, int] = {}
+        self._uploaded: dict[Attachment, str] = {}  # their ids
+        self._attached: set[tuple[str, tuple[Attachment, ...]]] = set()  # tried for a message
 
     @property
     def shows_work(self) -> bool:
@@ -95,6 +102,14 @@ class SlackSurface:
         """Return the bytes that `text` has after escaping."""
         return len(escape_markup(text).encode())
 
+    def shows_whole(self, table: str) -> bool:
+        """Whether a table has no more columns than Slack takes (docs: Table block).
+
+        Guess: that holds for Markdown, too.
+        """
+        head = table.partition("\n")[0].strip(" |")
+        return len(PIPE.findall(head)) < _MOST_COLUMNS
+
     async def post(self, page: Page) -> str:
         """Send a message, or edit and return the one that an earlier attempt sent.
 
@@ -118,7 +133,9 @@ class SlackSurface:
                     await self.edit(earlier, Page(page.number, "", final=True))
             else:
                 return earlier
-        return await self._send(page)
+        message_id = await self._send(page)
+        await self._attach(message_id, page)
+        return message_id
 
     async def edit(self, message_id: str, page: Page) -> None:
         """Change a message; delete it if the page has no text."""
@@ -129,6 +146,42 @@ class SlackSurface:
                 # The slot was one for the stream.
                 await self._wait_for("update")
             await self._change(message_id, page)
+        if page.text:
+            await self._attach(message_id, page)
+
+    async def _attach(self, message_id: str, page: Page) -> None:
+        """Give a message the files of its page by a further update; a failure is only logged.
+
+        Only chat.update takes files. A process that dies before that leaves the turn to the next
+        one, which writes the page again.
+        """
+        files, known = page.attachments, self._messages.files.get(message_id, [])
+        is_done = (message_id, files) in self._attached or self._workspace.is_refused(_FILES)
+        if is_done or known == [(one.name, len(one.data)) for one in files]:
+            return
+        self._attached.add((message_id, files))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE):
+                for pause in _PAUSES.pauses():
+                    if (wait := await self._share(message_id, page)) is None:
+                        return
+                    await asyncio.sleep(max(wait, pause))
+
+    async def _share(self, message_id: str, page: Page) -> float | None:
+        """Return the seconds until a failed attempt is repeated; None if it is not."""
+        try:
+            for one in page.attachments:
+                if one not in self._uploaded:
+                    self._uploaded[one] = await self._workspace.upload(one)
+            await self._wait_for("update")
+            ids = [self._uploaded[one] for one in page.attachments]
+            await self._messages.change(message_id, page, ids)
+        except SurfaceError as error:
+            log.warning("Turn %s: the answer lacks its files: %s", self._turn_id, error)
+            if refuses_app(error):
+                self._workspace.refuse(_FILES)
+            return error.retry_after if isinstance(error, WriteDelayed | WriteFailed) else None
+        return None
 
     async def _send(self, page: Page) -> str:
         try:

@@ -7,6 +7,7 @@ import { announce, byId, copyBy, icon, toast, uuid } from "./dom.js";
 import { keep, keepFor, recall, recallNames } from "./kept.js";
 import { Log } from "./log.js";
 import { Outbox } from "./outbox.js";
+import { saveBy } from "./saving.js";
 import { Sidebar } from "./sidebar.js";
 import { shortName } from "./turn.js";
 
@@ -320,6 +321,7 @@ class App {
     this.buttons[button.id]?.();
     if (button.closest("#prompts")) this.ask(button.querySelector("span").textContent);
     if (button.dataset.copy) copyBy(button, button.closest(".code").querySelector("code").textContent);
+    if (button.dataset.save) saveBy(button);
     const turn = button.closest(".turn");
     if (turn && button.dataset.action) this.press(button, turn.dataset.turn);
   }

@@ -103,8 +103,9 @@ parser.renderer.rules.link_open = (tokens, index, options, env, self) => {
   return self.renderToken(tokens, index, options);
 };
 parser.renderer.rules.table_open = () =>
-  '<div class="table" role="group" aria-label="Table" tabindex="0"><table>';
-parser.renderer.rules.table_close = () => "</table></div>";
+  '<div class="table"><div role="group" aria-label="Table" tabindex="0"><table>';
+parser.renderer.rules.table_close = () =>
+  '</table></div><button type="button" data-save="table">Save</button></div>';
 // The page's policy forbids styles in elements.
 parser.renderer.rules.th_open = parser.renderer.rules.td_open = (tokens, index) => {
   const align = tokens[index].attrGet("style")?.split(":")[1];
@@ -120,6 +121,7 @@ function code(token) {
   const content = parser.utils.escapeHtml(token.content);
   return (
     `<div class="code"><div class="bar"><span>${name || "text"}</span>` +
+    '<button type="button" data-save="code">Save</button>' +
     '<button type="button" data-copy="code">Copy</button></div>' +
     `<pre tabindex="0" role="group" aria-label="${label}"><code data-language="${name}">` +
     `${content}</code></pre></div>`

@@ -101,6 +101,10 @@ class LoopbackSurface:
         """Return the characters, which are what the server counts."""
         return len(text)
 
+    def shows_whole(self, table: str) -> bool:
+        """Whether a table is shown as wide as it is; this chat takes no attachments."""
+        return True
+
     def budget(self, page: Page, *, new: bool) -> EditBudget:
         """Return a budget of 20 writes a second for each room: the server has no limit."""
         return EditBudget(f"loopback:{self._room}", writes=20, seconds=1.0)

@@ -52,6 +52,10 @@ class Cdn:
             seen["width"], seen["height"] = struct.unpack_from(">II", data, 16)
         return seen | ({"content_type": kind} if kind else {})
 
+    def read(self, attachment: Payload) -> bytes:
+        """Return the bytes of an attachment."""
+        return self._files[str(attachment["url"])]
+
     def signed(self, attachment: Payload) -> Payload:
         """Return an attachment with an address that is valid for a day."""
         path, key = str(attachment["url"]), secrets.token_hex(8)

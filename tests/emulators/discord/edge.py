@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from http.client import responses
 
-from aiohttp import web
+from aiohttp import BodyPartReader, web
 
 from tests.emulators.discord import spec
 from tests.emulators.discord.limits import Meter
@@ -23,6 +23,7 @@ API = "/api/v10"
 # Of all answers that come from Discord itself. discord.py takes a 429 without it for Cloudflare's.
 VIA = {"Via": "1.1 discord-emulator"}
 _RETRY_SECONDS = 0.1
+_Files = dict[str, tuple[str, bytes]]  # names and bytes, by the names of their parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class Edge:
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Answer one call, or let it go wrong as it was told to."""
-        data = await request.read()
+        data, files = await _read(request)
         body, path = _parsed(data), request.path.removeprefix(API)
         sent = body if isinstance(body, dict) else {}
         call = Call(request.method, path, sent, None, time.monotonic(), port(request))
@@ -76,7 +77,7 @@ class Edge:
         self.calls.append(call)
         await asyncio.sleep(self.latency() / 2)
         try:
-            response = await self._outcome(request, call, data)
+            response = await self._outcome(request, call, data, files)
         except Exception as error:
             self.violations.append(f"the emulator failed: {call.call}: {error!r}")
             raise
@@ -90,7 +91,9 @@ class Edge:
             request.transport.abort()
         return response or web.Response()
 
-    async def _outcome(self, request: web.Request, call: Call, data: bytes) -> web.Response | None:
+    async def _outcome(
+        self, request: web.Request, call: Call, data: bytes, files: _Files
+    ) -> web.Response | None:
         """Do the work and return the answer; None where the connection is to be closed.
 
         What is wrong with a call is told before anything else can happen to it.
@@ -99,12 +102,12 @@ class Edge:
         if route is None:
             self.unknown.append(call.call)
             return _nowhere()
-        asked = Request(ids, request.query, _parsed(data))
+        asked = Request(ids, request.query, _parsed(data), files)
         called = route.method, route.template
         self.violations += spec.query_problems(*called, asked.query)
         self.violations += spec.request_problems(*called, asked.json)
         strange = [f"?{key}" for key in asked.query if key not in route.queries]
-        if data and request.content_type != "application/json":
+        if data and not (files or request.content_type == "application/json"):
             strange.append(f"as {request.content_type}")
         self.unknown += [f"{call.call} {one}" for one in strange]
         if strange:
@@ -160,6 +163,19 @@ class Edge:
             if match and route.method == method:
                 return route, match.groupdict()
         return None, {}
+
+
+async def _read(request: web.Request) -> tuple[bytes, _Files]:
+    """Return the JSON of a request, and its files (docs: Uploading Files)."""
+    if request.content_type != "multipart/form-data":
+        return await request.read(), {}
+    data, files = b"", _Files()
+    async for part in await request.multipart():
+        if isinstance(part, BodyPartReader) and part.name == "payload_json":
+            data = bytes(await part.read())
+        elif isinstance(part, BodyPartReader):
+            files[str(part.name)] = str(part.filename), bytes(await part.read())
+    return data, files
 
 
 def _nowhere() -> web.Response:

@@ -29,6 +29,8 @@ from tests.emulators.faults import Fault, How, Terms
 from tests.emulators.serving import judge, served
 from tests.emulators.timeline import Moment
 
+_REQUEST_BYTES = 25 * 1024**2  # docs: Uploading Files
+
 
 class DiscordEmulator:
     """Stands in for Discord while it is entered; the unmodified discord.py takes it for the real.
@@ -118,8 +120,7 @@ class DiscordEmulator:
         self.watch = self._edge.watchers.append
 
     async def __aenter__(self) -> Self:
-        # How large a body may be is for the edge to say.
-        app = web.Application(client_max_size=0)
+        app = web.Application(client_max_size=_REQUEST_BYTES)
         self._gateway.mount(app)
         app.router.add_route("*", API + "/{path:.*}", self._edge.serve)
         for folder in ("attachments", "ephemeral-attachments"):

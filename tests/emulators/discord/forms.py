@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from tests.emulators.discord import components, mentions
 from tests.emulators.discord.cdn import Upload
 from tests.emulators.discord.objects import Payload
-from tests.emulators.discord.request import bad_length
+from tests.emulators.discord.request import Request, bad_length
 
 _CONTENT_LIMIT = 2000  # docs: Create Message; the OpenAPI document says 4000
 _NONCE_LIMIT = 25
@@ -32,13 +34,26 @@ class Form:
     reply_to: str | None = None
     reply_may_be_gone: bool = False
     files: tuple[Upload, ...] = ()
+    kept: tuple[str, ...] | None = None  # the ids of the files that stay; all, if it is None
 
     @classmethod
-    def read(cls, body: Payload, *, flags: int, default: Payload = mentions.BY_DEFAULT) -> Form:
+    def read(cls, request: Request, *, flags: int, default: Payload = mentions.BY_DEFAULT) -> Form:
         """Read what a bot sent; raise Refusal where Discord would.
 
         Of its flags only those in `flags` count. Discord drops the white space around a text.
         """
+        return cls.of(request.body, request.files, flags=flags, default=default)
+
+    @classmethod
+    def of(
+        cls,
+        body: Payload,
+        files: Mapping[str, tuple[str, bytes]],
+        *,
+        flags: int,
+        default: Payload = mentions.BY_DEFAULT,
+    ) -> Form:
+        """Read the JSON and the files of a message."""
         reference = _object(body.get("message_reference")) or {}
         allowed = _object(body.get("allowed_mentions"))
         given = body.get("flags")
@@ -54,6 +69,7 @@ class Form:
             enforce_nonce=bool(body.get("enforce_nonce")),
             reply_to=str(reference["message_id"]) if "message_id" in reference else None,
             reply_may_be_gone=reference.get("fail_if_not_exists") is False,
+            **_attached(_array(body, "attachments"), files),
         )
         form.check()
         return form
@@ -74,6 +90,23 @@ class Form:
     def pings(self) -> list[str]:
         """Return the mentions in the text that call somebody."""
         return mentions.pings(self.text or "", self.allowed_mentions)
+
+
+def _attached(
+    listed: list[object] | None, files: Mapping[str, tuple[str, bytes]]
+) -> dict[str, Any]:
+    """Return the new files of a message and those that stay.
+
+    Each new one is listed by the number of its part (docs: Uploading Files, Editing Message
+    Attachments).
+    """
+    ids = None if listed is None else [str(one["id"]) for one in listed if isinstance(one, dict)]
+    new = {name.removeprefix("files[").removesuffix("]"): file for name, file in files.items()}
+    unknown = [number for number in new if number not in (ids or ())]
+    if unknown:
+        raise NotImplementedError(f"files that are not listed: {unknown}")
+    kept = None if ids is None else tuple(one for one in ids if one not in new)
+    return {"files": tuple(new.values()), "kept": kept}
 
 
 def _array(body: Payload, key: str) -> list[object] | None:

@@ -25,8 +25,8 @@ class Shown:
     `labels` are what stands on the buttons, a picture if there is no text. `reader` is the person
     who alone sees an ephemeral one.
 
-    The text of a forward is what was forwarded; `files` are the names of attachments. Links in one
-    that is `suppressed` show no previews.
+    The text of a forward is what was forwarded; `files` are the names of attachments, and
+    `contents` their bytes. Links in one that is `suppressed` show no previews.
     """
 
     id: str
@@ -41,6 +41,7 @@ class Shown:
     suppressed: bool = False
     labels: tuple[str, ...] = ()
     reader: str | None = None
+    contents: tuple[bytes, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -117,6 +118,7 @@ class Message:
             files=tuple(str(one["filename"]) for one in self.attachments),
             suppressed=bool(self.flags & SUPPRESS_EMBEDS),
             labels=tuple(labels(self.components)),
+            contents=tuple(map(self.cdn.read, self.attachments)),
             reader=self.interaction.user.id if self.ephemeral and self.interaction else None,
         )
 

@@ -20,7 +20,7 @@ STAGE: Final = 13
 # threads and write in them: what an operator grants a chat bot, and what makes pings hurt.
 PERMISSIONS = str(sum(1 << bit for bit in (6, 10, 11, 14, 15, 16, 17, 31, 35, 38)))
 MANAGE_CHANNELS, MANAGE_SERVER, MANAGE_MESSAGES = 1 << 4, 1 << 5, 1 << 13
-READ_MESSAGE_HISTORY = 1 << 16
+READ_MESSAGE_HISTORY, ATTACH_FILES = 1 << 16, 1 << 15
 
 # docs: Guild Member Object.
 _UNSET = ("nick", "avatar", "banner", "premium_since", "communication_disabled_until")

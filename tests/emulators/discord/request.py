@@ -11,11 +11,12 @@ from tests.emulators.discord.objects import Payload
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a bot asks for: the ids in the path, the query, and the JSON body."""
+    """What a bot asks for: the ids in the path, the query, the JSON body, and files by part."""
 
     ids: Mapping[str, str]
     query: Mapping[str, str]
     json: object
+    files: Mapping[str, tuple[str, bytes]] = field(default_factory=dict)
 
     @property
     def body(self) -> Payload:

@@ -130,7 +130,7 @@ class Rest:
 
     def create_message(self, request: Request) -> Answer:
         channel = self.world.open_channel(request.ids["channel_id"])
-        form = Form.read(request.body, flags=SUPPRESS_EMBEDS)
+        form = Form.read(request, flags=SUPPRESS_EMBEDS)
         return 200, self._seen(self.world.post(channel, self.world.bot, form))
 
     def message(self, request: Request) -> Answer:
@@ -142,7 +142,7 @@ class Rest:
         if message.author is not self.world.bot:
             raise Refusal(403, 50005, "Cannot edit a message authored by another user")
         self._check_age(message)
-        self.world.edit(message, Form.read(request.body, flags=SUPPRESS_EMBEDS))
+        self.world.edit(message, Form.read(request, flags=SUPPRESS_EMBEDS))
         return 200, self._seen(message)
 
     def delete_message(self, request: Request) -> Answer:

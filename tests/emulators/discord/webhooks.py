@@ -23,6 +23,7 @@ from tests.emulators.discord.world import World
 # docs: Receiving and Responding, "Interaction Callback Type".
 _MESSAGE, _DEFERRED_MESSAGE, _DEFERRED_UPDATE, _UPDATE, _CHOICES, _FORM = 4, 5, 6, 7, 8, 9
 AUTOCOMPLETION, _SENT_FORM = 4, 5  # docs: Interaction Type
+_ALLOWED = mentions.BY_DEFAULT_OF_WEBHOOKS
 _FOLLOW_UPS = 5  # of one that a person's own install allows (docs: Create Followup Message)
 
 
@@ -43,7 +44,7 @@ class Webhooks:
         kind = request.body.get("type")
         data = request.body.get("data")
         body = data if isinstance(data, dict) and kind != _FORM else {}
-        form = _form(body, flags=SUPPRESS_EMBEDS | EPHEMERAL)
+        form = Form.of(body, {}, flags=SUPPRESS_EMBEDS | EPHEMERAL, default=_ALLOWED)
         if interaction.kind == AUTOCOMPLETION and kind == _CHOICES and isinstance(data, dict):
             interaction.choices = data.get("choices")
         elif interaction.kind == AUTOCOMPLETION or kind == _CHOICES:
@@ -69,7 +70,7 @@ class Webhooks:
 
     def edit(self, request: Request) -> Answer:
         message = self._message(request)
-        self.world.edit(message, _form(request.body, flags=SUPPRESS_EMBEDS))
+        self.world.edit(message, Form.read(request, flags=SUPPRESS_EMBEDS, default=_ALLOWED))
         return 200, message.payload()
 
     def delete(self, request: Request) -> Answer:
@@ -78,7 +79,7 @@ class Webhooks:
 
     def follow_up(self, request: Request) -> Answer:
         interaction = self._webhook(request)
-        form = _form(request.body, flags=SUPPRESS_EMBEDS | EPHEMERAL)
+        form = Form.read(request, flags=SUPPRESS_EMBEDS | EPHEMERAL, default=_ALLOWED)
         original = interaction.original
         # The first follow-up takes the place of "thinking" (docs: Create Followup Message).
         if original and original.flags & LOADING and not original.deleted:
@@ -135,10 +136,6 @@ class Webhooks:
 
     def _age(self, interaction: Interaction) -> float:
         return self.world.clock.now() - interaction.created_at
-
-
-def _form(body: Payload, *, flags: int) -> Form:
-    return Form.read(body, flags=flags, default=mentions.BY_DEFAULT_OF_WEBHOOKS)
 
 
 def _outcome(interaction: Interaction, kind: object) -> Payload:

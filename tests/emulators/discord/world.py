@@ -25,6 +25,7 @@ from tests.emulators.discord.message import (
     Message,
 )
 from tests.emulators.discord.objects import (
+    ATTACH_FILES,
     DM,
     MANAGE_CHANNELS,
     MANAGE_SERVER,
@@ -198,6 +199,7 @@ class World:
             self.archive(channel, archived=False, locked=channel.locked)
         if form.enforce_nonce and (earlier := self._written(author, form.nonce)):
             return earlier
+        self._check_files(author, channel, form)
         message = self._new(channel, author)
         message.kind, message.interaction, message.nonce = kind, interaction, form.nonce
         message.flags = (form.flags or 0) | (LOADING if loading else 0)
@@ -221,7 +223,11 @@ class World:
         """Change a message; the first text of one that was "thinking" is no edit."""
         if message.channel.archived:
             raise _archived(400)
+        self._check_files(message.author, message.channel, form)
         self._write(message, form, may_be_empty=False)
+        if form.kept is not None:
+            message.attachments = [it for it in message.attachments if it["id"] in form.kept]
+        message.attachments += [self.cdn.upload(message.channel.id, one) for one in form.files]
         was_loading = message.flags & LOADING
         message.flags &= ~LOADING
         if form.flags is not None:
@@ -371,6 +377,12 @@ class World:
         if channel.archived and channel.locked:
             raise _archived(403)
         channel.participant = self.bot.id
+
+    def _check_files(self, author: User, channel: Channel, form: Form) -> None:
+        """Refuse the bot's files without the permission; that an edit needs it, too, is a guess."""
+        may = int(self.permissions) & ATTACH_FILES or not channel.guild_id
+        if form.files and author is self.bot and not may:
+            raise Refusal(403, 50013, "Missing Permissions")
 
     def _write(self, message: Message, form: Form, *, may_be_empty: bool) -> None:
         text = message.text if form.text is None else form.text

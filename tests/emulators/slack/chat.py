@@ -9,6 +9,7 @@ from tests.emulators.slack.arguments import SlackError, decoded, flag, joined, t
 from tests.emulators.slack.arguments import channel as named_channel
 from tests.emulators.slack.blocks import check_blocks
 from tests.emulators.slack.events import Events
+from tests.emulators.slack.files import Files
 from tests.emulators.slack.markup import links, pings, read
 from tests.emulators.slack.message import Ephemeral, Post
 from tests.emulators.slack.payload import Payload
@@ -67,7 +68,7 @@ def metadata(args: Payload) -> Payload | None:
 class Chat:
     """Writes as the bot, and keeps what that would ping and preview."""
 
-    def __init__(self, events: Events, violations: list[str]) -> None:
+    def __init__(self, events: Events, files: Files, violations: list[str]) -> None:
         self.pings: list[str] = []
         self.unfurls: list[str] = []
         self.ephemerals: list[Ephemeral] = []
@@ -78,6 +79,7 @@ class Chat:
             "chat.update": self.update,
         }
         self._events = events
+        self._files = files
         self._violations = violations
 
     def post(self, workspace: Workspace, args: Payload) -> Payload:
@@ -93,6 +95,8 @@ class Chat:
             raise SlackError("streaming_state_conflict")
         self.change(post, args)
         message = post.payload()
+        if not self._files.tells:
+            message.pop("files", None)
         return {"channel": post.channel_id, "ts": post.ts, "text": post.text, "message": message}
 
     def delete(self, workspace: Workspace, args: Payload) -> Payload:
@@ -141,6 +145,7 @@ class Chat:
             raise SlackError("msg_too_long")
         self._listen(args, said)
         previous = post.payload()
+        self._files.attach(post, args)
         post.blocks = said.blocks or []
         post.text = said.text or post.text
         post.metadata = post.metadata if said.metadata is None else said.metadata

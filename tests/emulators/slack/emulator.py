@@ -80,10 +80,10 @@ class SlackEmulator:
             ack_within=ack_within,
         )
         self._events = Events(self._app, self._outbox, truth, subscribed=subscribed, scopes=scopes)
-        self._chat = Chat(self._events, self.violations)
+        self.files = Files(self._app)
+        self._chat = Chat(self._events, self.files, self.violations)
         self._sessions = Sessions(self._events, self.clock, subscribed=subscribed)
         self.streams = Streams(self._events, self._chat, self._sessions, self.clock)
-        self.files = Files(self._app)
         self._responses = ResponseUrls(self._chat, self.clock)
         self._views = Views(self.clock)
         interactions = Interactions(
@@ -150,6 +150,7 @@ class SlackEmulator:
         app.router.add_post("/actions/{team}/{key}", self._web.serve_response)
         app.router.add_get("/link/", self._socket.serve)
         app.router.add_get("/files-pri/{file}/{name:.*}", self.files.serve)
+        app.router.add_post("/upload/v1/{file}", self.files.receive)
         base = await self._stack.enter_async_context(served(app)) + "/"
         self._socket.base = self._responses.base = self.files.base = base
         self.api_url = f"{base}api/"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import mimetypes
 from dataclasses import dataclass, field
@@ -11,11 +12,12 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from tests.emulators.slack.arguments import SlackError, text
+from tests.emulators.slack.arguments import SlackError, decoded, text
 from tests.emulators.slack.payload import Payload
 
 if TYPE_CHECKING:
     from tests.emulators.slack.app import App
+    from tests.emulators.slack.message import Post
     from tests.emulators.slack.workspace import Workspace
 
 _CHUNK = 65_536  # bytes
@@ -39,6 +41,8 @@ class File:
     folder: str
     another: bool
     deleted: bool = False
+    is_complete: bool = True
+    awaited: int = 0  # bytes
     fields: Payload = field(default_factory=dict)
 
     def payload(self) -> Payload:
@@ -75,14 +79,24 @@ class Files:
     """Slack's host of files; `fetched` has the names of what it has sent, in that order.
 
     `elsewhere` is an address to which each download redirects. With `asks_to_log_in`, nobody's
-    token is good enough. `base` is the host's address.
+    token is good enough. `base` is the host's address. Bytes that an app uploads wait at `gate`, if
+    there is one, before they arrive.
+
+    An update that names files `replaces` those of the message (observed in a workspace, and not
+    documented), or adds to them. That its answer `tells` of them is a guess.
     """
 
     def __init__(self, app: App) -> None:
         self.base = self.elsewhere = ""
         self.asks_to_log_in = False
+        self.replaces = self.tells = True
+        self.gate: asyncio.Event | None = None
         self.fetched: list[str] = []
-        self.methods = {"files.info": self.info}
+        self.methods = {
+            "files.completeUploadExternal": self.complete,
+            "files.getUploadURLExternal": self.begin,
+            "files.info": self.info,
+        }
         self._app = app
         self._files: dict[str, File] = {}
         self._serial = itertools.count(1)
@@ -94,6 +108,53 @@ class Files:
         folder = f"{self.base}files-pri/{workspace.team_id}-{identity}"
         self._files[identity] = file = File(identity, user_id, name, data, folder, another)
         return file
+
+    def begin(self, workspace: Workspace, args: Payload) -> Payload:
+        """files.getUploadURLExternal."""
+        name, length = text(args, "filename"), text(args, "length")
+        if not name or not length.isdigit() or int(length) == 0:
+            raise SlackError("invalid_arguments")
+        file = self.upload(workspace, workspace.bot_user_id, (name, b""), another=False)
+        file.is_complete, file.awaited = False, int(length)
+        return {"upload_url": f"{self.base}upload/v1/{file.id}", "file_id": file.id}
+
+    def complete(self, _: Workspace, args: Payload) -> Payload:
+        """files.completeUploadExternal, without a channel: the files are private."""
+        named = decoded(args.get("files"), "invalid_arguments")
+        files = (
+            [self._files.get(str(one["id"])) for one in named] if isinstance(named, list) else []
+        )
+        if not files or text(args, "channel_id"):
+            raise SlackError("invalid_arguments")
+        found = [file for file in files if file and len(file.data) == file.awaited]
+        if len(found) < len(files):
+            raise SlackError("file_not_found")
+        for file in found:
+            file.is_complete = True
+        return {"files": [file.payload() for file in found]}
+
+    def attach(self, post: Post, args: Payload) -> None:
+        """Let a message have the files that an update names (docs: chat.update, file_ids)."""
+        given = text(args, "file_ids")
+        if "file_ids" not in args:
+            return
+        ids = decoded(given, "invalid_arguments") if given.startswith("[") else given.split(",")
+        files = [self._files.get(str(one)) for one in ids] if isinstance(ids, list) else []
+        found = [file for file in files if file and file.is_complete]
+        if len(found) < len(files):
+            raise SlackError("file_not_found")
+        before = [] if self.replaces else [*post.files]
+        post.files = tuple({file.id: file for file in [*before, *found]}.values())
+
+    async def receive(self, request: web.Request) -> web.Response:
+        """Take the bytes of an upload; its address is the permission."""
+        if self.gate:
+            await self.gate.wait()
+        file = self._files.get(request.match_info["file"])
+        if file is None or file.is_complete or "Authorization" in request.headers:
+            return web.Response(status=404)
+        file.data = await request.read()
+        return web.Response(text=f"OK - {len(file.data)}")
 
     def info(self, workspace: Workspace, args: Payload) -> Payload:
         """files.info, of files that are shared where the bot is."""

@@ -37,7 +37,8 @@ class Shown:
     """A message as people see it; `author` is a user id, or the bot id of a bot's own message.
 
     `buttons` are the action ids of those that can be pressed, and `labels` what stands on them.
-    Only a reply has a `thread_ts`. `notes` are the small lines of context blocks.
+    Only a reply has a `thread_ts`. `notes` are the small lines of context blocks, and `files` the
+    names and the bytes of files.
     """
 
     ts: str
@@ -48,6 +49,7 @@ class Shown:
     thread_ts: str | None
     labels: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    files: tuple[tuple[str, bytes], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,7 @@ class Post:
             buttons=tuple(button for button, _, _ in buttons(self.blocks)),
             labels=tuple(label_of(button) for _, _, button in buttons(self.blocks)),
             notes=tuple(notes(self.blocks)),
+            files=tuple((file.name, file.data) for file in self.files),
             thread_ts=None if self.thread_ts == self.ts else self.thread_ts,
         )
 
@@ -166,7 +169,7 @@ class Post:
             message["agent_session"] = self.session
         if self.streaming:
             message["streaming_state"] = self.streaming.state
-        if self.files:
+        if self.files and not self.is_own:
             # slackapi/slack-api-specs issue 62.
             del message["team"]
         return message | self._upload()
@@ -180,12 +183,15 @@ class Post:
         self.edited = f"{int(time.time())}.000000"
 
     def _upload(self) -> Payload:
-        """Return what docs: file_share has of a person's files."""
+        """Return what docs: file_share has of a person's files, or the files of an update."""
         if not self.files:
             return {}
+        files = [file.in_message() for file in self.files]
+        if self.is_own:
+            return {"files": files}
         return {
             "subtype": "file_share",
-            "files": [file.in_message() for file in self.files],
+            "files": files,
             "upload": True,
             "display_as_bot": False,
             "bot_id": None,

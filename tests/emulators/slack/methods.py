@@ -34,7 +34,7 @@ def _strings(names: str, **others: str) -> dict[str, str]:
 # What an app that chats asks for, when it is installed.
 SCOPES = _words(
     "app_mentions:read assistant:write channels:history channels:read chat:write commands",
-    "files:read groups:history groups:read im:history mpim:history users:read",
+    "files:read files:write groups:history groups:read im:history mpim:history users:read",
 )
 # docs: "Errors" that every method's page lists.
 COMMON_ERRORS = _words(
@@ -113,6 +113,21 @@ _READING: dict[str, Method] = {
     "files.info": Method(TIER_4, scopes=("files:read",), form_only=True),
     "users.info": Method(TIER_4, scopes=("users:read",), form_only=True),
 }
+_UPLOADS: dict[str, Method] = {
+    "files.completeUploadExternal": Method(
+        TIER_4,
+        scopes=("files:write",),
+        arguments=_strings("channel_id initial_comment thread_ts", files="array"),
+        answer={"files": "array"},
+        errors=_words("channel_not_found file_not_found"),
+    ),
+    "files.getUploadURLExternal": Method(
+        TIER_4,
+        scopes=("files:write",),
+        arguments=_strings("alt_txt filename snippet_type", length="integer"),
+        answer=_strings("file_id upload_url"),
+    ),
+}
 _SIGNS: dict[str, Method] = {
     "agents.sessions.rename": Method(
         TIER_3,
@@ -176,6 +191,7 @@ _STREAMS: dict[str, Method] = {
 _VIEW = {"view": "object"}
 METHODS: dict[str, Method] = {
     **_READING,
+    **_UPLOADS,
     **_SIGNS,
     **_STREAMS,
     "apps.connections.open": Method(TIER_3, token="app", answer=_strings("url")),
@@ -188,8 +204,8 @@ METHODS: dict[str, Method] = {
     "chat.update": Method(
         TIER_3,
         scopes=_WRITE,
-        arguments={"metadata": "object"},
-        errors=_BLOCK_ERRORS | {"streaming_state_conflict"},
+        arguments={"file_ids": "array", "metadata": "object"},
+        errors=_BLOCK_ERRORS | {"file_not_found", "streaming_state_conflict"},
     ),
     "views.open": Method(
         TIER_4,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import aiohttp
+import pytest
+from slack_sdk.web.async_client import AsyncWebClient
 
 from tests.emulators.slack import SCOPES, SlackEmulator
 from tests.support.slack_app import endpoint, refusal, writer
@@ -90,3 +92,45 @@ async def test_a_message_from_another_workspace_has_only_the_id_of_a_file() -> N
         assert file["file_access"] == "check_file_info"
         assert "name" not in file
         assert (await client.files_info(file=file["id"]))["file"]["name"] == "notes.txt"
+
+
+async def uploaded(client: AsyncWebClient, name: str) -> str:
+    place = await client.files_getUploadURLExternal(filename=name, length=5)
+    async with aiohttp.ClientSession() as session:
+        await session.post(str(place["upload_url"]), data=b"in it")
+    await client.files_completeUploadExternal(files=[{"id": place["file_id"]}])
+    return str(place["file_id"])
+
+
+@pytest.mark.parametrize("replaces", [True, False])
+async def test_an_update_shares_files_of_the_bot_and_replaces_or_adds_to_them(
+    replaces: bool,
+) -> None:
+    async with SlackEmulator() as slack, writer(slack) as client:
+        slack.files.replaces = replaces
+        place = slack.channel_id
+        ts = (await client.chat_postMessage(channel=place, text="x"))["ts"]
+        first, second = [await uploaded(client, name) for name in ("a.txt", "b.txt")]
+
+        shown = []
+        for ids in ([first], [first, second], None, [second]):
+            answer = await client.chat_update(channel=place, ts=ts, text="x", file_ids=ids)
+            shown.append([one["name"] for one in answer["message"]["files"]])
+        await client.chat_update(channel=place, ts=ts, text="x", file_ids="[]")
+
+        last = ["b.txt"] if replaces else ["a.txt", "b.txt"]
+        assert shown == [["a.txt"], ["a.txt", "b.txt"], ["a.txt", "b.txt"], last]
+        left = [name for name, _ in slack.screen(place)[-1].files]
+        assert left == ([] if replaces else ["a.txt", "b.txt"])
+
+
+async def test_what_was_not_uploaded_whole_can_be_neither_completed_nor_shared() -> None:
+    async with SlackEmulator() as slack, writer(slack) as client:
+        place = await client.files_getUploadURLExternal(filename="a.txt", length=5)
+        file = str(place["file_id"])
+        ts = (await client.chat_postMessage(channel=slack.channel_id, text="x"))["ts"]
+
+        update = {"channel": slack.channel_id, "ts": ts, "text": "x", "file_ids": file}
+        assert await refusal(client, "chat.update", update) == "file_not_found"
+        complete = {"files": f'[{{"id": "{file}"}}]'}
+        assert await refusal(client, "files.completeUploadExternal", complete) == "file_not_found"

@@ -279,7 +279,6 @@ class Draft:
 
 def given_up(earlier: Shown, previous_answer: str) -> Shown:
     """Return what a reply shows if an apology replaces further attempts."""
-    # The pages are cut when they are written.
     draft = Draft(limit=sys.maxsize, measure=len, earlier=earlier, previous_answer=previous_answer)
     draft.end(Ending("dead", GivenUp.apology))
     return draft.shown(earlier.message_ids)
@@ -293,7 +292,8 @@ def fitted(shown: Shown, *, limit: int, measure: Measure) -> Shown:
         draft.refuse(GivenUp.apology, visible=visible, last=len(ids) - 1)
     # A previous answer that stays is remembered already.
     cut = draft.shown(ids)
-    return replace(cut, said=shown.said and cut.said, outcome=shown.outcome)
+    end = "older" if shown.end == "older" else cut.end
+    return replace(cut, said=shown.said and cut.said, outcome=shown.outcome, end=end)
 
 
 def with_notice(text: str, notice: str) -> str:

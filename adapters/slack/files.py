@@ -26,7 +26,7 @@ def files_of(message: Message, id_: str) -> tuple[FileRef, ...]:
     Their ids alone lead to them: some messages have no address, and others have an old one.
     """
     return tuple(
-        FileRef(f"slack:{file['id']}", id_, file_name(file) or "file", _number(file, "size"), {})
+        FileRef(f"slack:{file['id']}", id_, file_name(file) or "file", _size(file), {})
         for file in files_in(message)
         if string_field(file, "id") and not is_deleted(file)
     )
@@ -74,6 +74,11 @@ async def fetch_file(
     # Guess: a canvas ("quip") comes as a page of another length.
     if _PAGE.match(start) and length != size and found.get("mode") != "quip":
         raise WriteRefused("Slack has sent a page to log in: does the app have files:read?")
+
+
+def _size(file: Message) -> int:
+    """Return the bytes of a file; 0 for a picture, of which the smaller copy may be fetched."""
+    return 0 if string_field(file, "thumb_1024") else _number(file, "size")
 
 
 def _number(file: Message, name: str) -> int:

@@ -39,6 +39,7 @@ _REPLACEMENT = "\ufffd"
 OUTCOMES: dict[str, Outcome] = {one: one for one in get_args(Outcome)}
 _ENDS: dict[str, End] = {one: one for one in get_args(End)}
 _LARGEST = 1e12  # a time has ten digits
+_MOST_OF_FILES = 2_000_000  # characters that a prompt needs; few models read as much
 _WORDS = ("text", "question", "answer", "model", "files", "question_files")
 _EXCHANGE = ("asker", "name", "asked_at", *_WORDS)
 # Writes a value unless its person is being forgotten. KEYS: the jobs, and the value's key. ARGV:
@@ -90,14 +91,25 @@ class History:
         return await self._named(thread, [one for one in found if one])
 
     async def file_texts(self, *exchanges: Exchange) -> dict[str, FileText]:
-        """Return what was read of the files that prompts have shown, by the ids of the files."""
+        """Return what was read of the files that prompts have shown, by the ids of the files.
+
+        That is all of the last exchange, and of those before it the newest: what is short when it
+        is compressed may be long.
+        """
         keys = [self._store.key("files", one.turn_id) for one in exchanges if one.all_files]
         rows = await self._store.commands([("HGETALL", key) for key in keys])
         written = {name.rpartition(" ")[2]: text for row in rows for name, text in row.items()}
-        if not written:
-            return {}
-        read = await asyncio.to_thread(lambda: [read_file_text(one) for one in written.values()])
-        return {file: text for file, text in zip(written, read, strict=True) if text}
+        own = {one.id for one in exchanges[-1].all_files}
+
+        def read() -> dict[str, FileText]:
+            found, room = dict[str, FileText](), _MOST_OF_FILES
+            for file, text in reversed(written.items()):
+                if (room > 0 or file in own) and (one := read_file_text(text)):
+                    found[file] = one
+                    room -= len(one.text)
+            return found
+
+        return await asyncio.to_thread(read) if written else {}
 
     async def save_name(self, thread: ThreadKey, person: Person) -> None:
         """Save the name of a person whose exchanges have only an id."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import islice
 
 from bot.domain import FileText, Message
 from bot.text.context import block
@@ -18,6 +19,7 @@ FILES_NOTICE = (
 )
 _NAME_LENGTH = 100  # characters
 _MOST_NAMES = 5  # with the same problem
+_MOST_SHOWN = 20  # of a message: no more are read, and a thread may have hundreds
 _QUOTES = str.maketrans('"`', "''")
 
 
@@ -30,8 +32,8 @@ def plain_name(name: str) -> str:
 
 
 def file_block(files: Iterable[FileText]) -> str:
-    """Return the texts of files between the delimiters; those shown as pictures have none."""
-    return "\n".join(_block(one) for one in files if not one.picture)
+    """Return the texts of the first files between the delimiters; pictures have none."""
+    return "\n".join(map(_block, islice((one for one in files if not one.picture), _MOST_SHOWN)))
 
 
 def with_files(message: Message, files: str) -> Message:

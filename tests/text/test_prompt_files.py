@@ -83,6 +83,17 @@ def test_the_files_of_exchanges_that_are_dropped_stay() -> None:
     assert named(first)[0] == "a.txt"
 
 
+def test_hundreds_of_files_in_a_thread_leave_room_for_that_of_the_question() -> None:
+    names = [f"{number}.png" for number in range(300)]
+    quote = ContextMessage("console:7", BOB, "Look!", files=refs(*names))
+
+    last = ask(files=["a.txt"], quote=quote).messages[-1]
+
+    assert last.files[0] == FILES["a.txt"]
+    assert "| text of a.txt" in last.text
+    assert len(last.files) == 301
+
+
 def test_newer_files_have_room_first() -> None:
     texts = {name: FileText(name, f"{name} " * 100) for name in NAMES}
 

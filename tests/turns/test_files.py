@@ -331,6 +331,41 @@ async def test_an_edit_takes_a_file_away(store: Store) -> None:
     assert await stored(store, 1) == []
 
 
+async def test_an_edit_takes_the_file_of_a_question_that_was_answered_with_another(
+    store: Store,
+) -> None:
+    queue = make_queue(store)
+    turns = [replace(with_files(one, one), joins=True) for one in (1, 2)]
+    for turn in turns:
+        await queue.admit(turn)
+    taken = await take(queue)
+    for file in taken.turn.files:
+        await queue.leases.save_file(taken, file.message, file.id, FileText(file.name, "x"))
+    await finish(queue, taken)
+
+    await queue.edit(replace(turns[1], text="new", files=()), edited_at=2000.0)
+
+    assert await stored(store, 1) == ["console:f1"]
+
+
+async def test_a_file_that_is_read_when_an_edit_takes_it_away_is_not_stored(store: Store) -> None:
+    queue, turn = make_queue(store), with_files(1, 1)
+    taken = await keep(queue, turn)
+
+    await queue.edit(replace(turn, text="new", files=()), edited_at=2000.0)
+    await queue.leases.save_file(taken, turn.id, "console:f1", FileText("f1", "late"))
+
+    assert await stored(store, 1) == []
+
+
+async def test_texts_that_are_short_when_compressed_fill_no_memory(store: Store) -> None:
+    queue, text = make_queue(store), "x" * 400_000
+    for number in range(1, 9):
+        await finish(queue, await keep(queue, with_files(number, number), text=text))
+
+    assert await stored(store, *range(1, 9)) == [f"console:f{number}" for number in range(4, 9)]
+
+
 async def test_a_worker_that_has_lost_its_turn_stores_nothing(store: Store) -> None:
     queue = make_queue(store)
     taken = await keep(queue, with_files(1, 1))

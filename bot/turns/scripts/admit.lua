@@ -103,7 +103,7 @@ local function replace_question(id, text, left_out, files)
   set(id, 'text', text, 'left_out', left_out)
   if not files or files == (get(id, 'files') or '') then return end
   set(id, 'files', files)
-  drop_files(id, id)
+  drop_files(get(id, 'lead') or id, id)
 end
 
 -- `fields`, `context` and `quota` are JSON: the fields of the question, the lines of its context, and what the person

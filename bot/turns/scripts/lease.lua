@@ -64,14 +64,14 @@ function verbs.save_context(id, fence, lines)
   return ''
 end
 
--- Saves what was read of a file of a `message`, before the model is asked; not if that was forgotten meanwhile.
+-- Saves what was read of a file of a `message`, before the model is asked; not if that was forgotten or edited since.
 function verbs.save_file(id, fence, message, file, text)
   local turn = record(id)
   if is_record_lost(id) then return '' end
   if not holds(turn, fence) then return 'lost' end
   local is_own = message == id or contains(ids_of(id, 'joined'), message)
   local is_known = is_own or redis.call('SISMEMBER', key('heard', message), id) == 1
-  if not is_known or has(id, 'forget') then return '' end
+  if not is_known or has(id, 'forget') or has(id, 'edited_since_take') then return '' end
   redis.call('HSET', key('files', id), message .. ' ' .. file, text)
   keep(key('files', id))
   return ''

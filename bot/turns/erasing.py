@@ -216,20 +216,25 @@ class Eraser:
         places = (("HDEL", self._key("turn", it), "where", "preferred:persona") for it in turn_ids)
         found = sum(map(int, await self._send(places)))
         shown = await self._send(("LRANGE", self._key("context", it), 0, -1) for it in turn_ids)
-        files = await self._send(("HKEYS", self._key("files", it)) for it in turn_ids)
         said: list[Command] = []
         messages: set[str] = set()
-        for turn_id, lines, names in zip(turn_ids, shown, files, strict=True):
+        for turn_id, lines in zip(turn_ids, shown, strict=True):
             for line in lines:
                 message, person = [*line.split("\n", 3), "", ""][1:3]
                 if person == self._who.id:
                     said.append(("LREM", self._key("context", turn_id), 0, line))
-                    of_message = [one for one in names if one.startswith(f"{message} ")]
-                    said += [("HDEL", self._key("files", turn_id), one) for one in of_message]
                     messages.add(message)
         # Before the lines go: without them, the messages would not be found again.
         await self._send(one for message in messages for one in self._leave_known(message))
-        return found + sum(map(int, await self._send(said)))
+        # From now on, nothing more of the messages' files is saved.
+        files = await self._send(("HKEYS", self._key("files", it)) for it in turn_ids)
+        read: list[Command] = [
+            ("HDEL", self._key("files", turn_id), name)
+            for turn_id, names in zip(turn_ids, files, strict=True)
+            for name in names
+            if name.rpartition(" ")[0] in messages
+        ]
+        return found + sum(map(int, await self._send([*read, *said])))
 
     def _leave_known(self, message: str) -> Iterator[Command]:
         """Yield the commands after which a message is not read again; turns are erased as such."""

@@ -129,7 +129,10 @@ async def test_the_pictures_of_a_thread_are_seen_as_far_as_the_bound(
         assert answer == "Well.\n\n(I have not read `0.png`: 2 files at once is the limit.)"
 
 
-@pytest.mark.parametrize("large", [png(3000, 1000) + bytes(4_000_000), png(60_000, 20_000)])
+LARGE = [png(60_000, 20_000), *(png(3000, 1000) + bytes(more * 1_000_000) for more in (4, 11))]
+
+
+@pytest.mark.parametrize("large", LARGE)
 async def test_of_a_large_picture_discords_smaller_copy_is_seen(
     large: bytes, store: Store, model: ModelEmulator
 ) -> None:

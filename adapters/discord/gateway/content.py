@@ -40,13 +40,14 @@ def file_line(name: str) -> str:
 def attachments(message: Payload) -> Iterator[Payload]:
     """Yield the files of a message and of one that it forwards, with what the bot needs of them.
 
-    The `url` of a picture that is too large to be seen leads to a smaller copy.
+    The `url` of a picture that is too large to be seen leads to a smaller copy, of no known size.
     """
     for file in _objects(message, "attachments"):
         if _string(file, "id").isdecimal():
             size = file["size"] if isinstance(file.get("size"), int) else 0
-            needed = {"id": file["id"], "filename": _file_name(file), "size": size}
-            yield needed | {"url": _address(file, size), "proxy_url": ""}
+            url = _address(file, size)
+            needed = {"id": file["id"], "filename": _file_name(file), "url": url, "proxy_url": ""}
+            yield needed | {"size": size if url == _string(file, "url") else 0}
     for snapshot in _objects(message, "message_snapshots"):
         yield from attachments(_object(snapshot, "message"))
 

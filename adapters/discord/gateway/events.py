@@ -72,14 +72,9 @@ def files_of(message: discord.Message) -> tuple[FileRef, ...]:
     """Return the files of a message. Their addresses expire, so its channel is their place."""
     place = {"channel": str(message.channel.id)}
     return tuple(
-        FileRef(turn_id(one.id), turn_id(message.id), one.filename, _size(one), place)
+        FileRef(turn_id(one.id), turn_id(message.id), one.filename, one.size, place)
         for one in message.attachments
     )
-
-
-def _size(file: discord.Attachment) -> int:
-    """Return the bytes of a file; 0 for a picture, of which a smaller copy may be fetched."""
-    return 0 if str(file.content_type).startswith("image/") else file.size
 
 
 def quote_of(message: discord.Message, user_id: int) -> ContextMessage | None:

@@ -38,6 +38,7 @@ PERSON = web.RequestKey("person", Person)  # the authenticated person
 # Whether the person is still signed in.
 MAY_STAY = web.RequestKey[Callable[[], Awaitable[bool]]]("may_stay")
 _MOST_CONVERSATIONS = 1000  # in one answer
+_MOST_FILES = 20  # of a question; FILES_PER_QUESTION may be no more
 _RATINGS: Mapping[str, Rating | Literal[""]] = {"good": "good", "bad": "bad", "": ""}
 # Access to the page was checked at sign-in.
 _SIGNED_IN = Asker(signed_in=True)
@@ -366,6 +367,8 @@ async def _press(request: web.Request) -> str:
 def _files(sent: Mapping[str, object], asker: Person, turn_id: str) -> tuple[FileRef, ...]:
     """Return the files of a question, by the ids that its person chose for the uploads."""
     files = sent.get("files") or []
+    if isinstance(files, list) and len(files) > _MOST_FILES:
+        raise Unacceptable(400, f"A question has at most {_MOST_FILES} files.")
     found = []
     for one in files if isinstance(files, list) else [files]:
         match one:

@@ -150,14 +150,17 @@ async def test_a_question_names_no_file_that_is_gone(
         gone = await ask(person, talk, "What?", {str(uuid4()): "notes.txt"})
         bad = [
             (await ask(person, talk, "What?", files))[0]
-            for files in ("x", 5, [1], [{"id": one}], [{"id": "a:b", "name": "a"}], {one: None})
+            for files in (
+                *("x", 5, [1], [{"id": one}], [{"id": "a:b", "name": "a"}], {one: None}),
+                [{"id": one, "name": "a"}] * 21,
+            )
         ]
         blank = await ask(person, talk, " ", {one: "a.txt"})
         await person.send("DELETE", f"/api/files/{one}")
         left = await uploads(own_store)
 
     assert gone == (409, {"error": GONE})
-    assert (bad, blank[0]) == ([400] * 6, 400)
+    assert (bad, blank[0]) == ([400] * 7, 400)
     assert [name.endswith(other) for name in left] == [True]
     assert not model.requests
 

@@ -67,7 +67,12 @@ class ConsoleConversation:
         return Turn(id_, key, person, text, {}, time.time(), files=files, asker=_OPERATOR)
 
     async def admit(self, turn: Turn) -> None:
-        """Ask a question; then no file waits any more."""
+        """Ask a question; then no file waits any more, nor if one of them is gone."""
+        try:
+            await self._uploads.keep(turn.files)
+        except Refused:
+            self._files = []
+            raise
         await self._intake.ask(turn)
         self._files = []
 

@@ -19,6 +19,7 @@ from bot.commands.handlers import FORGET_QUESTION, FORGOTTEN
 from bot.errors import ParleyError, StoreUnavailable, ThreadBusy
 from bot.store import Store, connect
 from tests.support.console import PLAIN, AnsweringQueue, Terminal, arguments, process_of, terminal
+from tests.support.stored import stored
 
 
 async def piped(
@@ -86,6 +87,8 @@ async def test_a_piped_file_goes_with_the_next_question(store: Store, tmp_path: 
         f"I cannot read {path}x: No such file or directory.\nHello `world`!\nAnother one\n"
     )
     assert [[one.name for one in turn.files] for turn in queue.turns] == [["notes.txt"], []]
+    (upload,) = [one for one in await stored(store) if one.name.startswith("upload:")]
+    assert upload.expires_ms > 23 * 3_600_000  # the question may wait
 
 
 async def test_who_is_sure_is_forgotten(store: Store) -> None:

@@ -89,8 +89,8 @@ class Limits:
     `history` and `history_bytes` limit the exchanges of a thread, which are more than a prompt
     holds; the newest exchange always stays. With a `history` of 0 there are none: a turn's texts
     expire a minute after the time for its repair. `file_bytes` limits what was read of a thread's
-    files, beside those of the newest exchange. `person_bytes` limits the ended turns of one person,
-    to about 2,000 of usual length.
+    files; that of the newest exchange always stays. `person_bytes` limits the ended turns of one
+    person, to about 2,000 of usual length.
     """
 
     waiting_per_thread: int

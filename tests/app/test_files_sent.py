@@ -40,6 +40,7 @@ async def test_the_terminal_reads_each_kind_of_file(data_dir: Path, model: Model
     for name, (data, _) in KINDS.items():
         (data_dir / name).write_bytes(data)
         lines += f"/file ~/{name}\nWhat is {name}?\n"
+    lines += "And again?\n"
     async with bot(
         data_dir=data_dir, variables={"MODEL_URL": model.url}, stdin=asyncio.subprocess.PIPE
     ) as running:
@@ -51,6 +52,8 @@ async def test_the_terminal_reads_each_kind_of_file(data_dir: Path, model: Model
         async with asyncio.timeout(120):
             said = await process.stdout.read()
 
-    assert said.decode() == "Well.\n" * len(KINDS)
-    for (_, wanted), request in zip(KINDS.values(), model.requests, strict=True):
-        assert f"{wanted}\n" in str(request.messages[-1]["content"])
+    assert said.decode() == "Well.\n" * (len(KINDS) + 1)
+    *asked, last = ([str(one["content"]) for one in it.messages] for it in model.requests)
+    for (_, wanted), shown in zip(KINDS.values(), asked, strict=True):
+        assert f"{wanted}\n" in shown[-1]
+        assert f"{wanted}\n" in "".join(last[:-1])

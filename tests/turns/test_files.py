@@ -306,6 +306,17 @@ async def test_what_was_read_counts_as_what_is_kept_of_a_person(store: Store) ->
     assert await stored(store, 1, 2, 3) == ["console:f3"]
 
 
+@pytest.mark.parametrize("limits", [{"person_bytes": 10_000}, {"history_bytes": 10_000}])
+async def test_names_of_files_count_as_what_is_kept(limits: dict[str, int], store: Store) -> None:
+    queue = make_queue(store, limits=replace(LIMITS, **limits))
+    for number in (1, 2, 3):
+        file = replace(ref(number, number), name="n" * 8_000)
+        await finish(queue, await keep(queue, replace(make_turn(number), files=(file,))))
+
+    (exchange,) = await History(store=store, keep_seconds=KEEP).read(KEY)
+    assert exchange.turn_id == "console:3"
+
+
 async def test_a_question_that_is_left_out_of_an_answer_takes_its_files_along(store: Store) -> None:
     queue = make_queue(store)
     turns = [replace(with_files(one, one), joins=True) for one in (1, 2)]

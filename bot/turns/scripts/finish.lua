@@ -8,7 +8,7 @@ local function remember(id, thread, exchange, limits)
   drop_exchange(id)
   if exchange.question == get(id, 'text') then exchange.question, exchange.question_files = nil, nil end
   for field, value in pairs(exchange) do set(id, field, value) end
-  set(id, 'bytes', bytes_of(id, 'text', 'question', 'answer'))
+  set(id, 'bytes', bytes_of(id, 'text', 'question', 'answer', 'files', 'question_files'))
   if last_remembered(thread) ~= id then redis.call('RPUSH', history, id) end
   local size, of_files, ids = 0, 0, redis.call('LRANGE', history, 0, -1)
   for at = #ids, 1, -1 do

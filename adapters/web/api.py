@@ -184,7 +184,7 @@ class Api:
     async def _save_file(self, request: web.Request) -> web.Response:
         """Store a file, which a later question names. People who may not ask send in vain."""
         asker = request[PERSON]
-        upload = thread_of(asker, request.match_info["file"])
+        upload = _upload(request)
         turn = Turn(str(upload), upload, asker, "", {}, time.time(), asker=_SIGNED_IN)
         await self.intake.check_room(turn)
         size = request.content_length or 0
@@ -192,7 +192,7 @@ class Api:
         return answer({}, status=201)
 
     async def _drop_file(self, request: web.Request) -> web.Response:
-        await self.uploads.drop(thread_of(request[PERSON], request.match_info["file"]))
+        await self.uploads.drop(_upload(request))
         return answer({})
 
     async def _ask(self, request: web.Request) -> web.Response:
@@ -203,8 +203,11 @@ class Api:
             raise Unacceptable(400, "A question needs an id and a text.")
         turn_id = turn_id_of(asker, str(name))
         files = _files(sent, asker, turn_id)
-        await self.uploads.keep(files)
         turn = Turn(turn_id, thread, asker, text, {}, time.time(), files=files, asker=_SIGNED_IN)
+        # The files of a question that is known already may have been read.
+        if files and not await self._standings(thread, turn_id):
+            await self.intake.check_room(turn)
+            await self.uploads.keep(files)
         async with self._recorded(turn, title=title_of(text)):
             # The same question with another time counts as another one.
             if not await self.intake.ask(turn) and not await self._standings(thread, turn_id):
@@ -384,6 +387,13 @@ def _thread(request: web.Request) -> ThreadKey:
     if not is_id(talk):
         raise Unacceptable(404, "There is no such conversation.")
     return thread_of(request[PERSON], talk)
+
+
+def _upload(request: web.Request) -> ThreadKey:
+    name = request.match_info["file"]
+    if not is_id(name):
+        raise Unacceptable(404, "There is no such file.")
+    return thread_of(request[PERSON], name)
 
 
 def _turn_id(request: web.Request) -> str:

@@ -36,6 +36,7 @@ GONE = "I no longer have notes.txt. Please add it again."
 # Of one question: three of a person and ten of all are kept.
 SMALL = {"FILE_MAX_MB": "1", "FILES_PER_QUESTION": "1"}
 MB = b"x" * 1_000_000
+PATH = "/api/files/"
 
 
 async def send(
@@ -43,7 +44,7 @@ async def send(
 ) -> tuple[str, tuple[int, Any]]:
     """Upload a file; return its id, and what the server says."""
     upload = upload or str(uuid4())
-    url, headers = f"{person.address}/api/files/{upload}", {**WRITES, **headers}
+    url, headers = f"{person.address}{PATH}{upload}", {**WRITES, **headers}
     async with person.session.put(url, data=data, headers=headers) as response:
         return upload, (response.status, await response.json())
 
@@ -131,6 +132,7 @@ async def test_what_is_no_file_is_refused_and_leaves_nothing(
     async with page_of(own_store, model, FILE_MAX_MB="1") as (person, _):
         found = [(await send(person, data))[1] for data in (b"", MB + b"x", unknown_length())]
         told = (await person.get("/api/me"))[1]
+        no_id = (await send(person, b"some", "a:b"))[1], await person.send("DELETE", PATH + "a:b")
 
     assert found == [
         (409, {"error": "There is nothing in this file."}),
@@ -138,6 +140,7 @@ async def test_what_is_no_file_is_refused_and_leaves_nothing(
         (409, {"error": "There is nothing in this file."}),
     ]
     assert (told["files"], told["file_mb"]) == (5, 1)
+    assert no_id == ((404, {"error": "There is no such file."}),) * 2
     assert await uploads(own_store) == {}
 
 
@@ -354,6 +357,33 @@ async def test_a_question_that_waits_keeps_its_files_for_a_day(
         (left,) = (await uploads(own_store)).values()
 
     assert HOUR_MS < left <= DAY_MS
+
+
+async def test_a_question_that_is_refused_does_not_keep_its_files_for_a_day(
+    own_store: Store, model: ModelEmulator
+) -> None:
+    async with page_of(own_store, model, QUESTIONS_PER_DAY="1") as (person, _):
+        upload, _ = await send(person, b"in it")
+        await answered(person, new_talk(), "What?")
+        status, _ = await ask(person, new_talk(), "And this?", {upload: "notes.txt"})
+        (left,) = (await uploads(own_store)).values()
+
+    assert status == 409
+    assert left <= HOUR_MS
+
+
+async def test_a_question_that_is_sent_again_needs_no_file_any_more(
+    own_store: Store, model: ModelEmulator
+) -> None:
+    talk, name = new_talk(), str(uuid4())
+    async with page_of(own_store, model) as (person, _), person.page(talk) as screen:
+        upload, _ = await send(person, b"in it")
+        await ask(person, talk, "What?", {upload: "notes.txt"}, name)
+        await until(lambda: screen.is_done(name), why=screen.__str__)
+        await person.send("DELETE", PATH + upload)
+        again = await ask(person, talk, "What?", {upload: "notes.txt"}, name)
+
+    assert again == (202, {"turn": name})
 
 
 async def test_without_a_history_a_file_is_kept_for_a_minute_after_it_was_read(

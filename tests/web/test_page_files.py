@@ -32,6 +32,15 @@ _BRING = """([kind, names, type]) => {
 }"""
 
 
+# What a page from before there were files has kept of a refused question.
+_KEEP_OLDER = """async () => {
+  const { id } = await (await fetch("/api/me")).json();
+  const conversation = location.pathname.split("/").pop();
+  const entry = { id: "old-question", conversation, text: "From before", at: 0, why: "Refused." };
+  localStorage.setItem(`${id}/question:${entry.id}`, JSON.stringify(entry));
+}"""
+
+
 def text_file(name: str, content: bytes = b"in it") -> FilePayload:
     return {"name": name, "mimeType": "text/plain", "buffer": content}
 
@@ -72,6 +81,16 @@ async def test_files_are_chosen_pasted_and_dropped_and_stand_above_the_question(
         assert [f"| in {one}.txt\n" in prompt for one in "cde"] == [True] * 3
         await window.page.reload()
         await expect(chips(window, ".question")).to_have_text([f"{one}.txt" for one in "acde"])
+
+
+async def test_a_question_that_an_older_page_has_kept_is_shown(site: Site) -> None:
+    async with site.window() as window:
+        await window.ask("Hello")
+        await window.ended()
+        await window.read(_KEEP_OLDER)
+        await window.page.reload()
+
+        await expect(window.page.get_by_text("From before")).to_be_visible()
 
 
 async def test_files_that_cannot_be_read_are_refused_before_they_are_sent(

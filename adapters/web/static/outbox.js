@@ -18,7 +18,7 @@ export class Outbox {
 
   // Takes up what the person has asked before.
   load() {
-    const kept = recallNames(KEPT).map((name) => ({ ...recall(name), failures: 0 }));
+    const kept = recallNames(KEPT).map((name) => ({ files: [], ...recall(name), failures: 0 }));
     this.entries.unshift(...kept.sort((one, other) => one.at - other.at));
     for (const entry of kept) if (!entry.why) this.deliver(entry);
   }

@@ -9,7 +9,7 @@ import asyncio
 import json
 import logging
 import zlib
-from base64 import b85decode, b85encode
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import get_args
@@ -382,13 +382,13 @@ def read_files(written: str | None) -> tuple[FileRef, ...]:
 def write_file_text(file: FileText) -> str:
     """Return what was read of a file, compressed, as letters."""
     data = json.dumps(asdict(file), ensure_ascii=False).encode(errors="surrogatepass")
-    return b85encode(zlib.compress(data)).decode()
+    return b64encode(zlib.compress(data)).decode()
 
 
 def read_file_text(written: str) -> FileText | None:
     """Read what `write_file_text` returned; None if it cannot be read."""
     try:
-        return FileText(**json.loads(zlib.decompress(b85decode(written))))
+        return FileText(**json.loads(zlib.decompress(b64decode(written))))
     except (ValueError, TypeError, zlib.error) as error:
         log.warning("The text of a file cannot be read: %s", type(error).__name__)
         return None

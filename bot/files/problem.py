@@ -14,7 +14,7 @@ class Problem(StrEnum):
     BIG_PICTURE = "I have not looked at {names}: a picture may have 4 MB and 25 megapixels."
     MANY_PICTURES = "I have not looked at {names}: I am looking at too many pictures just now."
     NOT_TAKEN = "My model does not accept {names}, so I have answered without."
-    UNKNOWN = "I cannot read {names}: I read text, PDF, DOCX, PPTX and XLSX."
+    UNKNOWN = "I cannot read {names}: I read text, PDF, DOCX, PPTX, XLSX and pictures."
     PROTECTED = "I cannot read {names}: encrypted."
     DAMAGED = "I cannot read {names}: damaged."
     EMPTY = "I have found no text in {names}."

@@ -61,7 +61,8 @@ async def test_what_cannot_be_read_is_told_below_the_answer(
 
         assert answer == (
             "Well.\n\n(I cannot see pictures, so I have not looked at `cat.png`. I cannot read "
-            "`@everyone.bin`, `voice-message.ogg`: I read text, PDF, DOCX, PPTX and XLSX.)"
+            "`@everyone.bin`, `voice-message.ogg`: I read text, PDF, DOCX, PPTX, XLSX and "
+            "pictures.)"
         )
         assert not discord.pings
 

@@ -173,7 +173,7 @@ async def test_what_slack_does_not_show_is_told_below_the_answer(
         assert "| yes" in prompt[-1]
         assert answer == (
             "Well.\n\n(I may not open `<!channel>.doc`. "
-            "I cannot read `voice.ogg`: I read text, PDF, DOCX, PPTX and XLSX.)"
+            "I cannot read `voice.ogg`: I read text, PDF, DOCX, PPTX, XLSX and pictures.)"
         )
         assert not slack.pings
         assert "<!channel>" not in talk.service.text()

@@ -28,6 +28,8 @@ from bot.turns.records import History
 
 log = logging.getLogger(__name__)
 
+_DESCRIBING_SECONDS = 60.0  # all pictures of a question: its thread waits
+
 _ENDED = Counter("parley_turns_total", "Turns that ended in this process", ["platform", "outcome"])
 
 
@@ -70,8 +72,8 @@ class Conversation:
             surface = await stack.enter_async_context(opening)
             reply = self._reply(attempt, surface)
             shown = await reply.stream(deltas)
-            if shown.said.strip() and shown.outcome != "failed" and self._history.remembers:
-                if is_whole:
+            if shown.said.strip() and shown.outcome == "done" and self._history.remembers:
+                if is_whole and _exchange(attempt).all_files:
                     await self._fetch_pictures(attempt, platform)
                 if attempt.files:
                     # The answer is whole, so the platform shows no sign of work any more.
@@ -141,6 +143,8 @@ class Conversation:
 
     async def _fetch_pictures(self, attempt: Attempt, platform: Platform) -> None:
         """Fetch pictures again that an earlier attempt may not have described."""
+        if not await self._model.chosen(attempt.turn.preferences).sees():
+            return
         asked = _exchange(attempt)
         with suppress(StoreUnavailable):
             known = await self._history.file_texts(asked)
@@ -150,11 +154,12 @@ class Conversation:
     async def _describe(self, attempt: Attempt) -> None:
         """Save what new pictures show, unless the model fails. Raises LeaseLost."""
         chosen, meter = attempt.turn.preferences, attempt.meter
+        deadline = asyncio.get_running_loop().time() + _DESCRIBING_SECONDS
         for file in _exchange(attempt).all_files:
             found = attempt.files[file.id]
             if not found.picture or found.text:
                 continue
-            text = await describe(self._model, found, chosen=chosen, meter=meter)
+            text = await describe(self._model, found, chosen=chosen, meter=meter, deadline=deadline)
             if not text:
                 return
             await attempt.lease.save_file(file, text)

@@ -119,17 +119,17 @@ class FileReader:
 
 
 async def describe(
-    model: Model, picture: FileText, *, chosen: Preferences, meter: Meter, seconds: float = 60.0
+    model: Model, picture: FileText, *, chosen: Preferences, meter: Meter, deadline: float
 ) -> FileText | None:
     """Return what a picture shows, in at most 500 characters, as the text to keep of its file.
 
-    None if the `chosen` model does not see it, fails, or takes longer than this.
+    None if the `chosen` model does not see it, fails, or has not ended at `deadline`, in loop time.
     """
     said = ""
     model = model.chosen(replace(chosen, temperature=0.0, max_tokens=_MOST_TOKENS))
     prompt = [Message("user", _REQUEST, files=(picture,))]
     try:
-        async with asyncio.timeout(seconds), aclosing(model.stream(prompt)) as deltas:
+        async with asyncio.timeout_at(deadline), aclosing(model.stream(prompt)) as deltas:
             with suppress(AnswerCut):
                 async for delta in deltas:
                     meter.note(delta)
@@ -141,7 +141,7 @@ async def describe(
                         case str():
                             said += delta
     except (ModelError, TimeoutError) as error:
-        log.warning("A picture is not described: %s", error or f"no end in {seconds:g} s")
+        log.warning("A picture is not described: %s", error or "no end in time")
         return None
     words = " ".join(said.split())
     words = words[: cut_before(words, _MOST_CHARACTERS)]

@@ -18,7 +18,8 @@ from tests.support.waiting import until
 
 async def described(model: RetryingModel, *, seconds: float = 20.0) -> tuple[FileText | None, Used]:
     meter = Meter()
-    found = await describe(model, picture(), chosen=Preferences(), meter=meter, seconds=seconds)
+    deadline = asyncio.get_running_loop().time() + seconds
+    found = await describe(model, picture(), chosen=Preferences(), meter=meter, deadline=deadline)
     return found, meter.used
 
 

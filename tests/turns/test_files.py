@@ -206,6 +206,36 @@ async def test_the_pictures_of_an_answer_that_has_failed_are_not_described(store
     assert await stored(store, 1) == []
 
 
+async def test_the_pictures_of_an_answer_that_was_stopped_are_not_described(store: Store) -> None:
+    platform = FakePlatform(files={"console:f1": png(9, 9)})
+    model = FakeModel(["Half", lambda: False])
+    await make_queue(store).admit(with_files(1, 1))
+    async with working(make_worker(store, platform, model)):
+        await until(lambda: platform.shown.text)
+        await make_queue(store).changes.stop("console:1")
+        await all_ended(store)
+
+    assert len(model.prompts) == 1
+
+
+@pytest.mark.parametrize("sees", [True, False])
+async def test_the_picture_of_a_whole_answer_is_fetched_again_for_a_model_that_sees(
+    sees: bool, store: Store
+) -> None:
+    platform, model = FakePlatform(files={"console:f1": png(9, 9)}), FakeModel()
+    # The description never ends.
+    model.deltas = ["Well.", lambda: len(model.prompts) == 1]
+    await make_queue(store).admit(with_files(1, 1))
+    async with working(make_worker(store, platform, model, drain=0.0)):
+        await until(lambda: len(model.prompts) == 2)
+    await expire_all(store)
+
+    await asked(store, platform, model=FakeModel(prompts=model.prompts, is_seeing=sees))
+
+    assert len(platform.fetched) == (2 if sees else 1)
+    assert await stored(store, 1) == (["console:f1"] if sees else [])
+
+
 async def test_people_read_what_is_read_and_what_was_left_out(store: Store) -> None:
     surface, name = FakeSurface(), "@everyone `x`\n[a](http://b).txt"
     unread = FileText("a.png", problem="I cannot see {names}.")

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 Save = Callable[[FileRef, FileText], Awaitable[None]]
 
 _AT_ONCE, _MB_AT_ONCE = 4, 32  # in the process
+_AT_ONCE_OF_ONE = 2  # question, so that others wait less
 _MB_OF_PICTURES = 64  # in the process, until they are answered
 _RETRY = Backoff(first=0.5, longest=5.0)
 _PICTURE = "picture"  # the unit of a text that describes one
@@ -36,7 +37,8 @@ _MOST_TOKENS, _MOST_CHARACTERS = 250, 500  # of a description
 class FileReader:
     """Reads at most `most` files for a question, of at most `most_mb`: its own, then the newest.
 
-    A person waits `seconds` for a file, beside the time to read it.
+    A person waits `seconds` for a file, beside the time to read it, and three times as long for all
+    files of a question.
     """
 
     def __init__(self, *, most: int, most_mb: int, seconds: float = 20.0) -> None:
@@ -62,20 +64,27 @@ class FileReader:
         Files beyond the limit, and those that cannot be read, get the reason. Raises LeaseLost.
         """
         many = Problem.MANY.replace("{most}", str(self._most))
-        found = {one.id: FileText(one.name, problem=many) for one in asked.all_files} | {**known}
+        found = {one.id: FileText(one.name, problem=many) for one in asked.all_files}
+        files, missing = asked.all_files[: self._most], self.missing(asked, known)
+        found |= {one.id: FileText(one.name, problem=Problem.SLOW) for one in files} | {**known}
+        slots = asyncio.Semaphore(_AT_ONCE_OF_ONE)
 
         async def read(file: FileRef) -> None:
-            one = await self._read(file, platform)
-            if file.id in known:
-                one = replace(known[file.id], picture=one.picture)
-            elif one.text:
-                await save(file, one)
-            found[file.id] = one
+            # A question that knows it from another one keeps it, too.
+            text = known.get(file.id)
+            if file in missing:
+                async with slots:
+                    one = await self._read(file, platform)
+                found[file.id] = replace(text, picture=one.picture) if text else one
+                text = text or one
+            if text and text.text:
+                await save(file, text)
 
         try:
-            async with asyncio.TaskGroup() as group:
-                for file in self.missing(asked, known):
-                    group.create_task(read(file))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(3 * self._seconds), asyncio.TaskGroup() as group:
+                    for file in files:
+                        group.create_task(read(file))
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from errors
         return found
@@ -93,7 +102,11 @@ class FileReader:
                 if isinstance(error, WriteDelayed | WriteFailed | TimeoutError):
                     problem = Problem.UNREACHABLE
                 return FileText(file.name, problem=problem)
-            found = await read_file(file.name, data, most_mb=self._most_mb)
+            try:
+                found = await read_file(file.name, data, most_mb=self._most_mb)
+            except OSError as error:
+                log.warning("File %s cannot be read: %s", file.id, error)
+                return FileText(file.name, problem=Problem.HEAVY)
             if found.picture:
                 self._pictures.add(found.picture)
                 if sum(len(one.data) for one in self._pictures) > _MB_OF_PICTURES * MB:

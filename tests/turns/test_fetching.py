@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 
@@ -50,11 +51,13 @@ def reader(*, most_mb: int = 1, seconds: float = 20.0) -> FileReader:
     return FileReader(most=5, most_mb=most_mb, seconds=seconds)
 
 
-async def read(reading: FileReader, file: FileRef, platform: FakePlatform) -> FileText:
+async def read(
+    reading: FileReader, file: FileRef, platform: FakePlatform, *others: FileRef
+) -> FileText:
     async def save(file: FileRef, text: FileText) -> None:
         raise AssertionError(f"{file.name} has no text: {text.text}")
 
-    asked = Exchange("x:1", ANN, 1000.0, "What is it?", "", files=(file,))
+    asked = Exchange("x:1", ANN, 1000.0, "What is it?", "", files=(file, *others))
     return (await reading.read(asked, {}, platform, save))[file.id]
 
 
@@ -110,6 +113,45 @@ async def test_people_wait_for_a_file_for_a_while_only() -> None:
 
     assert found.problem == "I could not fetch {names}."
     assert platform.under_way == 0
+
+
+async def test_people_wait_for_all_files_of_a_question_for_a_while_only() -> None:
+    reading, platform = reader(most_mb=40, seconds=0.1), Sending(may=lambda: False)
+
+    files = [ref(one, size=0) for one in range(9)]
+    found = await asyncio.gather(*(read(reading, one, platform) for one in files))
+
+    assert found[0].problem == Problem.UNREACHABLE
+    assert found[-1].problem == Problem.SLOW
+    assert platform.under_way == 0
+
+
+async def test_a_question_with_many_files_leaves_room_for_another_one() -> None:
+    reading, platform = reader(most_mb=10), Sending(may=lambda: False)
+    many = [ref(one, size=0) for one in range(5)]
+
+    tasks = [asyncio.create_task(read(reading, many[0], platform, *many[1:]))]
+    try:
+        await until(lambda: platform.under_way >= 2)
+        tasks.append(asyncio.create_task(read(reading, ref(9, size=0), platform)))
+        await until(lambda: platform.under_way == 3)
+
+        assert platform.fetched == ["x:0", "x:1", "x:9"]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_without_room_for_another_process_a_file_is_left_out() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        found = await read(reader(), ref(size=0), FakePlatform(files={"x:1": b"some text"}))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert found == FileText("1.txt", problem=Problem.HEAVY)
 
 
 async def test_a_picture_is_read_in_the_process_as_it_is() -> None:

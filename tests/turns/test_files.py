@@ -95,6 +95,16 @@ async def test_a_file_is_read_once_and_known_to_a_later_question(store: Store) -
     assert platform.fetched == ["console:f1"]
 
 
+async def test_a_file_that_is_sent_twice_stays_with_the_second_question(store: Store) -> None:
+    platform, again = platform_of(1), replace(make_turn(2), files=(ref(1, 2),))
+    await asked(store, platform, with_files(1, 1), again)
+
+    await make_queue(store).changes.forget("console:1")
+
+    assert platform.fetched == ["console:f1"]
+    assert await stored(store, 2) == ["console:f1"]
+
+
 async def test_a_second_worker_neither_fetches_nor_reads_again(store: Store) -> None:
     platform, model = platform_of(1), FakeModel([lambda: False])
     await make_queue(store).admit(with_files(1, 1))

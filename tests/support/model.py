@@ -45,6 +45,9 @@ class OneAttempt:
     def chosen(self, preferences: Preferences) -> OneAttempt:
         return self
 
+    async def sees(self) -> bool:
+        return await self.endpoint.sees()
+
     async def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[str, None]:
         answer = None
         try:

@@ -99,9 +99,9 @@ class Forgetting:
         log.info("Forgot a %s of %s", *who.split(":")[:2])
 
     async def _forgotten(self, who: str) -> str:
-        """Return the name of a key that exists for a while after somebody was forgotten.
+        """Return the key that notes for a while that somebody was forgotten.
 
-        The name is anonymous once the day's salt is gone.
+        It is anonymous once the day's salt is gone.
         """
         salt = await self._store.command("GET", self._store.key("spent", "salt")) or ""
         return self._store.key("forgotten", hashlib.sha256((salt + who).encode()).hexdigest())

@@ -254,7 +254,7 @@ async def test_an_answer_goes_on_below_if_its_last_edit_would_wait(store: Store)
 
 
 async def test_the_page_above_its_rest_is_closed_if_an_edit_becomes_free(store: Store) -> None:
-    edits = EditBudget("edits", 4, 0.8, shape="refills")
+    edits = EditBudget("edits", 4, 4.0, shape="refills")
     surface, budgets = FakeSurface(edits=edits), EditBudgets(store=store)
     said = spoken("One two", lambda: bool(surface.states), 0.01, " three four five.")
     for _ in range(4):

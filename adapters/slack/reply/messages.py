@@ -231,7 +231,7 @@ class Messages:
     async def _since_question(self, *, waits: bool) -> AsyncIterator[dict[str, object]]:
         # What a search misses is sent twice, so it waits for no other reading: Slack, which takes
         # 50 requests a minute or more (docs: Tier 3), has to refuse it itself.
-        bucket, requests = ("repairs", 20) if waits else ("search", 500)
+        bucket, requests = ("repairs", 30) if waits else ("search", 500)
         cursor = ""
         for _ in range(MOST_PAGES):
             messages, cursor = await self._workspace.read(

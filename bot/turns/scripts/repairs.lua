@@ -1,6 +1,6 @@
 -- Repairs of ended replies.
 
-local MOST_REPAIR_ATTEMPTS = 20
+local MOST_REPAIR_ATTEMPTS = 200
 
 local function schedule_repair(id, thread, delay)
   local repairs = key('repairs', platform_of(thread))

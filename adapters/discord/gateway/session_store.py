@@ -39,6 +39,7 @@ if newest ~= '0' then
 end
 return 1
 """
+_DROP = "if redis.call('HGET', KEYS[1], 'id') == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 # A shard without a record uses the earliest of the others, because it may have taken over their
 # servers. Ids are compared as doubles, which are exact to less than a millisecond. Invalid ids, and
 # those more than a day ahead of `or_else`, are ignored: they would prevent all catching up.
@@ -100,6 +101,7 @@ class SavedSession:
         # If the process dies before its first session is saved, the session's questions are lost.
         self._take = store.script(_TAKE, if_full=True)
         self._save = store.script(_SAVE, if_full=True)
+        self._drop = store.script(_DROP, if_full=True)
         self._read_last_handled = store.script(_LAST_HANDLED, if_full=True)
         self._save_dms = store.script(_SAVE_DMS, if_full=True)
 
@@ -126,6 +128,10 @@ class SavedSession:
             ],
         )
         return bool(written == 1)
+
+    async def drop(self, ended: Session) -> None:
+        """Delete a session that cannot be resumed."""
+        await self._drop(keys=[self._session], args=[ended.id])
 
     def note_dm(self, channel: int, message: int) -> None:
         """Record a message of a DM for `save_dms`."""

@@ -12,8 +12,6 @@ _log = logging.getLogger(__name__)
 # Discord keeps a session without a connection for "a few minutes" (its documentation, "Gateway",
 # "Initiating a Disconnect"); and a session's id is a secret.
 SESSION_SECONDS = 300
-# Discord's ids have 32 characters; it would refuse a RESUME with a longer one each time.
-_ID_LENGTH = 200
 # The expiry of the last handled message and of the DMs.
 _HANDLED_SECONDS = 7 * 24 * 3600
 _DMS = 20  # the latest used; the catch-up needs two requests for each
@@ -109,9 +107,7 @@ class SavedSession:
         """Take over the session if its intents match; None if there is none."""
         saved = await self._take(keys=[self._session], args=[self._holder, intents])
         match saved:
-            case [str(session), str(seq), str(url), str(servers)] if (
-                len(session) <= _ID_LENGTH and _is_number(seq) and _is_number(servers or "0")
-            ):
+            case [session, seq, url, servers] if _is_number(seq) and _is_number(servers or "0"):
                 return Session(session, int(seq), url, int(servers) if servers else None)
             case [_, *_]:
                 _log.warning("Shard %s: the saved session is invalid", self._shard)

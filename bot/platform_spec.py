@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # every command reads the specs, also those that need nothing
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-Service = Coroutine[Any, Any, None]
+Service = Coroutine[Any, Any, object]
 
 
 @dataclass(frozen=True, slots=True)

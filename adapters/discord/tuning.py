@@ -45,7 +45,7 @@ class Tuning:
     start_poll: float = 0.2  # between two checks whether this shard may begin
 
     # Saved sessions.
-    save_every: float = 0.5
+    save_every: float = 0.1
     renew_after: float = 20.0  # a quiet session is saved again, or it would expire
     last_save_within: float = 1.0
 

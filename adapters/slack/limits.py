@@ -17,7 +17,8 @@ class Limits:
     job_grace: float = 3.0  # for background jobs and events in progress at shutdown
 
     # Events. Slack waits 3 s for an acknowledgement, and for the answer to a command.
-    name_timeout: float = 0.7  # for the name look-ups of an event or a prompt; twice for a command
+    name_timeout: float = 0.7  # for the name look-ups of an event or a prompt
+    lookup_timeout: float = 1.4  # for what a command looks up: rights, or messages
     notices_in_flight: int = 100  # further ones are dropped
     command_answered_within: float = 2.6
     view_read_within: float = 2.0  # opening it takes time, too

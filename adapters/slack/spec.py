@@ -27,16 +27,11 @@ async def _connect(process: Process) -> AsyncIterator[Connected]:
             listen = partial(platform.listen, process.intake, store=process.store)
             yield Connected(platform, listen, platform.downtime)
         elif "slack" in process.roles:
-            # Slack connects for each event, so no connection can be missing.
+            # Slack connects for each event, and the handler gets it: no connection is missing.
             handler = platform.handler(process.intake)
-            yield Connected(platform, _wait_for_posts, lambda: 0.0, handler)
+            yield Connected(platform, asyncio.Event().wait, lambda: 0.0, handler)
         else:
             yield Connected(platform)
-
-
-async def _wait_for_posts() -> None:
-    # The handler receives the events.
-    await asyncio.Event().wait()
 
 
 def _examine(settings: Settings) -> AsyncIterator[Finding]:

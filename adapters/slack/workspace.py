@@ -104,7 +104,7 @@ class Workspace:
     async def is_admin(self, user: str) -> bool:
         """Return whether a person is an admin or owner of the workspace. Raises SurfaceError."""
         try:
-            async with translated(2 * self.limits.name_timeout):
+            async with translated(self.limits.lookup_timeout):
                 person = (await self.client.users_info(user=user))["user"]
         except SurfaceError as error:
             if "users:read" in missing_scopes(error):

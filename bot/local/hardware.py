@@ -71,7 +71,6 @@ def _cpu_quotas(root: Path) -> Iterator[float]:
 
 
 def _read(file: Path) -> str:
-    try:
+    with suppress(OSError, UnicodeError):
         return file.read_text()
-    except (OSError, UnicodeError):
-        return ""
+    return ""

@@ -68,7 +68,7 @@ async def opened(
 
 
 @asynccontextmanager
-async def listening(platforms: Platforms) -> AsyncIterator[list[asyncio.Task[None]]]:
+async def listening(platforms: Platforms) -> AsyncIterator[list[asyncio.Task[object]]]:
     tasks = [asyncio.create_task(listen()) for listen in platforms.listeners.values()]
     try:
         yield tasks

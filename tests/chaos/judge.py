@@ -201,8 +201,11 @@ def _judge_contexts(
         if not any(talk.message_of(first) in line for line in unread):
             if len(shown) > 1:
                 verdict.problems.append(f"{where} changes: {shown}")
+            # A question that comes with Slack's second try may be answered after the next one. The
+            # history has the context of that one.
             since = {one for one in said if one > before}
-            if lacking := [each for each in shown if not since <= {*each}]:
+            all_shown = [remarks_in(str([it["content"] for it in one.messages])) for one in asked]
+            if lacking := [each for each in all_shown if not since <= {*each}]:
                 verdict.problems.append(f"{where} lacks some of {sorted(since)}: {lacking}")
         before = first
 

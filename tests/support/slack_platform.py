@@ -40,6 +40,7 @@ Transport = Literal["socket", "http"]
 LIMITS = Limits(
     heartbeat_interval=0.02,
     name_timeout=30.0,
+    lookup_timeout=60.0,
     view_read_within=30.0,
     command_answered_within=30.0,
 )

@@ -12,8 +12,6 @@ _log = logging.getLogger(__name__)
 # Discord keeps a session without a connection for "a few minutes" (its documentation, "Gateway",
 # "Initiating a Disconnect"); and a session's id is a secret.
 SESSION_SECONDS = 300
-# Discord's ids have 32 characters; it would refuse a RESUME with a longer one each time.
-_ID_LENGTH = 200
 # The expiry of the last handled message and of the DMs.
 _HANDLED_SECONDS = 7 * 24 * 3600
 _DMS = 20  # the latest used; the catch-up needs two requests for each
@@ -39,6 +37,7 @@ if newest ~= '0' then
 end
 return 1
 """
+_DROP = "if redis.call('HGET', KEYS[1], 'id') == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 # A shard without a record uses the earliest of the others, because it may have taken over their
 # servers. Ids are compared as doubles, which are exact to less than a millisecond. Invalid ids, and
 # those more than a day ahead of `or_else`, are ignored: they would prevent all catching up.
@@ -100,6 +99,7 @@ class SavedSession:
         # If the process dies before its first session is saved, the session's questions are lost.
         self._take = store.script(_TAKE, if_full=True)
         self._save = store.script(_SAVE, if_full=True)
+        self._drop = store.script(_DROP, if_full=True)
         self._read_last_handled = store.script(_LAST_HANDLED, if_full=True)
         self._save_dms = store.script(_SAVE_DMS, if_full=True)
 
@@ -107,9 +107,7 @@ class SavedSession:
         """Take over the session if its intents match; None if there is none."""
         saved = await self._take(keys=[self._session], args=[self._holder, intents])
         match saved:
-            case [str(session), str(seq), str(url), str(servers)] if (
-                len(session) <= _ID_LENGTH and _is_number(seq) and _is_number(servers or "0")
-            ):
+            case [session, seq, url, servers] if _is_number(seq) and _is_number(servers or "0"):
                 return Session(session, int(seq), url, int(servers) if servers else None)
             case [_, *_]:
                 _log.warning("Shard %s: the saved session is invalid", self._shard)
@@ -126,6 +124,10 @@ class SavedSession:
             ],
         )
         return bool(written == 1)
+
+    async def drop(self, ended: Session) -> None:
+        """Delete a session that cannot be resumed."""
+        await self._drop(keys=[self._session], args=[ended.id])
 
     def note_dm(self, channel: int, message: int) -> None:
         """Record a message of a DM for `save_dms`."""

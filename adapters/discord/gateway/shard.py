@@ -158,8 +158,11 @@ class Shard:
         finally:
             self.downtime.note(is_open=False)
             self._session = connection.session or self._session
-        if connection.is_over:
+        if connection.is_over and (ended := self._session):
             self._session = None
+            # Or each new process would begin with it, and be killed before its own is saved.
+            with suppress(StoreUnavailable):
+                await self.saved.drop(ended)
 
     def _handle(self, frame: Frame, connection: Connection) -> None:
         if frame.name in ("READY", "RESUMED"):

@@ -74,7 +74,7 @@ class Permissions:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._identity = workspace.identity
-        self._timeout = 2 * workspace.limits.name_timeout
+        self._timeout = workspace.limits.lookup_timeout
 
     def call(self, id_: str, location: CommandLocation, user: str) -> Call:
         """Return a call with the default rights."""

@@ -123,7 +123,7 @@ class Shortcuts:
         found, more = await self._workspace.read(
             channel=asked.channel,
             thread=thread,
-            within=self._workspace.limits.name_timeout * 2,
+            within=self._workspace.limits.lookup_timeout,
             oldest=since,
             latest=None if thread else f"{time.time():.6f}",
         )

@@ -273,6 +273,13 @@ def told_of(number: int, *heard: int) -> Asked:
 UNREAD = "Turn t12: what was said before in x is not read: away"
 
 
+def test_judge_accepts_a_context_that_is_in_the_history_of_the_prompt() -> None:
+    late = told_of(12)
+    late.sent[0]["content"] += "\n".join(map(remark, (10, 11)))
+
+    assert not judged(joined(), asked=[late], remembered=[[exchange(12)]]).problems
+
+
 @pytest.mark.parametrize(
     ("prompts", "words"),
     [

@@ -14,6 +14,7 @@ from adapters.discord.tuning import Tuning
 from bot.concurrency import running
 from bot.errors import StoreUnavailable
 from bot.store import Store
+from tests.emulators.clock import Clock
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
 from tests.support.discord_platform import (
@@ -30,7 +31,7 @@ from tests.support.discord_platform import (
     until_heard,
     until_saved,
 )
-from tests.support.fakes import FakeQueue
+from tests.support.fakes import FakeQueue, door
 from tests.support.outage import Wire
 from tests.support.process import DiscordDm, DiscordSlash, bot, discord_variables
 from tests.support.service import serving
@@ -500,6 +501,29 @@ async def test_if_the_former_session_has_ended_another_begins(store: Store) -> N
             async with asyncio.timeout(60):
                 while (await saved(store))["id"] != emulator.listeners[-1].session_id:
                     await asyncio.sleep(0.01)
+
+
+async def test_a_session_that_has_ended_is_resumed_by_no_later_process(store: Store) -> None:
+    new, clock = FakeQueue(), Clock()
+    async with DiscordEmulator(gateway=FAST, clock=clock) as emulator:
+        ada = emulator.user("Ada")
+        async with running_process(emulator, FakeQueue(), store):
+            await until_heard(store, await emulator.say(emulator.dm(ada), ada, "one"))
+        clock.advance(3600)
+        async with (
+            logged_in(emulator, tuning=SLOW_STARTS) as platform,
+            running(platform.listener.listen(door(FakeQueue()), store=store)),
+        ):
+            await until(lambda: len(emulator.handshakes) == 2)
+            async with asyncio.timeout(60):
+                while await saved(store):
+                    await asyncio.sleep(0.01)
+
+        async with running_process(emulator, new, store, tuning=SLOW_STARTS):
+            await emulator.say(emulator.dm(ada), ada, "two")
+            await until(lambda: "two" in new.texts)
+
+        assert [handshake.seq is None for handshake in emulator.handshakes] == [True, False, True]
 
 
 async def test_what_waits_in_a_session_that_is_left_is_told_to_the_next_process(

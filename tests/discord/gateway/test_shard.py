@@ -566,13 +566,6 @@ async def test_a_record_of_the_gateway_that_cannot_be_read_counts_as_none(
     assert await holder.dms() == [5]
 
 
-async def test_a_session_whose_id_is_far_too_long_counts_as_none(store: Store) -> None:
-    holder = make_saved_session(store, "new")
-    await holder.save(Session("x" * 5000, 7, "ws://here"), intents=1, newest=300)
-
-    assert await holder.take(1) is None
-
-
 @pytest.mark.parametrize("days_ahead", [2, 50_000])
 async def test_a_message_of_the_future_was_not_heard(store: Store, days_ahead: int) -> None:
     holder, now = make_saved_session(store, "new"), snowflake_of(time.time())

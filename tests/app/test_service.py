@@ -514,7 +514,7 @@ async def test_a_model_that_is_away_gets_an_apology_and_is_asked_again_by_a_butt
 ) -> None:
     away = errors.ModelUnavailable.apology
     await model.refuse_connections()
-    async with serving_discord(own_store, model, REPLY_TIMEOUT="1") as (discord, service):
+    async with serving_discord(own_store, model, REPLY_TIMEOUT="4") as (discord, service):
         way, other = DiscordDm(discord), DiscordMention(discord)
         await way.ask("one")
         await until(lambda: shows(way, away), why=service.text)

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from adapters.uploads import read_upload
 from bot.domain import ContextMessage, EditBudget, End, FileRef, Page, Purpose, ThreadKey, Turn
 from bot.errors import StoreUnavailable, WriteFailed
-from bot.reply.draft import sign_of
 from bot.store import Store
 from bot.turns.records import read_end
 
@@ -132,7 +131,7 @@ class LiveSurface:
 
         Growing pages use the unprocessed text, whose beginning rarely changes.
         """
-        text, note = (page.text, "") if page.final else (page.said, sign_of(page.text))
+        text, note = (page.text, "") if page.final else (page.said, page.sign)
         keep = 0 if self._text is None else common(self._text, text)
         seconds = _EXPIRE_SECONDS if self._text is None else 0
         if page.last and not self._remembers:

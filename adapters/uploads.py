@@ -65,6 +65,8 @@ class Uploads:
             raise Refused(f"{self._most_mb} MB is the limit for a file.")
         if not size:
             raise Refused("There is nothing in this file.")
+        if not self._one_question:
+            raise Refused("No files are read here.")
         key, one = self._store.key, self._one_question
         written, of_person = str(name), str(replace(name, thread=""))
         is_begun = await self._begin(

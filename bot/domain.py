@@ -82,7 +82,7 @@ ANYBODY = Asker()  # nothing is known of the person
 class FileRef:
     """Names a file that somebody sent, so that its platform can fetch it, in any process.
 
-    `id` is unique on the platform, and begins with its name. `message` is the id of the turn or the
+    `id` is unique on the platform, and begins with the platform's name. `message` is the id of the turn or the
     ContextMessage to which the file belongs. `size` is in bytes, 0 if the platform does not report
     it. `place` says where the platform finds the file.
     """
@@ -192,7 +192,7 @@ class FileText:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a prompt, after a text for each message of others, and after the `files`."""
+    """One message of a prompt; the `context`, texts of others, and the `files` precede it."""
 
     role: Role
     text: str
@@ -317,13 +317,15 @@ class Page:
     control on other pages only. On the `last` page the reply has ended, and `end` determines the
     controls: regenerate an answer, retry a failed one, continue a cut one, and none below a
     superseded one. `said` is the model's raw text of a page that still grows; `text` is the same
-    without unfinished markup. The message has the `attachments` and no other files.
+    without unfinished markup, and with a `sign` of life at its end, if there is one. The message
+    has the `attachments` and no other files.
     """
 
     number: int
     text: str
     final: bool
     said: str = ""
+    sign: str = ""
     last: bool = False
     end: End = ""
     attachments: tuple[Attachment, ...] = ()

@@ -35,9 +35,6 @@ class Model(Protocol):
         If the preferred model is gone, another one answers, and a Start names it.
         """
 
-    async def sees(self) -> bool:
-        """Whether pictures are seen, by this model or by another for it."""
-
     def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[Delta]:
         """Yield deltas, none of them empty, until the answer is complete. Raises ModelError.
 

@@ -24,7 +24,7 @@ from prometheus_client import Counter, Histogram
 from bot.domain import FileText, Json, Message, Preferences
 from bot.errors import AnswerCut, ModelError, ModelUnknown, SystemRefused, UsageRefused
 from bot.model.reasoning import ReasoningFilter
-from bot.model.server_info import fetch_server_info, reports_vision
+from bot.model.server_info import VALID_SECONDS, fetch_server_info, reports_vision
 from bot.model.transport import EventStream, ServerConnection
 from bot.text.files import label
 from bot.text.prompt import without_system
@@ -158,12 +158,18 @@ class ModelClient:
         self._takes_system: bool | None = None  # None: not known yet
         self._settings = settings
         self._idle_timeout = idle_timeout
+        self._sees, self._vision_until = False, -math.inf
 
     async def sees(self) -> bool:
-        """Whether the model sees pictures: by VISION, or else by what its server reports now."""
+        """Whether the model sees pictures: by VISION, or else by what its server reported last."""
         if self._settings.vision is not None:
             return self._settings.vision
-        return await reports_vision(self._connection)
+        now = asyncio.get_running_loop().time()
+        if now > self._vision_until:
+            reported = await reports_vision(self._connection)
+            if reported is not None:
+                self._sees, self._vision_until = reported, now + VALID_SECONDS
+        return self._sees
 
     @asynccontextmanager
     async def stream(

@@ -183,7 +183,7 @@ class ContextWindowModel:
 
 @dataclass(frozen=True, slots=True)
 class FittedPrompt:
-    """The messages that fit; texts include those of files, and the last has what is left of its."""
+    """The messages that fit, with files in their texts; the last has what was sent of its own."""
 
     messages: tuple[Message, ...]
     dropped: int  # exchanges

@@ -100,10 +100,6 @@ class RetryingModel:
         chosen._models = (first, *(each for each in self._models if each is not first))
         return chosen
 
-    async def sees(self) -> bool:
-        """Whether pictures are seen, by the first model or by that of the name `seeing`."""
-        return bool(self._seeing) or await self._models[0].sees()
-
     async def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[Delta]:
         """Yield the deltas of one answer, with a Start if it restarts or another model answers.
 

@@ -22,6 +22,7 @@ from bot.tokens.counters import is_count
 log = logging.getLogger(__name__)
 
 PROBE_SECONDS = 5.0  # for all requests of a probe together
+VALID_SECONDS = 10.0  # of a report
 _NAME_LENGTH = 200  # characters
 # What Ollama gives a model by default on a machine with little video memory; it cuts longer
 # prompts silently (ollama/ollama, docs/context-length.mdx).
@@ -67,8 +68,13 @@ async def fetch_server_info(
     return info
 
 
-async def reports_vision(connection: ServerConnection, *, seconds: float = PROBE_SECONDS) -> bool:
-    """Whether a server, or Hugging Face's router, reports that its model sees pictures."""
+async def reports_vision(
+    connection: ServerConnection, *, seconds: float = PROBE_SECONDS
+) -> bool | None:
+    """Whether a server, or Hugging Face's router, reports that its model sees pictures.
+
+    None if it does not answer.
+    """
     model, is_own = connection.server.model, connection.server.own
     # Ollama adds a tag, and at Hugging Face a provider may follow a colon.
     names = (model, f"{model}:latest", model.partition(":")[0])
@@ -77,12 +83,14 @@ async def reports_vision(connection: ServerConnection, *, seconds: float = PROBE
             entries = objects((await _get(connection, "/v1/models")).get("data"))
             if any(_sees(one) for one in entries if len(entries) == 1 or one.get("id") in names):
                 return True
-            return is_own and (
+            if is_own and (
                 _sees(await _get(connection, "/props"))
                 or _sees(await _get(connection, "/api/show", {"model": model}))
                 or _sees(await _get(connection, f"/api/v0/models/{quote(model)}"))
-            )
-    return False
+            ):
+                return True
+            return False if entries else None
+    return None
 
 
 def _sees(report: Mapping[str, Json]) -> bool:
@@ -120,7 +128,7 @@ class ServerWatch:
         connection: ServerConnection,
         *,
         probe_seconds: float = PROBE_SECONDS,
-        valid_seconds: float = 10.0,
+        valid_seconds: float = VALID_SECONDS,
     ) -> None:
         self.context: int | None = None  # tokens
         self._connection = connection

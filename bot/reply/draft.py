@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +19,6 @@ FAILED_ANEW = "(There is no new answer, so the earlier one stays. {apology})"
 WAITING = "(Still thinking…)"
 BUSY = "(The model is busy. I keep trying.)"
 READING = "(Reading {names} …)"
-_READING = re.compile(r"\(Reading `[^\n]*` …\)\Z")
 # On a page of the previous answer that the new one has not reached.
 PENDING = "…"
 # Below an answer of another model than the chosen one.
@@ -64,7 +62,7 @@ class Draft:
         limit: int,
         measure: Measure,
         earlier: Shown,
-        shows_whole: Callable[[str], bool] = bool,
+        shows_whole: Callable[[str], bool] = lambda _: True,
         previous_answer: str = "",
         left_out: int = 0,
         remembered: bool = True,
@@ -212,10 +210,10 @@ class Draft:
         if staying and not self.silent:
             return []
         *done, last = self._pager.cut((staying or self._answer.text).rstrip()) or [""]
-        tidied = self._with_sign(self._pager.tidied(last))
+        text, sign = self._with_sign(self._pager.tidied(last))
         pages = [Page(i, text, final=True) for i, text in enumerate(done)]
-        if tidied.strip():
-            pages.append(Page(len(done), tidied, final=False, said=last))
+        if text.strip():
+            pages.append(Page(len(done), text, final=False, said=last, sign=sign))
         if staying:
             # Only the last message changes, to show the sign of life.
             return pages[-1:] if len(pages) == messages else []
@@ -262,13 +260,14 @@ class Draft:
             text = text.removesuffix(words[-1] if words else "").rstrip()
         return text
 
-    def _with_sign(self, text: str) -> str:
+    def _with_sign(self, text: str) -> tuple[str, str]:
+        """Return a page's text with the sign of life, if one is due and fits, and the sign."""
         if not self.silent:
-            return text
+            return text, ""
         sign = self._sign
         signed = f"{text}\n\n{sign}" if text.strip() else sign
         # A sign of life does not start a new page.
-        return signed if self._pager.measure(signed) <= self._pager.limit else text
+        return (signed, sign) if self._pager.measure(signed) <= self._pager.limit else (text, "")
 
     @property
     def _sign(self) -> str:
@@ -304,13 +303,6 @@ def with_notice(text: str, notice: str) -> str:
         return text
     # The newline before the notice may complete a line that opens a block.
     return close(f"{close(text)}\n") + f"\n{notice}"
-
-
-def sign_of(text: str) -> str:
-    """Return the sign of life with which a text ends; empty if there is none."""
-    reading = _READING.search(text)
-    signs = (WAITING, BUSY, reading[0] if reading else "")
-    return next((sign for sign in signs if text.endswith(sign)), "")
 
 
 def notices_below(text: str, shown: str) -> str:
@@ -418,7 +410,7 @@ class Screen:
         if is_pending(page):
             message.answer = ""
         elif not page.final:
-            message.answer = page.text.removesuffix(sign_of(page.text)).rstrip()
+            message.answer = page.text.removesuffix(page.sign).rstrip()
 
 
 def is_pending(page: Page) -> bool:

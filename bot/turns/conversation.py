@@ -143,8 +143,6 @@ class Conversation:
 
     async def _fetch_pictures(self, attempt: Attempt, platform: Platform) -> None:
         """Fetch pictures again that an earlier attempt may not have described."""
-        if not await self._model.chosen(attempt.turn.preferences).sees():
-            return
         asked = _exchange(attempt)
         with suppress(StoreUnavailable):
             known = await self._history.file_texts(asked)

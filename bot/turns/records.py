@@ -93,8 +93,8 @@ class History:
     async def file_texts(self, *exchanges: Exchange) -> dict[str, FileText]:
         """Return what was read of the files that prompts have shown, by the ids of the files.
 
-        That is all of the last exchange, and of those before it the newest: what is short when it
-        is compressed may be long.
+        That is all of the last exchange, and of those before it the newest, as far as they have two
+        million characters: short compressed texts may be long.
         """
         keys = [self._store.key("files", one.turn_id) for one in exchanges if one.all_files]
         rows = await self._store.commands([("HGETALL", key) for key in keys])

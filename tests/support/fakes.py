@@ -68,7 +68,6 @@ class FakeModel:
     error: ModelError | None = None
     pause: float = 0.0  # seconds before each delta
     name: str = "fake"
-    is_seeing: bool = True
     prompts: list[list[Message]] = field(default_factory=list)
     preferences: list[Preferences] = field(default_factory=list)
     hung_up: int = 0
@@ -78,9 +77,6 @@ class FakeModel:
     def chosen(self, preferences: Preferences) -> FakeModel:
         self.preferences.append(preferences)
         return self
-
-    async def sees(self) -> bool:
-        return self.is_seeing
 
     async def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[Delta]:
         self.prompts.append(list(prompt))

@@ -228,9 +228,8 @@ async def test_the_pictures_of_an_answer_that_was_stopped_are_not_described(stor
     assert len(model.prompts) == 1
 
 
-@pytest.mark.parametrize("sees", [True, False])
-async def test_the_picture_of_a_whole_answer_is_fetched_again_for_a_model_that_sees(
-    sees: bool, store: Store
+async def test_the_picture_of_a_whole_answer_is_fetched_again_to_be_described(
+    store: Store,
 ) -> None:
     platform, model = FakePlatform(files={"console:f1": png(9, 9)}), FakeModel()
     # The description never ends.
@@ -240,10 +239,10 @@ async def test_the_picture_of_a_whole_answer_is_fetched_again_for_a_model_that_s
         await until(lambda: len(model.prompts) == 2)
     await expire_all(store)
 
-    await asked(store, platform, model=FakeModel(prompts=model.prompts, is_seeing=sees))
+    await asked(store, platform, model=FakeModel(prompts=model.prompts))
 
-    assert len(platform.fetched) == (2 if sees else 1)
-    assert await stored(store, 1) == (["console:f1"] if sees else [])
+    assert len(platform.fetched) == 2
+    assert await stored(store, 1) == ["console:f1"]
 
 
 async def test_people_read_what_is_read_and_what_was_left_out(store: Store) -> None:

@@ -72,8 +72,8 @@ end
 
 -- The bytes of what was read of files.
 local function bytes_of_files(id)
-  local size = 0
-  for _, text in ipairs(redis.call('HVALS', key('files', id))) do size = size + #text end
+  local size, name = 0, key('files', id)
+  for _, file in ipairs(redis.call('HKEYS', name)) do size = size + redis.call('HSTRLEN', name, file) end
   return size
 end
 

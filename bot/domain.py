@@ -82,9 +82,9 @@ ANYBODY = Asker()  # nothing is known of the person
 class FileRef:
     """Names a file that somebody sent, so that its platform can fetch it, in any process.
 
-    `id` is unique on the platform, and begins with the platform's name. `message` is the id of the turn or the
-    ContextMessage to which the file belongs. `size` is in bytes, 0 if the platform does not report
-    it. `place` says where the platform finds the file.
+    `id` is unique on the platform, and begins with the platform's name. `message` is the id of the
+    turn or the ContextMessage to which the file belongs. `size` is in bytes, 0 if the platform does
+    not report it. `place` says where the platform finds the file.
     """
 
     id: str

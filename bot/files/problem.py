@@ -20,6 +20,7 @@ class Problem(StrEnum):
     EMPTY = "I have found no text in {names}."
     SLOW = "I have not read {names}: that takes too long."
     HEAVY = "I have not read {names}: that takes too much memory."
+    NO_ROOM_NOW = "I no longer see {names}: there is no room beside the newer files."
     MISSING = "I cannot read {names} here: the packages in requirements-files.txt are missing."
     MANY = "I have not read {names}: {most} files at once is the limit."
     GONE = "I cannot find {names} any more."

@@ -41,6 +41,7 @@ _CONTEXT_SHARE = 0.25
 # Of the budget, for the pictures, and of the rest for the files of all messages: one picture of any
 # size fits beside a question by default.
 _FILES_SHARE = 0.6
+_NAMES_SHARE = 0.2  # of that, for the names of earlier files
 # Of the budget, for the system prompt with a persona: the question needs room, too.
 _SYSTEM_SHARE = 0.5
 _CUT_STEPS = 4_000  # of a long message: it is cut to one of so many lengths
@@ -197,9 +198,11 @@ def fit(messages: Sequence[Message], *, budget: int, count: Count) -> FittedProm
     middle, so that the answer to a long paste stays. The system prompt and the new message always
     stay; if the message is too long, the mark "[…]" replaces its middle. If the system prompt
     leaves no room even for the mark, the message stays whole, and the server decides. Contexts get
-    at most a quarter of the budget, and files, from their beginnings, three fifths: those of the
-    newest message first, and no room that the new message needs. Files of dropped exchanges stay.
-    The context of the system prompt is the persona, which is left out beyond half of the budget.
+    at most a quarter of the budget, and files, from their beginnings, three fifths: the names of
+    the earlier ones first, then those of the newest message, and no room that the new message
+    needs. Files of dropped exchanges stay. If the new message has files, those of earlier ones that
+    are only named are among them. The context of the system prompt is the persona, which is left
+    out beyond half of the budget.
     """
     *earlier, last = messages
     head = earlier[:1] if earlier and earlier[0].role == "system" else []
@@ -209,9 +212,11 @@ def fit(messages: Sequence[Message], *, budget: int, count: Count) -> FittedProm
         _without_context(last), budget=budget, cost=lambda shorter: count([*head, shorter])
     )
     blocks, file_room = [""] * (len(plain) + 1), int(budget * _FILES_SHARE)
-    files, blocks[-1], file_room = _beginnings(
-        last.files, room=min(file_room, budget - count([*head, asked])), count=count
-    )
+    names = _naming_costs(plain, room=int(file_room * _NAMES_SHARE), count=count)
+    named = sum(names)
+    left = min(file_room, budget - count([*head, asked])) - named
+    files, blocks[-1], left = _beginnings(last.files, room=left, count=count)
+    file_room, unseen = left + named, list[FileText]()
     new, room = _with_newest_context(
         replace(asked, context=last.context),
         room=int(budget * _CONTEXT_SHARE),
@@ -222,7 +227,14 @@ def fit(messages: Sequence[Message], *, budget: int, count: Count) -> FittedProm
     earlier = [*plain]
     for at in range(len(plain) - 2, -1, -2):
         earlier[at], room = _with_newest_context(plain[at], room=room, count=count)
-        _, blocks[at], file_room = _beginnings(plain[at].files, room=file_room, count=count)
+        named -= names[at]
+        shown, blocks[at], left = _beginnings(plain[at].files, room=file_room - named, count=count)
+        file_room = left + named
+        unseen += [
+            replace(one, text="", problem=Problem.NO_ROOM_NOW)
+            for one, kept in zip(plain[at].files, shown, strict=True)
+            if one.text and not kept.text
+        ]
 
     def newest(exchanges: int) -> list[Message]:
         start = len(earlier) - 2 * exchanges
@@ -241,7 +253,7 @@ def fit(messages: Sequence[Message], *, budget: int, count: Count) -> FittedProm
         fitting = int(question.text != CUT and count(newest(1)) <= budget)
     *before, new = newest(fitting)
     return FittedPrompt(
-        (*before, replace(new, files=files)),
+        (*before, replace(new, files=(*files, *unseen) if files else ())),
         dropped=len(earlier) // 2 - fitting,
         left_out=left_out(last.text, asked.text),
     )
@@ -274,6 +286,19 @@ def _beginnings(
     kept = shortened(_largest(longest // step + 1, lambda steps: cost(shortened(steps)) <= room))
     left = room - cost(kept)
     return (kept, file_block(kept), left) if left >= 0 else (kept, "", room)
+
+
+def _naming_costs(messages: Sequence[Message], *, room: int, count: Count) -> list[int]:
+    """Return for each message how many tokens name its files; 0 for old ones without room."""
+    costs = [0] * len(messages)
+    for at in range(len(messages) - 2, -1, -2):
+        if files := messages[at].files:
+            block = file_block(beginning(one, 0) for one in files)
+            costs[at] = count([Message("user", block)])
+            if sum(costs) > room:
+                costs[at] = 0
+                break
+    return costs
 
 
 def _without_context(message: Message) -> Message:

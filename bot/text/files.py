@@ -54,7 +54,9 @@ def without_pictures(prompt: Sequence[Message], problem: str, *, but: int) -> li
     *earlier, last = prompt
     unseen = last.pictures[but:]
     hidden = (
-        replace(one, picture=None, problem=problem) if one.picture in unseen else one
+        replace(one, picture=None, problem="" if one.text else problem)
+        if one.picture in unseen
+        else one
         for one in last.files
     )
     return [*earlier, replace(last, files=tuple(hidden))]
@@ -97,7 +99,7 @@ def _listed(names: Sequence[str]) -> str:
 def _left_out(file: FileText) -> str:
     if file.picture:
         return ""
-    if not file.text:
+    if file.problem or not file.text:
         no_room = "I have not read {names}: there is no room beside the question."
         return file.problem or no_room
     whole = file.text.count("\f") + (not file.is_cut)

@@ -24,6 +24,7 @@ _MOST_TOKENS = 10**9  # far above any context, and sums stay numbers
 # ASCII as vocabularies cut it: the beginning of a word, pairs of its further letters, a run of
 # spaces, any other character; one space belongs to the word after it. Emoji count once more here.
 _PIECE = re.compile(r"(?<![a-z])[A-Z]?[a-z]{1,5}|[a-z]{1,2}| {2,8}|[^\x80-\uffffa-z ]")
+_AT_ONCE = 10_000  # characters: in between, another thread goes on
 _PER_BYTE = 0.5  # tokens, of a character beyond ASCII
 _REMEMBERED_TEXTS = 20_000  # a thread's history is counted again with every turn
 
@@ -32,7 +33,9 @@ def estimate(text: str) -> int:
     """Return about as many tokens as common tokenizers find, and never more than it has bytes."""
     size = len(text.encode("utf-8", "surrogatepass"))  # JSON may bring half a surrogate pair
     beyond_ascii = size - len(text.encode("ascii", "ignore"))
-    return min(len(_PIECE.findall(text)) + math.ceil(_PER_BYTE * beyond_ascii), size)
+    parts = range(0, len(text), _AT_ONCE)
+    pieces = sum(len(_PIECE.findall(text, at, at + _AT_ONCE)) for at in parts)
+    return min(pieces + math.ceil(_PER_BYTE * beyond_ascii), size)
 
 
 def picture_tokens(picture: Picture) -> int:

@@ -150,7 +150,7 @@ class Conversation:
             attempt.files = await self._files.read(asked, known, platform, save)
 
     async def _describe(self, attempt: Attempt) -> None:
-        """Save what new pictures show, unless the model fails. Raises LeaseLost."""
+        """Save what new pictures show, as far as the model says it. Raises LeaseLost."""
         chosen, meter = attempt.turn.preferences, attempt.meter
         deadline = asyncio.get_running_loop().time() + _DESCRIBING_SECONDS
         for file in _exchange(attempt).all_files:
@@ -158,9 +158,8 @@ class Conversation:
             if not found.picture or found.text:
                 continue
             text = await describe(self._model, found, chosen=chosen, meter=meter, deadline=deadline)
-            if not text:
-                return
-            await attempt.lease.save_file(file, text)
+            if text:
+                await attempt.lease.save_file(file, text)
 
     async def _claims_truncation_notice(self, turn: Turn) -> bool:
         with suppress(StoreUnavailable):

@@ -74,7 +74,7 @@ class FileReader:
             if file in missing:
                 async with slots:
                     one = await self._read(file, platform)
-                found[file.id] = replace(text, picture=one.picture) if text else one
+                found[file.id] = replace(one, text=text.text, unit=text.unit) if text else one
                 text = text or one
             if text and text.text:
                 await save(file, text)

@@ -30,6 +30,7 @@ from bot.model.retrying import RetryingModel
 from bot.model.server import ModelServer
 from bot.model.server_info import ServerWatch
 from bot.model.transport import connect
+from bot.text.files import left_out_of
 from bot.text.graphemes import CUT
 from bot.tokens.counters import TokenEstimator
 from config.settings import Settings
@@ -146,6 +147,31 @@ async def test_files_have_room_before_earlier_exchanges_and_keep_their_beginning
     assert long.text.startswith(kept.text)
     assert len(kept.text) > 1000
     assert other == short
+
+
+@pytest.mark.parametrize("newer", [(), (FileText("c.txt", "newest " * 3000),)])
+async def test_earlier_files_without_room_are_named_and_newer_ones_say_so(
+    newer: tuple[FileText, ...],
+) -> None:
+    prompt = [
+        Message("user", "one", files=(FileText("a.txt", "oldest " * 3000),)),
+        Message("assistant", "A."),
+        Message("user", "two", files=(FileText("b.txt", "older " * 3000),)),
+        Message("assistant", "B."),
+        Message("user", "Compare them.", files=newer),
+    ]
+    async with ModelEmulator() as emulator, fitted(emulator, budget=1000) as model:
+        emulator.context = 1000 + ANSWER
+        deadline = asyncio.get_running_loop().time() + 60
+        async with model.stream(prompt, deadline=deadline) as answer:
+            told = left_out_of(answer.files)
+
+    (sent,) = {"\n".join(texts(emulator))}
+    assert '[File "a.txt": its text is not shown here]' in sent
+    assert ('[File "b.txt": its text is not shown here]' in sent) == bool(newer)
+    assert ("| newest" if newer else "| older") in sent
+    assert ("I no longer see `b.txt`, `a.txt`: there is no room" in told) == bool(newer)
+    assert bool(told) == bool(newer)
 
 
 async def test_a_question_that_leaves_no_room_is_sent_without_its_files() -> None:

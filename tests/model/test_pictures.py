@@ -52,8 +52,9 @@ async def opened(
     seeing: str = "",
     prompt_tokens: int = 5000,
     vision: bool | None = None,
+    max_tokens: int = 50,
 ) -> AsyncIterator[RetryingModel]:
-    settings = Settings(max_tokens=50, vision=vision)
+    settings = Settings(max_tokens=max_tokens, vision=vision)
     async with AsyncExitStack() as stack:
 
         async def open_one(name: str, settings: Settings) -> ContextWindowModel:
@@ -188,6 +189,32 @@ async def test_other_servers_report_it_in_their_own_fields(
     assert len(emulator.requests[-1].pictures) == expected
 
 
+async def test_a_server_is_asked_once_for_several_questions() -> None:
+    async with ModelEmulator() as emulator:
+        emulator.seeing = emulator.models
+        async with opened(emulator) as model:
+            await deltas_of(model, question(picture()))
+            later = emulator.fail("GET /v1/models", status=500, times=9)
+            await deltas_of(model, question(picture()))
+
+            assert later.times == 9
+            emulator.heal()
+
+    assert [len(one.pictures) for one in emulator.requests] == [1, 1]
+
+
+async def test_a_server_that_did_not_answer_is_asked_again() -> None:
+    async with ModelEmulator() as emulator:
+        emulator.seeing = emulator.models
+        emulator.fail("GET /v1/models", status=500)
+        emulator.fail("GET /props", status=500)
+        async with opened(emulator) as model:
+            await deltas_of(model, question(picture()))
+            await deltas_of(model, question(picture()))
+
+    assert [len(one.pictures) for one in emulator.requests] == [0, 1]
+
+
 @pytest.mark.parametrize("vision", [True, False])
 async def test_a_setting_decides_whatever_the_server_reports(vision: bool) -> None:
     async with ModelEmulator(flavour="tgi") as emulator:
@@ -204,7 +231,7 @@ async def test_a_server_that_does_not_say_it_in_time_counts_as_blind() -> None:
         emulator.fail("GET /v1/models", "hang")
         server = ModelServer(url=emulator.url, key="-", model="emulated", own=True)
         async with connect(server) as connection:
-            assert not await reports_vision(connection, seconds=0.1)
+            assert await reports_vision(connection, seconds=0.1) is None
 
 
 REFUSALS = [

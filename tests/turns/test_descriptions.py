@@ -62,6 +62,17 @@ async def test_a_description_that_reaches_its_limit_of_tokens_is_kept() -> None:
     assert "a a a" in found.text
 
 
+async def test_a_model_that_thinks_for_long_describes_a_picture() -> None:
+    async with ModelEmulator() as emulator:
+        emulator.seeing = emulator.models
+        emulator.answer = f"<think>{'Is it a cat? ' * 200}</think>A cat."
+        async with opened(emulator, max_tokens=2000) as model:
+            found, _ = await described(model)
+
+    assert found
+    assert found.text == "A picture, which shows: A cat."
+
+
 async def test_a_description_that_breaks_off_is_made_again_whole() -> None:
     async with ModelEmulator() as emulator:
         emulator.seeing, emulator.answer = emulator.models, "A grey cat on a mat."

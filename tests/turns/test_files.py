@@ -191,6 +191,35 @@ async def test_a_picture_is_fetched_again_until_it_is_described(store: Store) ->
     assert platform.fetched == ["console:f1"] * 2
 
 
+async def test_a_picture_that_is_gone_is_known_by_its_description_and_said_to_be_gone(
+    store: Store,
+) -> None:
+    platform = FakePlatform(files={"console:f1": png(9, 9)})
+    await asked(store, platform, with_files(1, 1))
+    await press(store)
+    platform.files["console:f1"] = MessageGone("gone")
+
+    prompt = await asked(store, platform)
+
+    assert texts(prompt[-1]) == ["A picture, which shows: Hello world"]
+    assert platform.shown.text.endswith("(I cannot find `f1.txt` any more.)")
+
+
+async def test_a_picture_that_is_not_described_leaves_the_others_theirs(store: Store) -> None:
+    platform = FakePlatform(files={f"console:f{one}": png(9, 9) for one in (1, 2)})
+    model = FakeModel()
+
+    def fail_once() -> bool:
+        if len(model.prompts) == 2:
+            raise ModelUnavailable("away")
+        return True
+
+    model.deltas = ["Well.", fail_once]
+    await asked(store, platform, with_files(1, 1, 2), model=model)
+
+    assert await stored(store, 1) == ["console:f2"]
+
+
 async def test_no_sign_of_work_is_shown_while_a_picture_is_described(store: Store) -> None:
     platform, model = FakePlatform(files={"console:f1": png(9, 9)}), FakeModel()
     closed: list[int] = []

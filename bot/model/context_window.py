@@ -42,6 +42,7 @@ _CONTEXT_SHARE = 0.25
 # size fits beside a question by default.
 _FILES_SHARE = 0.6
 _NAMES_SHARE = 0.2  # of that, for the names of earlier files
+_LONGEST_TOKENS = 12  # characters, more than any token has by our count
 # Of the budget, for the system prompt with a persona: the question needs room, too.
 _SYSTEM_SHARE = 0.5
 _CUT_STEPS = 4_000  # of a long message: it is cut to one of so many lengths
@@ -152,6 +153,12 @@ class ContextWindowModel:
         needs = list(accumulate(map(picture_tokens, prompt[-1].pictures), initial=0))
         seen = 0 if problem else bisect_right(needs, budget * _FILES_SHARE) - 1
         prompt = without_pictures(prompt, problem, but=seen)
+
+        # What cannot fit is not searched for control tokens: nothing else runs meanwhile.
+        most = int(budget * _FILES_SHARE * _LONGEST_TOKENS)
+        prompt = [
+            replace(one, files=tuple(beginning(it, most) for it in one.files)) for one in prompt
+        ]
 
         def fitting() -> FittedPrompt:
             return fit(as_words(prompt), budget=budget - needs[seen], count=self._counter.count)

@@ -174,6 +174,26 @@ async def test_earlier_files_without_room_are_named_and_newer_ones_say_so(
     assert bool(told) == bool(newer)
 
 
+async def test_what_cannot_fit_of_a_file_is_not_looked_at() -> None:
+    prompt = [Message("user", "What is it?", files=(FileText("a.txt", "<" * 400_000),))]
+    counted: list[int] = []
+
+    def count(text: str) -> int:
+        counted.append(len(text))
+        return 1
+
+    async with (
+        ModelEmulator() as emulator,
+        fitted(emulator, counter=TokenEstimator(count)) as model,
+    ):
+        deadline = asyncio.get_running_loop().time() + 60
+        async with model.stream(prompt, deadline=deadline) as answer:
+            (kept,) = answer.files
+
+    assert kept.is_cut
+    assert max(counted) < 100_000
+
+
 async def test_a_question_that_leaves_no_room_is_sent_without_its_files() -> None:
     file = FileText("long.txt", "word " * 3000)
     prompt = [Message("user", "start " + "word " * 3000, files=(file,))]

@@ -51,6 +51,7 @@ class Uploads:
     """
 
     def __init__(self, store: Store, *, most_files: int, most_mb: int) -> None:
+        self.most_files = most_files
         self._store = store
         self._most_mb = most_mb
         self._one_question = most_files * most_mb * MB

@@ -22,7 +22,7 @@ __version__ = "0.1.0"
 def ask(text: str, *, files: Sequence[str | Path] = ()) -> str:
     """Return the answer to one question, without a history. Any thread may call this.
 
-    The model reads as much as fits of up to five `files`, whose paths are given.
+    The model reads as much as fits of the `files`, whose paths are given; by default five at most.
 
     The first question reads the settings and opens the model, which stays open until the process
     ends. In a running event loop, as in a notebook, this blocks the loop. Raises ModelError if

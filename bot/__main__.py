@@ -158,7 +158,7 @@ def _add_question(parser: argparse.ArgumentParser) -> None:
     model = "another model than MODEL_ID, or the path of a GGUF file"
     parser.add_argument("--model", metavar="NAME", help=model)
     parser.add_argument("--system", metavar="TEXT", help="another text than SYSTEM_PROMPT")
-    file = "a file that the model reads with the question, up to five times"
+    file = "a file that the model reads with the question; by default five at most"
     parser.add_argument("--file", metavar="PATH", action="append", default=[], help=file)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import shlex
 import time
 from collections.abc import AsyncGenerator
 from contextlib import suppress
@@ -163,8 +164,12 @@ class ConsoleConversation:
 
 def _found(path: str) -> tuple[Path, int]:
     """Return a path as a person means it, and the size of its file: 0 of a pipe or a device."""
-    # Terminals quote the path of a file that is dropped into them.
-    found = Path(path.strip("'\"").replace("\\ ", " ")).expanduser()
+    found = Path(path).expanduser()
+    # A terminal writes the path of a file that is dropped into it for a shell.
+    with suppress(ValueError):  # a quote does not end, or these are several paths
+        if not found.exists():
+            (path,) = shlex.split(path)
+            found = Path(path).expanduser()
     return found, found.stat().st_size
 
 

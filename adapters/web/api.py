@@ -38,7 +38,6 @@ PERSON = web.RequestKey("person", Person)  # the authenticated person
 # Whether the person is still signed in.
 MAY_STAY = web.RequestKey[Callable[[], Awaitable[bool]]]("may_stay")
 _MOST_CONVERSATIONS = 1000  # in one answer
-_MOST_FILES = 20  # of a question; FILES_PER_QUESTION may be no more
 _RATINGS: Mapping[str, Rating | Literal[""]] = {"good": "good", "bad": "bad", "": ""}
 # Access to the page was checked at sign-in.
 _SIGNED_IN = Asker(signed_in=True)
@@ -202,7 +201,7 @@ class Api:
         if not is_id(name) or not isinstance(text, str):
             raise Unacceptable(400, "A question needs an id and a text.")
         turn_id = turn_id_of(asker, str(name))
-        files = _files(sent, asker, turn_id)
+        files = _files(sent, asker, turn_id, most=self.uploads.most_files)
         turn = Turn(turn_id, thread, asker, text, {}, time.time(), files=files, asker=_SIGNED_IN)
         # The files of a question that is known already may have been read.
         if files and not await self._standings(thread, turn_id):
@@ -367,11 +366,13 @@ async def _press(request: web.Request) -> str:
     return str(press)
 
 
-def _files(sent: Mapping[str, object], asker: Person, turn_id: str) -> tuple[FileRef, ...]:
+def _files(
+    sent: Mapping[str, object], asker: Person, turn_id: str, *, most: int
+) -> tuple[FileRef, ...]:
     """Return the files of a question, by the ids that its person chose for the uploads."""
     files = sent.get("files") or []
-    if isinstance(files, list) and len(files) > _MOST_FILES:
-        raise Unacceptable(400, f"A question has at most {_MOST_FILES} files.")
+    if isinstance(files, list) and len(files) > most:
+        raise Unacceptable(400, f"A question has at most {most} files.")
     found = []
     for one in files if isinstance(files, list) else [files]:
         match one:

@@ -33,6 +33,7 @@ from bot.errors import (
 )
 from bot.platform_spec import Process
 from bot.proxy import is_loopback
+from bot.text.attachments import ENDINGS
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +87,7 @@ async def open_pages(process: Process) -> tuple[web.Application, Follower]:
         "login": own.way,
         "files": settings.files_per_question,
         "file_mb": settings.file_max_mb,
+        "endings": {**ENDINGS},  # of files, by the language of their code
     }
     # A changed password invalidates all cookies.
     way = f"{own.way}:{hashlib.sha256(own.password.encode()).hexdigest()}"

@@ -19,7 +19,7 @@ _LANGUAGES = (
     " python:py r:r rb:rb ruby:rb rs:rs rust:rs sh:sh shell:sh sql:sql swift:swift toml:toml"
     " ts:ts typescript:ts xml:xml.txt yaml:yaml yml:yaml"
 )
-_ENDINGS = dict(pair.split(":") for pair in _LANGUAGES.split())
+ENDINGS = dict(pair.split(":") for pair in _LANGUAGES.split())
 # Of each pair of marks only the innermost, so that the time stays linear.
 _MARKUP = re.compile(
     r"(?<!`)(`{1,3})(?!`)(?P<code>[^`]+)\1(?!`)"
@@ -46,7 +46,7 @@ def attachments(
         if len(found) == _MOST or (pages(source) <= 2 and (fence or shows_whole(source))):
             continue
         name = "answer" if fence else "table"
-        ending = _ENDINGS.get(fence.language.lower(), "txt") if fence else "csv"
+        ending = ENDINGS.get(fence.language.lower(), "txt") if fence else "csv"
         names[name] += 1
         number = f"-{names[name]}" if names[name] > 1 else ""
         data = code.encode() if fence else _csv(source)

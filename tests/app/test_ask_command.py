@@ -282,6 +282,20 @@ async def test_what_was_not_read_of_files_is_told(
     assert '[File "cat.png": its text is not shown here]\nWhat is it?' in question
 
 
+async def test_a_kind_that_is_not_read_is_told(
+    shell: Shell, model: ModelEmulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model.answer = "Well."
+    (tmp_path / "voice.ogg").write_bytes(b"OggS\0")
+
+    status, printed, _ = await shell.run("--file=voice.ogg", "What is it?", MODEL_URL=model.url)
+
+    assert (status, printed) == (0, "Well.\n")
+    assert warnings(caplog) == [
+        "I cannot read `voice.ogg`: I read text, PDF, DOCX, PPTX, XLSX and pictures."
+    ]
+
+
 @pytest.mark.parametrize(
     ("files", "complaint"),
     [

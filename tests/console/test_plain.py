@@ -91,6 +91,39 @@ async def test_a_piped_file_goes_with_the_next_question(store: Store, tmp_path: 
     assert upload.expires_ms > 23 * 3_600_000  # the question may wait
 
 
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [
+        ("my notes.txt", "my notes.txt"),
+        ("it's.txt", "it's.txt"),
+        (r"my\ notes.txt", r"my\ notes.txt"),
+        (r"my\ notes\ \(1\).txt", "my notes (1).txt"),
+        (r"~/it\'s.txt", "it's.txt"),
+        ("'my notes (1).txt'", "my notes (1).txt"),
+        (r"'it'\''s.txt'", "it's.txt"),
+        ('"it\'s.txt"', "it's.txt"),
+    ],
+)
+async def test_a_path_may_be_as_it_is_or_as_a_terminal_writes_it_for_a_shell(
+    typed: str, name: str, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / name).write_text("in it")
+
+    printed, queue = await piped(store, f"/file {typed}\nhello\n")
+
+    assert printed == "Hello `world`!\n"
+    assert [[one.name for one in turn.files] for turn in queue.turns] == [[name]]
+
+
+@pytest.mark.parametrize("typed", ["it's gone.txt", r"my\ notes.txt", "'a.txt' 'b.txt'"])
+async def test_a_path_that_leads_nowhere_is_told_as_it_was_typed(store: Store, typed: str) -> None:
+    printed, _ = await piped(store, f"/file {typed}\n")
+
+    assert printed == f"I cannot read {typed}: No such file or directory.\n"
+
+
 async def test_who_is_sure_is_forgotten(store: Store) -> None:
     printed, asked = await piped(store, "/forget-me\n/forget-me no\n")
     told, queue = await piped(store, "/forget-me yes\n")

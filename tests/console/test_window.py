@@ -223,7 +223,7 @@ async def test_files_wait_for_the_next_question_and_go_with_it(
         ("/dev/zero", "There is nothing in this file."),
         ("~/big.txt", "1 MB is the limit for a file."),
         ("~/my notes.txt", "For your next question: my notes.txt."),
-        (f"'{tmp_path}/my\\ notes.txt'", "my notes.txt, my notes.txt."),
+        (f"'{tmp_path}/my notes.txt'", "my notes.txt, my notes.txt."),
     ):
         person.type(f"/file {path}{ENTER}")
         await person.reads(said)

@@ -59,9 +59,9 @@ def core(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_image_may_have_extras(tree: Path, tmp_path: Path) -> None:
-    python = install(tree, tmp_path, extras="terminal web")
+    python = install(tree, tmp_path, extras="files terminal web")
 
-    run(python, "-c", "import prompt_toolkit, joserfc", folder=tmp_path)
+    run(python, "-c", "import pypdf, openpyxl, prompt_toolkit, joserfc", folder=tmp_path)
 
 
 def build(tree: Path, folder: Path) -> Path:

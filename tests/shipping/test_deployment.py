@@ -117,6 +117,14 @@ def test_the_image_gets_what_it_copies_and_no_secret() -> None:
     assert not any(".env" in line or "data" in line for line in ignored if line[:1] == "!")
 
 
+def test_the_image_of_compose_reads_documents() -> None:
+    for name in ("gateway", "worker"):
+        extras = compose()["services"][name]["build"]["args"]["EXTRAS"].split()
+
+        assert "files" in extras
+        assert all((ROOT / f"requirements-{extra}.lock").is_file() for extra in extras)
+
+
 async def test_the_image_is_healthy_while_the_bot_runs(
     own_store: Store, model: ModelEmulator, tmp_path: Path
 ) -> None:

@@ -8,7 +8,7 @@ import pty
 import signal
 import sys
 import termios
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -180,13 +180,19 @@ class Terminal:
 async def terminal(
     store: Store, command: Sequence[str], data_dir: Path, **variables: str
 ) -> AsyncIterator[Terminal]:
+    environment = {**os.environ, "TERM": "xterm", **variables}
+    async with at_pty(*command, *arguments(store), str(data_dir), env=environment) as one:
+        yield one
+
+
+@asynccontextmanager
+async def at_pty(
+    *command: str, env: Mapping[str, str], folder: Path | None = None
+) -> AsyncIterator[Terminal]:
+    """Run a command at a terminal of its own; it is gone at the end."""
     ours, theirs = pty.openpty()
     process = await asyncio.create_subprocess_exec(
-        *at_terminal(*command, *arguments(store), str(data_dir)),
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env={**os.environ, "TERM": "xterm", **variables},
+        *at_terminal(*command), stdin=theirs, stdout=theirs, stderr=theirs, env=env, cwd=folder
     )
     os.close(theirs)
     try:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import pytest
 
 from bot.domain import Attachment
 from bot.text.attachments import attachments
 
-ROOT = Path(__file__).parents[2]
 ROWS = 10  # of a page
 LONG = "x = 1\n" * 2 * ROWS
 
@@ -170,15 +166,6 @@ def test_hostile_cells_take_no_longer_than_others(piece: str) -> None:
     cell = piece * (100_000 // len(piece))
 
     assert len(made(f"| a |\n|---|\n| {cell} |")[0][1]) > 50_000
-
-
-def test_the_page_gives_the_same_names() -> None:
-    script = (ROOT / "adapters/web/static/saving.js").read_text()
-    here = (ROOT / "bot/text/attachments.py").read_text()
-
-    found = [re.findall(r"[\w+]+:[a-z.]+(?= |\")", text) for text in (here, script)]
-
-    assert found[0] == found[1] != []
 
 
 def test_a_file_shows_none_of_its_content_in_a_log() -> None:

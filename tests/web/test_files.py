@@ -155,7 +155,7 @@ async def test_a_question_names_no_file_that_is_gone(
             (await ask(person, talk, "What?", files))[0]
             for files in (
                 *("x", 5, [1], [{"id": one}], [{"id": "a:b", "name": "a"}], {one: None}),
-                [{"id": one, "name": "a"}] * 21,
+                [{"id": one, "name": "a"}] * 6,
             )
         ]
         blank = await ask(person, talk, " ", {one: "a.txt"})

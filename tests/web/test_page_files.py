@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import zipfile
 from contextlib import suppress
 from typing import Any
 
@@ -242,6 +244,26 @@ async def test_what_is_read_is_told_while_that_takes_long(
         await window.ended()
 
     assert "| in it\n" in str(model.requests[-1].messages[-1]["content"])
+
+
+async def test_kinds_that_are_not_read_are_told_below_the_answer(site: Site) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("notes.txt", "in it")
+    async with site.window() as window:
+        files: list[FilePayload] = [
+            {"name": "a.zip", "mimeType": "application/zip", "buffer": packed.getvalue()},
+            {"name": "voice.ogg", "mimeType": "audio/ogg", "buffer": b"OggS\0"},
+        ]
+        await window.page.locator("#file").set_input_files(files)
+        await expect(window.page.locator("#files progress")).to_have_count(0)
+        await window.ask("What is it?")
+        await window.ended()
+
+        await expect(window.turns.last.locator(".note")).to_have_text(
+            "I cannot read a.zip, voice.ogg: I read text, PDF, DOCX, PPTX, XLSX and pictures."
+        )
+        await expect(window.answer).to_have_text("Well.")
 
 
 async def test_files_need_no_mouse(site: Site) -> None:

@@ -24,6 +24,10 @@ ANSWER = f"""Here:
 ```constructor
 <script>alert(1)</script>
 ```
+
+```html
+<p>
+```
 """
 CSV = (
     '\ufeff"name","value","link"\r\n'
@@ -49,15 +53,32 @@ async def test_each_block_of_code_and_each_table_can_be_saved(site: Site, viewpo
     async with site.window(ANSWER, viewport=viewport) as window:
         await window.ask("Write it.")
         await window.ended()
-        await expect(window.answer.get_by_role("button", name="Save")).to_have_count(3)
+        await expect(window.answer.get_by_role("button", name="Save")).to_have_count(4)
 
-        files = [await saved(window, number) for number in range(3)]
+        files = [await saved(window, number) for number in range(4)]
 
         assert files == [
             ("answer.py", CODE),
             ("table.csv", CSV),
             ("answer.txt", "<script>alert(1)</script>\n"),
+            ("answer.html.txt", "<p>\n"),
         ]
+
+
+async def test_the_button_of_a_table_stands_below_its_first_column(site: Site) -> None:
+    async with site.window(ANSWER, viewport=PHONE) as window:
+        await window.ask("Write it.")
+        await window.ended()
+
+        left = await window.read(
+            """() => [".table th", ".table button"].map((selector) => {
+              const range = document.createRange();
+              range.selectNodeContents(document.querySelector(selector));
+              return range.getBoundingClientRect().left;
+            })"""
+        )
+
+    assert abs(left[0] - left[1]) < 2
 
 
 async def test_coloured_code_is_saved_as_it_was_written(site: Site) -> None:

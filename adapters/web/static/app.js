@@ -16,7 +16,7 @@ const UNTITLED = "New conversation";
 
 class App {
   constructor() {
-    this.me = { name: "", model: "" };
+    this.me = { name: "", model: "", endings: {} };
     this.conversation = null; // null while a new one has no question yet
     this.events = null;
     this.frame = 0;
@@ -321,7 +321,7 @@ class App {
     this.buttons[button.id]?.();
     if (button.closest("#prompts")) this.ask(button.querySelector("span").textContent);
     if (button.dataset.copy) copyBy(button, button.closest(".code").querySelector("code").textContent);
-    if (button.dataset.save) saveBy(button);
+    if (button.dataset.save) saveBy(button, this.me.endings);
     const turn = button.closest(".turn");
     if (turn && button.dataset.action) this.press(button, turn.dataset.turn);
   }

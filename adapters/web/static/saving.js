@@ -1,20 +1,15 @@
 // Saves code and tables of an answer as files, made of what is shown.
 import { element } from "./dom.js";
 
-// The same as in bot/text/attachments.py, for the same reasons.
-const LANGUAGES =
-  "bash:sh c:c c++:cpp cpp:cpp cs:cs csharp:cs css:css go:go html:html.txt java:java" +
-  " javascript:js.txt js:js.txt json:json kotlin:kt lua:lua markdown:md md:md php:php py:py" +
-  " python:py r:r rb:rb ruby:rb rs:rs rust:rs sh:sh shell:sh sql:sql swift:swift toml:toml" +
-  " ts:ts typescript:ts xml:xml.txt yaml:yaml yml:yaml";
-const ENDINGS = new Map(LANGUAGES.split(" ").map((pair) => pair.split(":")));
+// A cell that a spreadsheet takes for a formula; the same as in bot/text/attachments.py.
 const FORMULA = /^(?:[=@]|[-+](?![-\d\s.,:/%]*$))/;
 
-// Saves the code or the table of which this is the button.
-export function saveBy(button) {
+// Saves the code or the table of which this is the button; `endings` are those of languages.
+export function saveBy(button, endings) {
   const code = button.closest(".code")?.querySelector("code");
   if (!code) return save("table.csv", csv(button.closest(".table").querySelector("table")));
-  const ending = ENDINGS.get(code.dataset.language.toLowerCase()) ?? "txt";
+  const language = code.dataset.language.toLowerCase();
+  const ending = Object.hasOwn(endings, language) ? endings[language] : "txt";
   return save(`answer.${ending}`, code.textContent);
 }
 

@@ -85,18 +85,14 @@ def _text(data: bytes) -> str:
 
 
 def _pdf(data: bytes) -> Parts:
+    import_module("cryptography")  # without it, pypdf takes what AES encrypts for damaged
     from pypdf import PdfReader
-    from pypdf.errors import DependencyError
 
-    try:
-        reader = PdfReader(BytesIO(data))
-        # Many documents are encrypted with an empty password, which only forbids to print.
-        if reader.is_encrypted and not reader.decrypt(""):
-            raise Unreadable(Problem.PROTECTED)
-        total = len(reader.pages)
-    except DependencyError as error:  # AES
-        raise Unreadable(Problem.PROTECTED) from error
-    return "page", total, map(_page_text, reader.pages)
+    reader = PdfReader(BytesIO(data))
+    # Many documents are encrypted with an empty password, which only forbids to print.
+    if reader.is_encrypted and not reader.decrypt(""):
+        raise Unreadable(Problem.PROTECTED)
+    return "page", len(reader.pages), map(_page_text, reader.pages)
 
 
 def _page_text(page: PageObject) -> str:

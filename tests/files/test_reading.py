@@ -43,6 +43,21 @@ async def test_each_page_of_a_pdf_is_a_part() -> None:
     assert left_out_of([found]) == ""
 
 
+def protected_pdf(algorithm: str, *, password: str = "") -> bytes:
+    writer = PdfWriter(PdfReader(BytesIO(pdf([shown("secret")]))))
+    writer.encrypt(password, owner_password="owner", algorithm=algorithm)
+    file = BytesIO()
+    writer.write(file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("algorithm", ["RC4-128", "AES-128", "AES-256"])
+async def test_a_pdf_that_only_forbids_to_print_is_read(algorithm: str) -> None:
+    found = await read_file("report.pdf", protected_pdf(algorithm))
+
+    assert found.text == "secret"
+
+
 async def test_narrow_gaps_between_words_are_seen() -> None:
     # TeX's fonts have a wide sign where others have the space.
     wide = b"/Encoding/WinAnsiEncoding/FirstChar 32/LastChar 32/Widths[600]"
@@ -125,14 +140,6 @@ async def test_a_page_that_cannot_be_read_leaves_those_before_it() -> None:
     assert left_out_of([found]) == "I read the first 59 of 80 pages of `report.pdf`."
 
 
-def protected_pdf() -> bytes:
-    writer = PdfWriter(PdfReader(BytesIO(pdf([shown("secret")]))))
-    writer.encrypt("open sesame", algorithm="RC4-128")
-    file = BytesIO()
-    writer.write(file)
-    return file.getvalue()
-
-
 def lying() -> bytes:
     """A package whose entry is larger than it declares."""
     packed = bytearray(docx(paragraph("x" * 100_000)))
@@ -170,7 +177,7 @@ HOSTILE = {
     "a depth.pdf": (objects(b"<</Type/Catalog/Pages " + b"[" * 1_000_000), "damaged"),
     "a half.pdf": (pdf([shown("page")] * 3)[:300], "damaged"),
     "a half.docx": (docx(paragraph("x" * 1000))[:200], "damaged"),
-    "locked.pdf": (protected_pdf(), "encrypted"),
+    "locked.pdf": (protected_pdf("AES-256", password="open sesame"), "encrypted"),
     "locked.xlsx": (
         b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + "EncryptedPackage".encode("utf-16-le"),
         "encrypted",
@@ -214,7 +221,9 @@ async def test_a_file_that_takes_too_long_is_told() -> None:
     assert left_out_of([found]) == "I have not read `slow.pdf`: that takes too long."
 
 
-@pytest.mark.parametrize("missing", ["pypdf", "openpyxl", "defusedxml", "charset_normalizer"])
+@pytest.mark.parametrize(
+    "missing", ["pypdf", "cryptography", "openpyxl", "defusedxml", "charset_normalizer"]
+)
 def test_without_the_extra_a_sentence_names_what_is_missing(
     missing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,6 +231,7 @@ def test_without_the_extra_a_sentence_names_what_is_missing(
         monkeypatch.setitem(sys.modules, name, None)
     data = {
         "pypdf": pdf([shown("x")]),
+        "cryptography": protected_pdf("AES-128"),
         "openpyxl": xlsx(One=[["x"]]),
         "defusedxml": docx(paragraph("x")),
         "charset_normalizer": TEXT.encode("koi8-r"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import subprocess
 import sys
 from datetime import date
@@ -105,6 +106,39 @@ async def test_text_is_read_in_any_encoding(encoding: str) -> None:
     assert found.text == f"{TEXT}\n{TEXT}"
 
 
+ROWS = "1;Smith;Main Street\n" * 3_000
+UMLAUTS = f"{ROWS}2;Müller;Straße"
+CYRILLIC = f"{ROWS}{TEXT}\n{TEXT}"
+CHINESE = "今天天气很好。我们去公园散步。\n" * 3_000
+SPANISH = (
+    "El año próximo, después de un largo debate, los niños de la región tendrán más espacio. "
+    "La alcaldesa recordó que las obras comenzarán en febrero, y el señor Núñez dará su opinión."
+)
+ENCODED = {
+    "two letters behind 60 kB": (UMLAUTS.encode("cp1252"), UMLAUTS),
+    "one long line": (UMLAUTS.replace("\n", " ").encode("cp1252"), UMLAUTS.replace("\n", " ")),
+    "one letter": ("café".encode("cp1252"), "café"),
+    "Spanish": (SPANISH.encode("cp1252"), SPANISH),
+    "Cyrillic behind 60 kB": (CYRILLIC.encode("cp1251"), CYRILLIC),
+    "two bytes a letter": (CHINESE.encode("gb18030"), CHINESE.strip()),
+    "one broken byte at the end": (CYRILLIC.encode() + b"\xff", f"{CYRILLIC}\ufffd"),
+    "half a letter at the start": (TEXT.encode()[1:], f"\ufffd{TEXT[1:]}"),
+    "a broken byte behind a mark": (b"\xef\xbb\xbfa\xff" + ROWS.encode(), f"a\ufffd{ROWS}".strip()),
+    "the sign for broken bytes": ("café \ufffd\ufffd".encode(), "café \ufffd\ufffd"),
+    "UTF-16 without a mark": (TEXT.encode("utf-16-le"), TEXT),
+    "UTF-16 in big endian": (CYRILLIC.encode("utf-16-be"), CYRILLIC),
+    "UTF-16 that is cut": (CYRILLIC.encode("utf-16")[:-1], f"{CYRILLIC[:-1]}\ufffd"),
+    "UTF-32 in big endian": (b"\0\0\xfe\xff" + TEXT.encode("utf-32-be"), TEXT),
+}
+
+
+@pytest.mark.parametrize("kind", ENCODED)
+async def test_text_is_read_wherever_its_letters_stand(kind: str) -> None:
+    data, text = ENCODED[kind]
+
+    assert (await read_file("data.csv", data)).text == text
+
+
 @pytest.mark.parametrize(
     ("name", "data", "text"),
     [
@@ -184,6 +218,10 @@ HOSTILE = {
     ),
     "an archive.zip": (package({"a.txt": "x"}), "PDF, DOCX"),
     "a program.txt": (b"\x7fELF\2\1\1\0" + bytes(100), "PDF, DOCX"),
+    "a hole.txt": (b"a line\n" * 99 + b"\0", "PDF, DOCX"),
+    "numbers.csv": (struct.pack("<999I", *range(999)), "PDF, DOCX"),
+    "samples.csv": (struct.pack("<999h", *range(-499, 500)), "PDF, DOCX"),
+    "zeros behind a mark.txt": (b"\xff\xfe" + bytes(100), "PDF, DOCX"),
     "noise.csv": (bytes(range(1, 256)) * 100, "PDF, DOCX"),
     "nothing.txt": (b" \n", "no text"),
     "a scan.pdf": (pdf([b""]), "no text"),

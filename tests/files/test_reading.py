@@ -21,7 +21,18 @@ from bot.domain import FileText
 from bot.files import reading
 from bot.files.child import read
 from bot.text.files import left_out_of
-from tests.files.samples import docx, objects, package, paragraph, pdf, pptx, replaced, shown, xlsx
+from tests.files.samples import (
+    docx,
+    objects,
+    package,
+    paragraph,
+    pdf,
+    polyglot,
+    pptx,
+    replaced,
+    shown,
+    xlsx,
+)
 from tests.support.process import ROOT
 
 NESTED = "".join(
@@ -132,6 +143,16 @@ ENCODED = {
 }
 
 
+CELL = '<row r="1048576"><c r="XFD1048576" t="inlineStr"><is><t>far</t></is></c></row>'
+FAR = replaced(
+    xlsx(One=[["x"]]),
+    SHEET,
+    '<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main">'
+    f"<sheetData>{CELL}</sheetData></worksheet>",
+)
+POLYGLOT = polyglot(pdf([shown("a page")]), docx(paragraph("a paragraph")))
+
+
 @pytest.mark.parametrize("kind", ENCODED)
 async def test_text_is_read_wherever_its_letters_stand(kind: str) -> None:
     data, text = ENCODED[kind]
@@ -147,6 +168,7 @@ async def test_text_is_read_wherever_its_letters_stand(kind: str) -> None:
         ("odd.pdf", b"\0junk\n" + pdf([shown("a page")]), "a page"),
         ("about.txt", b"A file begins with %PDF-1.7.", "A file begins with %PDF-1.7."),
         ("data.pdf", xlsx(One=[["x"]]), "One\nx"),
+        ("both.docx", POLYGLOT, "a page"),
         ("log", b"\x1b[31mred\x1b[0m\x07", "[31mred[0m"),
     ],
 )
@@ -195,6 +217,8 @@ def many_pages() -> bytes:
 CYCLE = objects(b"<</Type/Catalog/Pages 2 0 R>>", b"<</Type/Pages/Kids[2 0 R]/Count 1>>")
 HOSTILE = {
     "a bomb.docx": (docx(paragraph(" " * 70_000_000)), "64 MB of unpacked data"),
+    "a bomb.xlsx": (replaced(xlsx(One=[]), SHEET, " " * 65_000_000), "64 MB of unpacked data"),
+    "a bomb.pptx": (pptx({1: " " * 65_000_000}, order=[1]), "64 MB of unpacked data"),
     "a lie.docx": (lying(), "damaged"),
     "a depth.docx": (docx("<w:p>" * 1_000_000), ""),
     "an entity.docx": (docx("&i;", before=ENTITIES), "damaged"),
@@ -242,13 +266,7 @@ async def test_a_hostile_file_ends_in_one_sentence(name: str) -> None:
 
 
 async def test_a_cell_far_away_is_read_and_takes_no_room() -> None:
-    cell = '<row r="1048576"><c r="XFD1048576" t="inlineStr"><is><t>far</t></is></c></row>'
-    sheet = (
-        '<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main">'
-        f"<sheetData>{cell}</sheetData></worksheet>"
-    )
-
-    found = await read_file("far.xlsx", replaced(xlsx(One=[["x"]]), SHEET, sheet))
+    found = await read_file("far.xlsx", FAR)
 
     assert found.text == "One\nfar"
 

@@ -12,7 +12,7 @@ from adapters.slack.workspace import Workspace
 from bot.domain import FileRef
 from bot.errors import SurfaceError, WriteRefused
 from bot.files.download import download
-from bot.files.pictures import MOST_BYTES, MOST_PIXELS
+from bot.files.pictures import is_too_large
 
 _HOSTS = ("files.slack.com",)  # docs: File object, url_private_download
 _PAGE = re.compile(rb"\s*<(?:!doctype\s+html|html)", re.IGNORECASE)
@@ -60,7 +60,7 @@ async def fetch_file(
     """
     found = await workspace.file(file.id.removeprefix("slack:"))
     size, width, height = (_number(found, it) for it in ("size", "original_w", "original_h"))
-    is_large = size > MOST_BYTES or width * height > MOST_PIXELS
+    is_large = is_too_large(size, width, height)
     # The first is the smaller copy of a picture (docs: File object).
     names = ("thumb_1024" if is_large else "", "url_private_download", "url_private")
     address = next(filter(None, (string_field(found, name) for name in names)), "")

@@ -19,11 +19,22 @@ MOST_CHARACTERS = 400_000  # of a file; of a part, little more is made
 # The container of old and of encrypted documents ([MS-CFB] 2.2), and an entry of the latter.
 _COMPOUND, _ENCRYPTED = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "EncryptedPackage".encode("utf-16-le")
 _MOST_UNPACKED = 64_000_000  # bytes
-_WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")  # of UTF-16, and with two zero bytes of UTF-32
-_EXAMINED = 50_000  # bytes from which text and its encoding are found out
-_CONTROLS = bytes({*range(32)} - {*range(7, 14), 27})  # in no text; escape is in colours
+# What text in Unicode may begin with; UTF-32 in little endian begins like UTF-16.
+_MARKS = {
+    b"\xef\xbb\xbf": "utf-8-sig",
+    b"\xff\xfe\0\0": "utf-32",
+    b"\0\0\xfe\xff": "utf-32",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
+_EXAMINED = 50_000  # bytes from which it is found out whether a file is text
+# In no text, like what cannot be decoded; escape is in colours.
+_CONTROLS = dict.fromkeys({*range(32), 0xFFFD} - {*range(7, 14), 27})
 _MOST_CONTROLS = 0.02  # of a text
-_COMMON = "cp1252"  # what most files without Unicode have, if they are too short to tell
+_ASCII = bytes(range(128))
+_GUESSED, _BEFORE = 2_400, 100  # bytes for a guess; of more, the library would see pieces only
+_COMMON = "cp1252"  # what most files without Unicode have, if these are too few bytes to tell
+_TOO_FEW = 10
 _DOCUMENT = re.compile(r"word/(document\d*|endnotes|footnotes)\.xml")
 _PRESENTATION, _RELATIONS = "ppt/presentation.xml", "ppt/_rels/presentation.xml.rels"
 # What the end of an element of documents and slides stands for; a cell's paragraphs are on a line.
@@ -61,42 +72,67 @@ def parts_of(data: bytes) -> Parts:
             return _xlsx(data)
     if data.startswith(_COMPOUND) and _ENCRYPTED in data:
         raise Unreadable(Problem.PROTECTED)
-    start = data[:_EXAMINED]
-    controls = len(start) - len(start.translate(None, _CONTROLS))
-    is_plain = b"\0" not in start and controls <= len(start) * _MOST_CONTROLS
-    if is_plain or start.startswith(_WIDE_MARKS):
-        return "", 1, [_text(data)]
+    encoding = _told(data[:_EXAMINED])
+    start = data[:_EXAMINED].decode(encoding or "latin-1", "replace")
+    controls = len(start) - len(start.translate(_CONTROLS))
+    if "\0" not in start and controls <= len(start) * _MOST_CONTROLS:
+        return "", 1, [data.decode(encoding, "replace") if encoding else _text(data)]
     # Readers of PDF search for the mark in the first kilobyte; a text may speak of it there.
     if b"%PDF-" in data[:1024]:
         return _pdf(data)
     raise Unreadable(Problem.UNKNOWN)
 
 
-def _text(data: bytes) -> str:
-    try:
-        # UTF-32 in little endian begins like UTF-16; text has no zero in its first character.
-        wide = "utf-32" if b"\0\0" in data[:4] else "utf-16"
-        return data.decode(wide if data.startswith(_WIDE_MARKS) else "utf-8-sig")
-    except UnicodeDecodeError:
-        from charset_normalizer import from_bytes
+def _told(start: bytes) -> str:
+    """Return the encoding of which a mark or zero bytes tell; empty if none do."""
+    for mark, encoding in _MARKS.items():
+        if start.startswith(mark):
+            return encoding
+    # In UTF-16, half of each Latin letter, space and end of a line is zero, always the same half.
+    even, odd = start[::2].count(0), start[1::2].count(0)
+    if 20 * max(even, odd) < len(start) or 10 * min(even, odd) > max(even, odd):
+        return ""
+    return "utf-16-be" if even > odd else "utf-16-le"
 
-        found = from_bytes(data[:_EXAMINED]).best()
-        return data.decode(found.encoding if found else _COMMON, "replace")
+
+def _text(data: bytes) -> str:
+    """Return text whose encoding is not told."""
+    text = data.decode("utf-8", "replace")
+    broken = text.count("\ufffd") - data.count("\ufffd".encode())
+    whole = len(text) - broken - (len(data) - len(data.translate(None, _ASCII)))
+    # Text in another encoding has hardly a letter that is whole in UTF-8.
+    if 2 * broken <= whole:
+        return text
+    first = len(data) - len(data.lstrip(_ASCII))
+    near = data[first : first + _GUESSED]
+    if len(near) == _GUESSED:
+        # Its last letter may be cut, the end of a line is not.
+        near = near.rpartition(b"\n")[0] or near
+    return data.decode(_guessed(data[max(first - _BEFORE, 0) : first] + near), "replace")
+
+
+def _guessed(text: bytes) -> str:
+    """Return the encoding of text that is not in Unicode."""
+    if len(text.translate(None, _ASCII)) < _TOO_FEW:
+        return _COMMON
+    from charset_normalizer import from_bytes
+
+    found = from_bytes(text)
+    fits = {it: (one.chaos, one.coherence) for one in found for it in one.could_be_from_charset}
+    best = next(iter(fits), _COMMON)
+    # The library orders what fits equally by name.
+    return _COMMON if fits.get(_COMMON) == fits.get(best) else best
 
 
 def _pdf(data: bytes) -> Parts:
+    import_module("cryptography")  # without it, pypdf takes what AES encrypts for damaged
     from pypdf import PdfReader
-    from pypdf.errors import DependencyError
 
-    try:
-        reader = PdfReader(BytesIO(data))
-        # Many documents are encrypted with an empty password, which only forbids to print.
-        if reader.is_encrypted and not reader.decrypt(""):
-            raise Unreadable(Problem.PROTECTED)
-        total = len(reader.pages)
-    except DependencyError as error:  # AES
-        raise Unreadable(Problem.PROTECTED) from error
-    return "page", total, map(_page_text, reader.pages)
+    reader = PdfReader(BytesIO(data))
+    # Many documents are encrypted with an empty password, which only forbids to print.
+    if reader.is_encrypted and not reader.decrypt(""):
+        raise Unreadable(Problem.PROTECTED)
+    return "page", len(reader.pages), map(_page_text, reader.pages)
 
 
 def _page_text(page: PageObject) -> str:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from bot.domain import FileText, Picture
 from bot.files.problem import Problem
 
-MOST_BYTES, MOST_PIXELS = 4_000_000, 25_000_000
+_MOST_BYTES, _MOST_PIXELS = 4_000_000, 25_000_000
 _TYPES = {
     "image/png": re.compile(rb"\x89PNG\r\n\x1a\n.{4}IHDR", re.DOTALL),
     "image/jpeg": re.compile(rb"\xff\xd8\xff"),
@@ -30,9 +30,14 @@ def read_picture(name: str, data: bytes | bytearray) -> FileText | None:
         width, height = _size(media_type, data)
     if not width * height:
         return FileText(name, problem=Problem.DAMAGED)
-    if len(data) > MOST_BYTES or width * height > MOST_PIXELS:
+    if is_too_large(len(data), width, height):
         return FileText(name, problem=Problem.BIG_PICTURE)
     return FileText(name, picture=Picture(media_type, width, height, bytes(data)))
+
+
+def is_too_large(size: int, width: int, height: int) -> bool:
+    """Whether a picture of so many bytes, and of this width and height, is not shown to models."""
+    return size > _MOST_BYTES or width * height > _MOST_PIXELS
 
 
 def _size(media_type: str, data: bytes | bytearray) -> tuple[int, ...]:

@@ -66,6 +66,15 @@ def package(entries: Mapping[str, str | bytes]) -> bytes:
     return file.getvalue()
 
 
+def polyglot(start: bytes, packed: bytes) -> bytes:
+    """Return a file that is a whole package, too, behind its start."""
+    file = BytesIO(start)
+    with ZipFile(file, "a") as both, ZipFile(BytesIO(packed)) as old:
+        for name in old.namelist():
+            both.writestr(name, old.read(name))
+    return file.getvalue()
+
+
 def docx(body: str, *, before: str = "", **parts: str) -> bytes:
     """Return a DOCX with this XML in its body, and other parts of `word/`."""
     document = f"{before}<w:document {W}><w:body>{body}</w:body></w:document>"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import subprocess
 import sys
 from datetime import date
@@ -20,7 +21,18 @@ from bot.domain import FileText
 from bot.files import reading
 from bot.files.child import read
 from bot.text.files import left_out_of
-from tests.files.samples import docx, objects, package, paragraph, pdf, pptx, replaced, shown, xlsx
+from tests.files.samples import (
+    docx,
+    objects,
+    package,
+    paragraph,
+    pdf,
+    polyglot,
+    pptx,
+    replaced,
+    shown,
+    xlsx,
+)
 from tests.support.process import ROOT
 
 NESTED = "".join(
@@ -41,6 +53,21 @@ async def test_each_page_of_a_pdf_is_a_part() -> None:
 
     assert (found.text, found.unit, found.total) == ("One caf\xe9\fTwo", "page", 2)
     assert left_out_of([found]) == ""
+
+
+def protected_pdf(algorithm: str, *, password: str = "") -> bytes:
+    writer = PdfWriter(PdfReader(BytesIO(pdf([shown("secret")]))))
+    writer.encrypt(password, owner_password="owner", algorithm=algorithm)
+    file = BytesIO()
+    writer.write(file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("algorithm", ["RC4-128", "AES-128", "AES-256"])
+async def test_a_pdf_that_only_forbids_to_print_is_read(algorithm: str) -> None:
+    found = await read_file("report.pdf", protected_pdf(algorithm))
+
+    assert found.text == "secret"
 
 
 async def test_narrow_gaps_between_words_are_seen() -> None:
@@ -90,6 +117,49 @@ async def test_text_is_read_in_any_encoding(encoding: str) -> None:
     assert found.text == f"{TEXT}\n{TEXT}"
 
 
+ROWS = "1;Smith;Main Street\n" * 3_000
+UMLAUTS = f"{ROWS}2;Müller;Straße"
+CYRILLIC = f"{ROWS}{TEXT}\n{TEXT}"
+CHINESE = "今天天气很好。我们去公园散步。\n" * 3_000
+SPANISH = (
+    "El año próximo, después de un largo debate, los niños de la región tendrán más espacio. "
+    "La alcaldesa recordó que las obras comenzarán en febrero, y el señor Núñez dará su opinión."
+)
+ENCODED = {
+    "two letters behind 60 kB": (UMLAUTS.encode("cp1252"), UMLAUTS),
+    "one long line": (UMLAUTS.replace("\n", " ").encode("cp1252"), UMLAUTS.replace("\n", " ")),
+    "one letter": ("café".encode("cp1252"), "café"),
+    "Spanish": (SPANISH.encode("cp1252"), SPANISH),
+    "Cyrillic behind 60 kB": (CYRILLIC.encode("cp1251"), CYRILLIC),
+    "two bytes a letter": (CHINESE.encode("gb18030"), CHINESE.strip()),
+    "one broken byte at the end": (CYRILLIC.encode() + b"\xff", f"{CYRILLIC}\ufffd"),
+    "half a letter at the start": (TEXT.encode()[1:], f"\ufffd{TEXT[1:]}"),
+    "a broken byte behind a mark": (b"\xef\xbb\xbfa\xff" + ROWS.encode(), f"a\ufffd{ROWS}".strip()),
+    "the sign for broken bytes": ("café \ufffd\ufffd".encode(), "café \ufffd\ufffd"),
+    "UTF-16 without a mark": (TEXT.encode("utf-16-le"), TEXT),
+    "UTF-16 in big endian": (CYRILLIC.encode("utf-16-be"), CYRILLIC),
+    "UTF-16 that is cut": (CYRILLIC.encode("utf-16")[:-1], f"{CYRILLIC[:-1]}\ufffd"),
+    "UTF-32 in big endian": (b"\0\0\xfe\xff" + TEXT.encode("utf-32-be"), TEXT),
+}
+
+
+CELL = '<row r="1048576"><c r="XFD1048576" t="inlineStr"><is><t>far</t></is></c></row>'
+FAR = replaced(
+    xlsx(One=[["x"]]),
+    SHEET,
+    '<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main">'
+    f"<sheetData>{CELL}</sheetData></worksheet>",
+)
+POLYGLOT = polyglot(pdf([shown("a page")]), docx(paragraph("a paragraph")))
+
+
+@pytest.mark.parametrize("kind", ENCODED)
+async def test_text_is_read_wherever_its_letters_stand(kind: str) -> None:
+    data, text = ENCODED[kind]
+
+    assert (await read_file("data.csv", data)).text == text
+
+
 @pytest.mark.parametrize(
     ("name", "data", "text"),
     [
@@ -98,6 +168,7 @@ async def test_text_is_read_in_any_encoding(encoding: str) -> None:
         ("odd.pdf", b"\0junk\n" + pdf([shown("a page")]), "a page"),
         ("about.txt", b"A file begins with %PDF-1.7.", "A file begins with %PDF-1.7."),
         ("data.pdf", xlsx(One=[["x"]]), "One\nx"),
+        ("both.docx", POLYGLOT, "a page"),
         ("log", b"\x1b[31mred\x1b[0m\x07", "[31mred[0m"),
     ],
 )
@@ -125,14 +196,6 @@ async def test_a_page_that_cannot_be_read_leaves_those_before_it() -> None:
     assert left_out_of([found]) == "I read the first 59 of 80 pages of `report.pdf`."
 
 
-def protected_pdf() -> bytes:
-    writer = PdfWriter(PdfReader(BytesIO(pdf([shown("secret")]))))
-    writer.encrypt("open sesame", algorithm="RC4-128")
-    file = BytesIO()
-    writer.write(file)
-    return file.getvalue()
-
-
 def lying() -> bytes:
     """A package whose entry is larger than it declares."""
     packed = bytearray(docx(paragraph("x" * 100_000)))
@@ -154,6 +217,8 @@ def many_pages() -> bytes:
 CYCLE = objects(b"<</Type/Catalog/Pages 2 0 R>>", b"<</Type/Pages/Kids[2 0 R]/Count 1>>")
 HOSTILE = {
     "a bomb.docx": (docx(paragraph(" " * 70_000_000)), "64 MB of unpacked data"),
+    "a bomb.xlsx": (replaced(xlsx(One=[]), SHEET, " " * 65_000_000), "64 MB of unpacked data"),
+    "a bomb.pptx": (pptx({1: " " * 65_000_000}, order=[1]), "64 MB of unpacked data"),
     "a lie.docx": (lying(), "damaged"),
     "a depth.docx": (docx("<w:p>" * 1_000_000), ""),
     "an entity.docx": (docx("&i;", before=ENTITIES), "damaged"),
@@ -170,13 +235,17 @@ HOSTILE = {
     "a depth.pdf": (objects(b"<</Type/Catalog/Pages " + b"[" * 1_000_000), "damaged"),
     "a half.pdf": (pdf([shown("page")] * 3)[:300], "damaged"),
     "a half.docx": (docx(paragraph("x" * 1000))[:200], "damaged"),
-    "locked.pdf": (protected_pdf(), "encrypted"),
+    "locked.pdf": (protected_pdf("AES-256", password="open sesame"), "encrypted"),
     "locked.xlsx": (
         b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + "EncryptedPackage".encode("utf-16-le"),
         "encrypted",
     ),
     "an archive.zip": (package({"a.txt": "x"}), "PDF, DOCX"),
     "a program.txt": (b"\x7fELF\2\1\1\0" + bytes(100), "PDF, DOCX"),
+    "a hole.txt": (b"a line\n" * 99 + b"\0", "PDF, DOCX"),
+    "numbers.csv": (struct.pack("<999I", *range(999)), "PDF, DOCX"),
+    "samples.csv": (struct.pack("<999h", *range(-499, 500)), "PDF, DOCX"),
+    "zeros behind a mark.txt": (b"\xff\xfe" + bytes(100), "PDF, DOCX"),
     "noise.csv": (bytes(range(1, 256)) * 100, "PDF, DOCX"),
     "nothing.txt": (b" \n", "no text"),
     "a scan.pdf": (pdf([b""]), "no text"),
@@ -197,13 +266,7 @@ async def test_a_hostile_file_ends_in_one_sentence(name: str) -> None:
 
 
 async def test_a_cell_far_away_is_read_and_takes_no_room() -> None:
-    cell = '<row r="1048576"><c r="XFD1048576" t="inlineStr"><is><t>far</t></is></c></row>'
-    sheet = (
-        '<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main">'
-        f"<sheetData>{cell}</sheetData></worksheet>"
-    )
-
-    found = await read_file("far.xlsx", replaced(xlsx(One=[["x"]]), SHEET, sheet))
+    found = await read_file("far.xlsx", FAR)
 
     assert found.text == "One\nfar"
 
@@ -214,7 +277,9 @@ async def test_a_file_that_takes_too_long_is_told() -> None:
     assert left_out_of([found]) == "I have not read `slow.pdf`: that takes too long."
 
 
-@pytest.mark.parametrize("missing", ["pypdf", "openpyxl", "defusedxml", "charset_normalizer"])
+@pytest.mark.parametrize(
+    "missing", ["pypdf", "cryptography", "openpyxl", "defusedxml", "charset_normalizer"]
+)
 def test_without_the_extra_a_sentence_names_what_is_missing(
     missing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,6 +287,7 @@ def test_without_the_extra_a_sentence_names_what_is_missing(
         monkeypatch.setitem(sys.modules, name, None)
     data = {
         "pypdf": pdf([shown("x")]),
+        "cryptography": protected_pdf("AES-128"),
         "openpyxl": xlsx(One=[["x"]]),
         "defusedxml": docx(paragraph("x")),
         "charset_normalizer": TEXT.encode("koi8-r"),

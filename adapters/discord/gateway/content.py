@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from yarl import URL
 
 from adapters.discord.rest import Payload
-from bot.files.pictures import MOST_BYTES, MOST_PIXELS
+from bot.files.pictures import is_too_large
 
 # Characters of all that is read beside a message's own text. Discord's own limits are 6000 for a
 # message's embeds ("Embed Limits") and 4000 for its components.
@@ -64,7 +64,7 @@ def _address(file: Payload, size: int) -> str:
             "height": int(height),
             "content_type": str(kind),
             "proxy_url": str(proxy),
-        } if kind.startswith("image/") and (size > MOST_BYTES or width * height > MOST_PIXELS):
+        } if kind.startswith("image/") and is_too_large(size, width, height):
             scale = min(_SIDE / max(width, height, 1), 1.0)
             sides = {"width": round(width * scale), "height": round(height * scale)}
             return str(URL(proxy).update_query(sides))

@@ -8,6 +8,7 @@ import secrets
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from urllib.parse import quote
 
 from aiohttp import web
 
@@ -60,7 +61,7 @@ class Cdn:
         """Return an attachment with an address that is valid for a day."""
         path, key = str(attachment["url"]), secrets.token_hex(8)
         self._signed[key] = path, self.clock.now() + _SECONDS
-        url = f"{self.address()}{path}?ex=0&is=0&hm={key}"
+        url = f"{self.address()}{quote(path)}?ex=0&is=0&hm={key}"
         return attachment | {"url": url, "proxy_url": url}
 
     async def serve(self, request: web.Request) -> web.StreamResponse:

@@ -12,7 +12,7 @@ from dataclasses import replace
 import discord
 
 from adapters.discord.gateway.connection import use_gateway
-from adapters.discord.gateway.content import attachments
+from adapters.discord.gateway.content import files_in
 from adapters.discord.gateway.events import ASKS, HIDDEN, READS, context_message_in
 from adapters.discord.gateway.listen import Listener
 from adapters.discord.reply.channel import (
@@ -195,11 +195,11 @@ class DiscordPlatform:
         if channel := _id(file.place, "channel"):
             message = await fetch_message(self._client, channel, _number(file.message))
             wanted = str(_number(file.id))
-            address = next((it["url"] for it in attachments(message) if it["id"] == wanted), "")
+            address = next((it["url"] for it in files_in(message) if it["id"] == wanted), "")
         if not address:
             raise MessageGone("the file was taken from its message")
         own = self._client.own.api_url
-        async with aclosing(download(str(address), hosts=_FILE_HOSTS, operators=own)) as chunks:
+        async with aclosing(download(str(address), hosts=_FILE_HOSTS, api_url=own)) as chunks:
             async for chunk in chunks:
                 yield chunk
 

@@ -20,7 +20,7 @@ from adapters.discord.gateway.calls import (
     is_own_dm,
 )
 from adapters.discord.gateway.connection import read_message
-from adapters.discord.gateway.content import attachments, file_line
+from adapters.discord.gateway.content import file_line, files_in
 from adapters.discord.gateway.responses import (
     Unknown,
     acknowledge,
@@ -316,5 +316,5 @@ def _files(interaction: discord.Interaction, values: _Data, data: _Data) -> tupl
     asked = events.turn_id(interaction.id)
     return tuple(
         FileRef(events.turn_id(it["id"]), asked, it["filename"], it["size"], {"url": it["url"]})
-        for it in attachments({"attachments": [files.get(values.get("file"))]})
+        for it in files_in({"attachments": [files.get(values.get("file"))]})
     )

@@ -165,7 +165,7 @@ class DiscordPlatform:
             found += await self._starter(turn, channel, found)
         after = _number(since) if since else 0
         ours = [one for one in found if after < int(one["id"]) < asked or int(one["id"]) == quote]
-        found_said = (context_message_in(self._client, channel, one) for one in reversed(ours))
+        found_said = (context_message_in(self._client, one) for one in reversed(ours))
         return [
             replace(said, in_thread=in_thread and said.in_thread) for said in found_said if said
         ]

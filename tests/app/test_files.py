@@ -119,6 +119,23 @@ async def test_a_file_in_the_thread_is_read(store: Store, model: ModelEmulator) 
         assert not [one for one in prompt if "second" in one]
 
 
+async def test_the_file_from_which_a_long_thread_was_opened_is_read(
+    store: Store, model: ModelEmulator
+) -> None:
+    model.answer = "Well."
+    async with serving_discord(store, model, THREAD_CONTEXT="1") as (discord, service):
+        talk, bob = Talk(discord, model, service), discord.user("Bob")
+        began = await discord.say(discord.channel_id, bob, "Hm.", files=(("a.txt", b"in it"),))
+        talk.place = await discord.open_thread(began, bob, "Files")
+        for text in ("One.", "Two."):
+            await discord.say(talk.place, bob, text)
+
+        prompt, answer = await talk.ask(f"{discord.bot_mention} Well?")
+
+        assert "| in it\n[End of file]\n" in prompt[-1]
+        assert answer == "Well."
+
+
 async def test_a_forwarded_file_is_read(store: Store, model: ModelEmulator) -> None:
     async with serving_discord(store, model) as (discord, service):
         talk, bob = Talk(discord, model, service), discord.user("Bob")

@@ -278,7 +278,7 @@ class Commands:
             raise NotOffered(_TOO_LATE) from error
         after = int(first.id.rpartition(":")[2])
         behind = [one for one in reversed(found) if after < int(one["id"]) < interaction.id]
-        said = (events.context_message_in(interaction.client, channel, one) for one in behind)
+        said = (events.context_message_in(interaction.client, one) for one in behind)
         return [one for one in said if one and one.text]
 
     def _target(self, interaction: discord.Interaction, data: _Data) -> ContextMessage | None:

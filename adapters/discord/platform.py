@@ -188,14 +188,19 @@ class DiscordPlatform:
     async def fetch_file(self, file: FileRef) -> AsyncGenerator[bytes]:
         """Yield the bytes of a file from Discord's hosts, to which no token is sent.
 
-        The message is read anew, because the addresses in it expire after about a day. Raises
-        SurfaceError.
+        The message is read anew, because the addresses in it expire after about a day. That of a
+        command is taken if there is no message, or none that the bot may read. Raises SurfaceError.
         """
         address = file.place.get("url")
         if channel := _id(file.place, "channel"):
-            message = await fetch_message(self._client, channel, _number(file.message))
-            wanted = str(_number(file.id))
-            address = next((it["url"] for it in files_in(message) if it["id"] == wanted), "")
+            try:
+                message = await fetch_message(self._client, channel, _number(file.message))
+            except PlaceGone:
+                if not address:
+                    raise
+            else:
+                wanted = str(_number(file.id))
+                address = next((it["url"] for it in files_in(message) if it["id"] == wanted), "")
         if not address:
             raise MessageGone("the file was taken from its message")
         own = self._client.own.api_url

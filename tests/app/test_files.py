@@ -164,6 +164,40 @@ async def test_the_file_of_a_command_is_read(
         assert "| Costs fell.\n[End of file]" in model.requests[-1].messages[-1]["content"]
 
 
+@pytest.mark.parametrize("is_member", [True, False])
+async def test_the_file_of_a_message_that_is_asked_about_is_read(
+    is_member: bool, store: Store, model: ModelEmulator
+) -> None:
+    async with serving_discord(store, model) as (discord, service):
+        ann, bob = discord.user("Ann"), discord.user("Bob")
+        place = discord.channel_id if is_member else discord.elsewhere(3, ann, bob)
+        said = await discord.say(place, bob, "Look!", files=(("a.txt", b"in it"),))
+
+        opened = await discord.choose(said, ann, "Ask about this")
+        await until(lambda: discord.modal(opened), why=service.text)
+        await discord.submit(opened, question="Well?")
+        await until(lambda: model.requests, why=service.text)
+
+        assert "| in it\n[End of file]\n" in model.requests[-1].messages[-1]["content"]
+
+
+async def test_the_file_of_a_deleted_message_that_was_asked_about_is_not_read(
+    store: Store, model: ModelEmulator
+) -> None:
+    async with serving_discord(store, model) as (discord, service):
+        ann = discord.user("Ann")
+        said = await discord.say(discord.channel_id, ann, "Look!", files=(("a.txt", b"in it"),))
+
+        opened = await discord.choose(said, ann, "Ask about this")
+        await until(lambda: discord.modal(opened), why=service.text)
+        await discord.delete(said)
+        await discord.submit(opened, question="Well?")
+        await until(lambda: model.requests, why=service.text)
+
+        assert "in it" not in str(model.requests[-1].messages)
+        assert not discord.cdn.fetched
+
+
 async def test_no_redirect_leads_away_from_discord(store: Store, model: ModelEmulator) -> None:
     model.answer = "Well."
     async with DiscordEmulator() as other, serving_discord(store, model) as (discord, service):

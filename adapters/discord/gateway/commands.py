@@ -282,13 +282,21 @@ class Commands:
         return [one for one in said if one and one.text]
 
     def _target(self, interaction: discord.Interaction, data: _Data) -> ContextMessage | None:
-        """Return the message whose menu has the command."""
+        """Return the message whose menu has the command.
+
+        Its files have their addresses, too: perhaps the bot may not read the message anew.
+        """
         match data:
             case {"target_id": str(target), "resolved": {"messages": dict(messages)}}:
                 client = interaction.client
                 channel = client.get_partial_messageable(interaction.channel_id or 0)
-                message = read_message(channel, messages.get(target) or {})
-                return events.context_message(message, own_id(client)) if message else None
+                if message := read_message(channel, messages.get(target) or {}):
+                    said = events.context_message(message, own_id(client))
+                    urls = {events.turn_id(one.id): one.url for one in message.attachments}
+                    files = (
+                        replace(one, place={**one.place, "url": urls[one.id]}) for one in said.files
+                    )
+                    return replace(said, files=tuple(files))
         return None
 
 

@@ -16,6 +16,7 @@ _SENT_SECONDS = 3600  # until it is asked about
 _ASKED_SECONDS = 24 * 3600  # until it is read; questions wait for less
 _OWN, _ALL = 3, 10  # questions whose files the store has, of one person and of all
 _FULL = "I have no room for more files at the moment. Please try again in an hour."
+_GROWN = "The file grew while I read it. Please add it again."
 
 # Makes room for an upload; returns 0 if there is none. KEYS: the names of all uploads, and how
 # their keys begin. ARGV: the name, how the names of the person's uploads begin, its bytes, those of
@@ -56,18 +57,31 @@ class Uploads:
         self._most_mb = most_mb
         self._one_question = most_files * most_mb * MB
         self._begin, self._add = store.script(_BEGIN), store.script(_ADD)
+        self._arriving = set[ThreadKey]()
 
     async def save(self, name: ThreadKey, parts: AsyncIterable[bytes], *, size: int) -> None:
         """Store an upload of `size` bytes for an hour, in the place of one of that name.
 
         Raises Refused, before it reads a part if the file is too large or there is no room.
         """
+        if not self._one_question:
+            raise Refused("No files are read here.")
         if size > self._most_mb * MB:
             raise Refused(f"{self._most_mb} MB is the limit for a file.")
         if not size:
             raise Refused("There is nothing in this file.")
-        if not self._one_question:
-            raise Refused("No files are read here.")
+        if name in self._arriving:
+            raise Refused("This file is arriving already.")
+        self._arriving.add(name)
+        try:
+            await self._fill(name, parts, size)
+        except BaseException:
+            await self.drop(name)
+            raise
+        finally:
+            self._arriving.discard(name)
+
+    async def _fill(self, name: ThreadKey, parts: AsyncIterable[bytes], size: int) -> None:
         key, one = self._store.key, self._one_question
         written, of_person = str(name), str(replace(name, thread=""))
         is_begun = await self._begin(
@@ -77,13 +91,11 @@ class Uploads:
         if not is_begun:
             raise Refused(_FULL)
         at = 0
-        try:
-            async for part in parts:
-                await self._add(keys=[key("upload", written)], args=[at, part])
-                at += len(part)
-        except BaseException:
-            await self.drop(name)
-            raise
+        async for part in parts:
+            if at + len(part) > size:
+                raise Refused(_GROWN)
+            await self._add(keys=[key("upload", written)], args=[at, part])
+            at += len(part)
 
     async def keep(self, files: Sequence[FileRef]) -> None:
         """Keep the uploads of a question until they are read; raises Refused if one is gone."""

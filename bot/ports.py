@@ -110,10 +110,10 @@ class Platform(Protocol):
     async def read_context(self, turn: Turn, *, since: str, most: int) -> Sequence[ContextMessage]:
         """Return the messages before a question in its channel or thread, oldest first.
 
-        At most `most` messages: those after the turn `since`, or the last ones if it is empty. The
-        message that the question replies to is added if only its id is known. One request, or none
-        if the question begins the conversation or is in a direct message. Raises SurfaceError;
-        PartlyRead with the first of them if there are too many.
+        At most `most` messages: those after the turn `since`, or the last ones if it is empty, with
+        the one with which the thread begins. The message that the question replies to is added if
+        only its id is known. One request, or none if the question begins the conversation or is in
+        a direct message. Raises SurfaceError; PartlyRead with the first of too many.
         """
 
     def fetch_file(self, file: FileRef) -> AsyncGenerator[bytes]:

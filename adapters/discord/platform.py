@@ -12,7 +12,7 @@ from dataclasses import replace
 import discord
 
 from adapters.discord.gateway.connection import use_gateway
-from adapters.discord.gateway.content import attachments
+from adapters.discord.gateway.content import files_in
 from adapters.discord.gateway.events import ASKS, HIDDEN, READS, context_message_in
 from adapters.discord.gateway.listen import Listener
 from adapters.discord.reply.channel import (
@@ -165,7 +165,7 @@ class DiscordPlatform:
             found += await self._starter(turn, channel, found)
         after = _number(since) if since else 0
         ours = [one for one in found if after < int(one["id"]) < asked or int(one["id"]) == quote]
-        found_said = (context_message_in(self._client, channel, one) for one in reversed(ours))
+        found_said = (context_message_in(self._client, one) for one in reversed(ours))
         return [
             replace(said, in_thread=in_thread and said.in_thread) for said in found_said if said
         ]
@@ -188,18 +188,23 @@ class DiscordPlatform:
     async def fetch_file(self, file: FileRef) -> AsyncGenerator[bytes]:
         """Yield the bytes of a file from Discord's hosts, to which no token is sent.
 
-        The message is read anew, because the addresses in it expire after about a day. Raises
-        SurfaceError.
+        The message is read anew, because the addresses in it expire after about a day. That of a
+        command is taken if there is no message, or none that the bot may read. Raises SurfaceError.
         """
         address = file.place.get("url")
         if channel := _id(file.place, "channel"):
-            message = await fetch_message(self._client, channel, _number(file.message))
-            wanted = str(_number(file.id))
-            address = next((it["url"] for it in attachments(message) if it["id"] == wanted), "")
+            try:
+                message = await fetch_message(self._client, channel, _number(file.message))
+            except PlaceGone:
+                if not address:
+                    raise
+            else:
+                wanted = str(_number(file.id))
+                address = next((it["url"] for it in files_in(message) if it["id"] == wanted), "")
         if not address:
             raise MessageGone("the file was taken from its message")
         own = self._client.own.api_url
-        async with aclosing(download(str(address), hosts=_FILE_HOSTS, operators=own)) as chunks:
+        async with aclosing(download(str(address), hosts=_FILE_HOSTS, api_url=own)) as chunks:
             async for chunk in chunks:
                 yield chunk
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 
-from adapters.slack.files import files_of, with_files
+from adapters.slack.files import files_of
 from adapters.slack.markup import mentioned, readable
 from adapters.slack.reading import TS, WRITTEN, message_text, string_field
 from adapters.slack.workspace import Workspace
@@ -68,7 +67,6 @@ async def context_messages(
 
     An author whose name does not arrive in time has the id. The name is cached for the next prompt.
     """
-    messages = await asyncio.gather(*(with_files(workspace, one) for one in messages))
     texts = [_text(workspace, one) for one in messages]
     names = await _names(workspace, messages, texts, asker)
     return [

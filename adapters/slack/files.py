@@ -32,7 +32,7 @@ def files_of(message: Message, id_: str) -> tuple[FileRef, ...]:
     )
 
 
-async def with_files(workspace: Workspace, message: Message) -> Message:
+async def with_known_files(workspace: Workspace, message: Message) -> Message:
     """Return a message with what Slack reports of files of which it has only the id.
 
     Those are files of other workspaces (docs: File object, "Slack Connect files"). What Slack does
@@ -51,12 +51,10 @@ async def with_files(workspace: Workspace, message: Message) -> Message:
     return {**message, "files": files} if files else message
 
 
-async def fetch_file(
-    workspace: Workspace, file: FileRef, *, operators: str
-) -> AsyncGenerator[bytes]:
+async def fetch_file(workspace: Workspace, file: FileRef, *, api_url: str) -> AsyncGenerator[bytes]:
     """Yield the bytes of a file from Slack's host, which gets the bot token.
 
-    `operators` is the address of Slack's Web API if the operator has set one. Raises SurfaceError.
+    `api_url` is the address of the Web API if the operator has set one. Raises SurfaceError.
     """
     found = await workspace.file(file.id.removeprefix("slack:"))
     size, width, height = (_number(found, it) for it in ("size", "original_w", "original_h"))
@@ -65,7 +63,7 @@ async def fetch_file(
     names = ("thumb_1024" if is_large else "", "url_private_download", "url_private")
     address = next(filter(None, (string_field(found, name) for name in names)), "")
     headers = {"Authorization": f"Bearer {workspace.client.token}"}
-    bytes_ = download(address, hosts=_HOSTS, operators=operators, headers=headers)
+    bytes_ = download(address, hosts=_HOSTS, api_url=api_url, headers=headers)
     start, length = b"", 0
     async with aclosing(bytes_) as chunks:
         async for chunk in chunks:

@@ -100,7 +100,7 @@ class SlackPlatform:
 
     def fetch_file(self, file: FileRef) -> AsyncGenerator[bytes]:
         """Yield the bytes of a file, from Slack's own host only. Raises SurfaceError."""
-        return fetch_file(self.workspace, file, operators=self._own.api_url)
+        return fetch_file(self.workspace, file, api_url=self._own.api_url)
 
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
         """Return the messages, except these, that attempts at a turn may have left behind.

@@ -96,7 +96,8 @@ async def stream_answer(
 async def _read_files(files: Sequence[str | Path], settings: Settings) -> list[FileText]:
     """Return what was read of files on this machine. Raises PromptRefused."""
     if len(files) > (most := settings.files_per_question):
-        raise PromptRefused(f"there are {len(files)} files, and {most} can be read at once")
+        many = f"there are {len(files)} files, and {most} can be read at once"
+        raise PromptRefused(many if most else "no files are read: FILES_PER_QUESTION is 0")
     found = []
     for path in map(Path, files):
         try:

@@ -36,16 +36,16 @@ async def download(
     address: str,
     *,
     hosts: Collection[str],
-    operators: str = "",
+    api_url: str = "",
     headers: Mapping[str, str] | None = None,
 ) -> AsyncGenerator[bytes]:
     """Yield the bytes at an address of these hosts, by HTTPS; redirects stay there.
 
-    `operators` is an address that the operator has set: a file may come from its origin, wherever
-    that is. The `headers` are sent with each request. Raises MessageGone, WriteRefused, and
-    WriteFailed if a later attempt may succeed.
+    `api_url` is the address of the platform's API if the operator has set one: a file may come from
+    its origin, too, wherever that is. The `headers` are sent with each request. Raises MessageGone,
+    WriteRefused, and WriteFailed if a later attempt may succeed.
     """
-    own = URL(operators).origin() if operators else None
+    own = URL(api_url).origin() if api_url else None
     try:
         url = URL(address)
         for _ in range(_REDIRECTS + 1):

@@ -74,7 +74,7 @@ _GATED = ("gatedrepo", "gated repo", "gated model", "gives you access")
 _NO_SYSTEM = ("system role not supported", "system role is not supported", "roles must alternate")
 # What servers say if a model does not see, or not this picture: llama.cpp (xllamacpp 2026.10, run:
 # with HTTP 500), vLLM, Ollama, OpenRouter (with 404); 413 means that there are too many bytes.
-_NO_PICTURES = re.compile(rb"image|multi-?modal|modalit|vision", re.IGNORECASE)
+_NO_PICTURES = re.compile(rb"image|multi-?modal|modalit|(?<![a-z])vision", re.IGNORECASE)
 _REFUSES_PICTURES = (400, 404, 415, 422, 500, 501)
 
 # An error's type or code goes into the log; a message does not, for it may repeat the prompt.

@@ -34,8 +34,9 @@ class TurnContext:
 class ContextReader:
     """Reads at most `most` messages from the platform for a turn.
 
-    In a thread that the bot has not seen, these are the last ones; in a thread in which several
-    people speak, those since the last question that was answered.
+    In a thread that the bot has not seen, these are the last ones, with the one with which it
+    begins; in a thread in which several people speak, those since the last question that was
+    answered.
     """
 
     def __init__(self, *, queue: TurnQueue, history: History, most: int) -> None:
@@ -91,7 +92,8 @@ class ContextReader:
         ]
         return TurnContext(
             shortened(quote) if quote else None,
-            tuple(newest(messages[-self._most :] if self._most else ())),
+            # One more is that with which a thread begins.
+            tuple(newest(messages[-self._most - 1 :] if self._most else ())),
             is_incomplete,
         )
 

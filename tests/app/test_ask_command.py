@@ -315,3 +315,12 @@ async def test_files_that_cannot_be_opened_are_refused(
 
     assert result == (1, "", complaint)
     assert not model.requests
+
+
+async def test_where_no_files_are_read_a_question_with_one_is_refused(
+    shell: Shell, model: ModelEmulator
+) -> None:
+    result = await shell.run("--file=x", "Well?", MODEL_URL=model.url, FILES_PER_QUESTION="0")
+
+    assert result == (1, "", "bot: no files are read: FILES_PER_QUESTION is 0\n")
+    assert not model.requests

@@ -119,6 +119,23 @@ async def test_a_file_in_the_thread_is_read(store: Store, model: ModelEmulator) 
         assert not [one for one in prompt if "second" in one]
 
 
+async def test_the_file_from_which_a_long_thread_was_opened_is_read(
+    store: Store, model: ModelEmulator
+) -> None:
+    model.answer = "Well."
+    async with serving_discord(store, model, THREAD_CONTEXT="1") as (discord, service):
+        talk, bob = Talk(discord, model, service), discord.user("Bob")
+        began = await discord.say(discord.channel_id, bob, "Hm.", files=(("a.txt", b"in it"),))
+        talk.place = await discord.open_thread(began, bob, "Files")
+        for text in ("One.", "Two."):
+            await discord.say(talk.place, bob, text)
+
+        prompt, answer = await talk.ask(f"{discord.bot_mention} Well?")
+
+        assert "| in it\n[End of file]\n" in prompt[-1]
+        assert answer == "Well."
+
+
 async def test_a_forwarded_file_is_read(store: Store, model: ModelEmulator) -> None:
     async with serving_discord(store, model) as (discord, service):
         talk, bob = Talk(discord, model, service), discord.user("Bob")
@@ -145,6 +162,40 @@ async def test_the_file_of_a_command_is_read(
         await until(lambda: model.requests, why=service.text)
 
         assert "| Costs fell.\n[End of file]" in model.requests[-1].messages[-1]["content"]
+
+
+@pytest.mark.parametrize("is_member", [True, False])
+async def test_the_file_of_a_message_that_is_asked_about_is_read(
+    is_member: bool, store: Store, model: ModelEmulator
+) -> None:
+    async with serving_discord(store, model) as (discord, service):
+        ann, bob = discord.user("Ann"), discord.user("Bob")
+        place = discord.channel_id if is_member else discord.elsewhere(3, ann, bob)
+        said = await discord.say(place, bob, "Look!", files=(("a.txt", b"in it"),))
+
+        opened = await discord.choose(said, ann, "Ask about this")
+        await until(lambda: discord.modal(opened), why=service.text)
+        await discord.submit(opened, question="Well?")
+        await until(lambda: model.requests, why=service.text)
+
+        assert "| in it\n[End of file]\n" in model.requests[-1].messages[-1]["content"]
+
+
+async def test_the_file_of_a_deleted_message_that_was_asked_about_is_not_read(
+    store: Store, model: ModelEmulator
+) -> None:
+    async with serving_discord(store, model) as (discord, service):
+        ann = discord.user("Ann")
+        said = await discord.say(discord.channel_id, ann, "Look!", files=(("a.txt", b"in it"),))
+
+        opened = await discord.choose(said, ann, "Ask about this")
+        await until(lambda: discord.modal(opened), why=service.text)
+        await discord.delete(said)
+        await discord.submit(opened, question="Well?")
+        await until(lambda: model.requests, why=service.text)
+
+        assert "in it" not in str(model.requests[-1].messages)
+        assert not discord.cdn.fetched
 
 
 async def test_no_redirect_leads_away_from_discord(store: Store, model: ModelEmulator) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,13 +12,14 @@ import pytest
 pytest.importorskip("pypdf", reason="reading needs requirements-files.txt")
 pytest.importorskip("openpyxl", reason="reading needs requirements-files.txt")
 
+from bot.reply.draft import READING
 from bot.store import Store
 from bot.text.files import FILES_NOTICE
 from tests.app.test_files import KINDS
+from tests.app.test_pictures import KINDS as PICTURES
 from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SCOPES, Shown, SlackEmulator
 from tests.emulators.slack.files import Upload
-from tests.support.pictures import png
 from tests.support.process import slack_variables
 from tests.support.service import Service, serving
 from tests.support.waiting import until
@@ -90,12 +92,52 @@ async def test_a_file_and_a_question_after_it(
         assert not talk.service.errors()
 
 
-async def test_a_picture_is_seen(own_store: Store, model: ModelEmulator) -> None:
-    model.seeing, picture = model.models, png(9, 9)
+@pytest.mark.parametrize("name", PICTURES)
+async def test_a_picture_is_seen(name: str, own_store: Store, model: ModelEmulator) -> None:
+    model.seeing, (picture, kind) = model.models, PICTURES[name]
     async with talking(own_store, model) as talk:
-        await talk.ask("What is it?", ("cat.png", picture))
+        await talk.ask("What is it?", (name, picture))
 
-        assert model.requests[0].pictures == [("image/png", picture)]
+        assert model.requests[0].pictures == [(kind, picture)]
+        assert not talk.service.errors()
+
+
+async def test_a_forwarded_file_is_read(own_store: Store, model: ModelEmulator) -> None:
+    async with talking(own_store, model) as talk:
+        slack, elsewhere = talk.slack, talk.slack.channel("elsewhere")
+        said = await slack.say(elsewhere, slack.user("Bob"), "Look!", files=(("a.txt", b"in it"),))
+
+        text = f"{slack.bot_mention} What is it?"
+        talk.thread = await slack.forward(slack.channel_id, talk.ann, text, (elsewhere, said))
+        prompt, answer = await talk.answered()
+
+        assert "| in it\n[End of file]\nWhat is it?\n[forwarded from" in prompt[-1]
+        assert prompt[-1].endswith("Look!\n[file: a.txt]")
+        assert answer == "Well."
+
+
+@pytest.mark.parametrize("in_dm", [False, True], ids=["with streams", "without streams"])
+async def test_what_is_read_is_told_while_that_takes_long(
+    in_dm: bool, own_store: Store, model: ModelEmulator
+) -> None:
+    async with talking(own_store, model) as talk:
+        slack = talk.slack
+        # The top level of a DM has no streams.
+        place = slack.dm(talk.ann) if in_dm else slack.channel_id
+        slack.files.gate = asyncio.Event()
+        file = ("report.pdf", KINDS["report.pdf"][0])
+        asked = await slack.say(place, talk.ann, f"{slack.bot_mention} What?", files=(file,))
+
+        def shown() -> str:
+            return slack.screen(place, None if in_dm else asked)[-1].text
+
+        sign = READING.format(names="`report.pdf`")
+        await until(lambda: shown() == sign, why=talk.service.text)
+        slack.files.gate.set()
+        await until(lambda: shown() == "Well.", why=talk.service.text)
+
+        # It could not be removed from a stream.
+        assert not [one for one in slack.requests if one.method == "chat.startStream"]
         assert not talk.service.errors()
 
 

@@ -35,15 +35,15 @@ async def host(*, elsewhere: str = "") -> AsyncIterator[tuple[str, list[web.Requ
         yield address, asked
 
 
-async def fetched(address: str, *, operators: str = "", hosts: tuple[str, ...] = ()) -> bytes:
+async def fetched(address: str, *, api_url: str = "", hosts: tuple[str, ...] = ()) -> bytes:
     headers = {"Authorization": "Bearer secret"}
-    chunks = download(address, hosts=hosts, operators=operators, headers=headers)
+    chunks = download(address, hosts=hosts, api_url=api_url, headers=headers)
     return b"".join([chunk async for chunk in chunks])
 
 
 async def test_a_redirect_at_the_same_host_is_followed_with_the_token() -> None:
     async with host() as (address, asked):
-        data = await fetched(f"{address}/here", operators=f"{address}/api")
+        data = await fetched(f"{address}/here", api_url=f"{address}/api")
 
     assert data == b"bytes " * 50_000
     assert [one.headers["Authorization"] for one in asked] == ["Bearer secret"] * 2
@@ -52,7 +52,7 @@ async def test_a_redirect_at_the_same_host_is_followed_with_the_token() -> None:
 async def test_a_redirect_to_another_host_is_refused() -> None:
     async with host() as (other, theirs), host(elsewhere=other) as (address, _):
         with pytest.raises(WriteRefused, match="another host"):
-            await fetched(f"{address}/there", operators=address)
+            await fetched(f"{address}/there", api_url=address)
 
     assert theirs == []
 
@@ -98,7 +98,7 @@ async def test_a_name_of_the_platform_leads_to_no_private_address() -> None:
 async def test_errors_are_told_apart(name: str, error: type[SurfaceError]) -> None:
     async with host() as (address, _):
         with pytest.raises(error):
-            await fetched(f"{address}/{name}", operators=address)
+            await fetched(f"{address}/{name}", api_url=address)
 
 
 async def test_a_host_that_is_away_may_come_back() -> None:
@@ -106,4 +106,4 @@ async def test_a_host_that_is_away_may_come_back() -> None:
         pass
 
     with pytest.raises(WriteFailed):
-        await fetched(f"{address}/file", operators=address)
+        await fetched(f"{address}/file", api_url=address)

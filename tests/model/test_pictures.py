@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from bot.domain import Delta, FilesRead, FileText, Message, Picture, Start
-from bot.errors import ModelDenied, PromptRefused
+from bot.errors import ModelDenied, ModelUnknown, PromptRefused
 from bot.files.pictures import read_picture
 from bot.files.problem import Problem
 from bot.model.client import ModelClient
@@ -284,6 +284,17 @@ async def test_a_wrong_key_is_not_taken_for_a_refusal_of_pictures() -> None:
         emulator.fail(CALL, status=401, body={"error": {"message": "for image"}})
         async with opened(emulator) as model:
             with pytest.raises(ModelDenied):
+                await deltas_of(model, question(picture()))
+
+    assert len(emulator.requests) == 1
+
+
+async def test_an_unknown_revision_is_not_taken_for_a_refusal_of_pictures() -> None:
+    async with ModelEmulator() as emulator:
+        emulator.seeing = emulator.models
+        emulator.fail(CALL, status=404, body={"error": {"message": "unknown revision"}})
+        async with opened(emulator) as model:
+            with pytest.raises(ModelUnknown):
                 await deltas_of(model, question(picture()))
 
     assert len(emulator.requests) == 1

@@ -218,12 +218,15 @@ async def test_the_messages_of_a_thread_bring_their_files() -> None:
 
         found = await platform.read_context(intake.last, since="", most=50)
 
-        assert [names(one.files) for one in found] == [["notes.txt"], [], ["b.txt"]]
+        assert [names(one.files) for one in found] == [["notes.txt"], [], ["file"]]
         assert [one.files[0].message for one in found if one.files] == [found[0].id, found[2].id]
         assert [one.text for one in found[1:]] == [
             "And this.\n[deleted file]",
-            "Mine.\n[file: b.txt]",
+            "Mine.\n[file]",
         ]
+        # However many there are, only those that are read are looked up.
+        assert not [call for call in slack.requests if call.method == "files.info"]
+        assert await fetched(platform, found[2].files[0]) == b"more"
 
 
 def names(refs: Sequence[FileRef]) -> list[str]:

@@ -338,7 +338,8 @@ async def test_no_more_messages_are_kept_than_asked_for(store: Store) -> None:
 
     prompt = await answered(store, platform, make_turn(1))
 
-    assert prompt[-1].context == tuple(f"Bob: {n}" for n in range(30, 80))
+    # 50, and the one with which a thread begins.
+    assert prompt[-1].context == tuple(f"Bob: {n}" for n in range(29, 80))
 
 
 async def keys_with(store: Store, text: str) -> list[str]:

@@ -12,8 +12,9 @@ from uuid import uuid4
 import pytest
 
 from adapters.live import LivePlatform
-from adapters.uploads import PART
-from bot.domain import FileRef
+from adapters.uploads import PART, Uploads
+from bot.domain import FileRef, ThreadKey
+from bot.errors import Refused
 from bot.store import Store
 from tests.emulators.model import ModelEmulator
 from tests.support.pictures import png
@@ -228,14 +229,15 @@ async def test_a_person_and_all_people_have_bounds(own_store: Store, model: Mode
 
 
 async def connected(
-    person: Browser, length: int
+    person: Browser, length: int, upload: str = ""
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Begin to send a file of this length."""
+    upload = upload or str(uuid4())
     url = urlsplit(person.address)
     reader, writer = await asyncio.open_connection(url.hostname, url.port)
     cookies = "; ".join(f"{it.key}={it.value}" for it in person.session.cookie_jar)
     writer.write(
-        f"PUT /api/files/{uuid4()} HTTP/1.1\r\nHost: {url.netloc}\r\nCookie: {cookies}\r\n"
+        f"PUT /api/files/{upload} HTTP/1.1\r\nHost: {url.netloc}\r\nCookie: {cookies}\r\n"
         f"X-Parley: 1\r\nContent-Length: {length}\r\n\r\nthe beginning".encode()
     )
     await writer.drain()
@@ -278,6 +280,51 @@ async def test_a_file_that_is_taken_away_while_it_arrives_leaves_nothing(
 
         assert await uploads(own_store) == {}
         assert not service.errors()
+
+
+async def test_of_two_uploads_of_one_id_at_once_the_second_is_refused(
+    own_store: Store, model: ModelEmulator
+) -> None:
+    upload, talk = str(uuid4()), new_talk()
+    async with page_of(own_store, model) as (person, _):
+        reader, writer = await connected(person, 20, upload)
+        while not await uploads(own_store):
+            await asyncio.sleep(0.02)
+        second = (await send(person, b"another", upload))[1]
+        writer.write(b" of it.")
+        first = await reader.readline()
+        writer.close()
+        await answered(person, talk, "What?", {upload: "notes.txt"})
+        after = (await send(person, b"another", upload))[1]
+
+    assert second == (409, {"error": "This file is arriving already."})
+    assert b" 201 " in first
+    assert "| the beginning of it.\n" in prompt(model)[-1]
+    assert after[0] == 201
+
+
+async def test_a_file_that_grows_while_it_is_read_is_refused_and_leaves_nothing(
+    own_store: Store,
+) -> None:
+    async def growing() -> AsyncIterator[bytes]:
+        yield b"so"
+        yield b"me more"
+
+    files = Uploads(own_store, most_files=1, most_mb=1)
+    with pytest.raises(Refused, match="The file grew while I read it"):
+        await files.save(ThreadKey("console", "local", "ann", "1"), growing(), size=4)
+
+    assert await uploads(own_store) == {}
+
+
+async def test_where_no_files_are_read_none_is_taken(
+    own_store: Store, model: ModelEmulator
+) -> None:
+    async with page_of(own_store, model, FILES_PER_QUESTION="0") as (person, _):
+        found = [(await send(person, data))[1] for data in (b"some", b"")]
+
+    assert found == [(409, {"error": "No files are read here."})] * 2
+    assert await uploads(own_store) == {}
 
 
 async def test_a_hostile_name_is_one_harmless_line(own_store: Store, model: ModelEmulator) -> None:

@@ -118,12 +118,15 @@ async def test_files_that_cannot_be_read_are_refused_before_they_are_sent(
         assert len(sent) == 2
 
 
-async def test_a_page_without_files_has_no_button(own_page: OwnPage) -> None:
+async def test_a_page_without_files_has_no_button_and_says_so(own_page: OwnPage) -> None:
     async with own_page(FILES_PER_QUESTION="0") as window:
         await window.open()
         await expect(window.page.locator("#model")).to_have_text("emulated")
 
+        await bring(window, "paste", "a.txt")
+
         await expect(window.page.locator("#attach")).to_be_hidden()
+        await expect(window.page.locator("#toast")).to_have_text("a.txt: No files are read here.")
 
 
 async def test_a_question_waits_for_its_files_and_a_slow_one_can_be_taken_away(

@@ -20,7 +20,7 @@ from adapters.discord.gateway.calls import (
     is_own_dm,
 )
 from adapters.discord.gateway.connection import read_message
-from adapters.discord.gateway.content import attachments, file_line
+from adapters.discord.gateway.content import file_line, files_in
 from adapters.discord.gateway.responses import (
     Unknown,
     acknowledge,
@@ -278,17 +278,25 @@ class Commands:
             raise NotOffered(_TOO_LATE) from error
         after = int(first.id.rpartition(":")[2])
         behind = [one for one in reversed(found) if after < int(one["id"]) < interaction.id]
-        said = (events.context_message_in(interaction.client, channel, one) for one in behind)
+        said = (events.context_message_in(interaction.client, one) for one in behind)
         return [one for one in said if one and one.text]
 
     def _target(self, interaction: discord.Interaction, data: _Data) -> ContextMessage | None:
-        """Return the message whose menu has the command."""
+        """Return the message whose menu has the command.
+
+        Its files have their addresses, too: perhaps the bot may not read the message anew.
+        """
         match data:
             case {"target_id": str(target), "resolved": {"messages": dict(messages)}}:
                 client = interaction.client
                 channel = client.get_partial_messageable(interaction.channel_id or 0)
-                message = read_message(channel, messages.get(target) or {})
-                return events.context_message(message, own_id(client)) if message else None
+                if message := read_message(channel, messages.get(target) or {}):
+                    said = events.context_message(message, own_id(client))
+                    urls = {events.turn_id(one.id): one.url for one in message.attachments}
+                    files = (
+                        replace(one, place={**one.place, "url": urls[one.id]}) for one in said.files
+                    )
+                    return replace(said, files=tuple(files))
         return None
 
 
@@ -316,5 +324,5 @@ def _files(interaction: discord.Interaction, values: _Data, data: _Data) -> tupl
     asked = events.turn_id(interaction.id)
     return tuple(
         FileRef(events.turn_id(it["id"]), asked, it["filename"], it["size"], {"url": it["url"]})
-        for it in attachments({"attachments": [files.get(values.get("file"))]})
+        for it in files_in({"attachments": [files.get(values.get("file"))]})
     )

@@ -22,7 +22,7 @@ import discord
 import yarl
 from discord.gateway import DiscordWebSocket, ReconnectWebSocket
 
-from adapters.discord.gateway.content import attachments, shown_beside_text
+from adapters.discord.gateway.content import files_in, shown_beside_text
 from adapters.discord.gateway.session_store import Session
 from adapters.discord.rest import Payload, located, request
 from adapters.discord.tuning import Tuning
@@ -268,7 +268,7 @@ def _message(data: Payload) -> Payload:
     message["mentions"] = [_user(one) for one in data.get("mentions") or ()]
     message["embeds"] = [{"description": shown_beside_text(data)}]
     message["components"] = []
-    message["attachments"] = [*attachments(data)]
+    message["attachments"] = [*files_in(data)]
     # Without this key Discord has not fetched it, and so counts one that cannot be read; null means
     # that it was deleted.
     with suppress(KeyError, TypeError, ValueError):

@@ -37,7 +37,7 @@ def file_line(name: str) -> str:
     return _named("file", name)
 
 
-def attachments(message: Payload) -> Iterator[Payload]:
+def files_in(message: Payload) -> Iterator[Payload]:
     """Yield the files of a message and of one that it forwards, with what the bot needs of them.
 
     The `url` of a picture that is too large to be seen leads to a smaller copy, of no known size.
@@ -49,7 +49,7 @@ def attachments(message: Payload) -> Iterator[Payload]:
             needed = {"id": file["id"], "filename": _file_name(file), "url": url, "proxy_url": ""}
             yield needed | {"size": size if url == _string(file, "url") else 0}
     for snapshot in _objects(message, "message_snapshots"):
-        yield from attachments(_object(snapshot, "message"))
+        yield from files_in(_object(snapshot, "message"))
 
 
 def _file_name(file: Payload) -> str:

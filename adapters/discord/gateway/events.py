@@ -151,14 +151,14 @@ def roles_of(user: discord.User | discord.Member) -> tuple[str, ...]:
     return tuple(map(str, user._roles)) if isinstance(user, discord.Member) else ()
 
 
-def context_message_in(
-    client: discord.Client, channel: int, payload: Payload
-) -> ContextMessage | None:
+def context_message_in(client: discord.Client, payload: Payload) -> ContextMessage | None:
     """Convert a channel message to context; None for system messages.
 
     A thread's first message refers to the one from which it was opened, which is returned then.
     """
-    message = read_message(client.get_partial_messageable(channel), payload)
+    # That from which a thread was opened is in the channel, where its files are found again.
+    channel = client.get_partial_messageable(int(payload["channel_id"]))
+    message = read_message(channel, payload)
     if message and message.type is _STARTER:
         message = replied_to(message)
     elif message and message.type not in _SAID:

@@ -15,7 +15,7 @@ from adapters.slack.commands.home import Home
 from adapters.slack.commands.parley import Parley
 from adapters.slack.commands.views import CommandAnswer
 from adapters.slack.errors import REQUEST_TIMEOUT, translated
-from adapters.slack.files import files_of, with_files
+from adapters.slack.files import files_of, with_known_files
 from adapters.slack.manifest import PARLEY
 from adapters.slack.markup import mentioned, readable
 from adapters.slack.reading import WRITTEN, message_text, string_field
@@ -192,7 +192,7 @@ class EventHandler:
         )
         for one in messages:
             if one.get("ts") == ts and one.get("user") == turn.person.id:
-                whole = await with_files(self._workspace, one)
+                whole = await with_known_files(self._workspace, one)
                 found = {**whole, "channel": channel, "type": "app_mention"}
                 if question := to_question(found, bot=self._identity.user):
                     return await self._directory.readable(question.text, bot=self._identity.user)
@@ -252,7 +252,7 @@ class EventHandler:
 
     async def _complete(self, question: Question, turn: Turn) -> Turn:
         """Add the names of people, places and files to a turn."""
-        event = await with_files(self._workspace, question.event)
+        event = await with_known_files(self._workspace, question.event)
         text, name, where = await asyncio.gather(
             self._directory.readable(message_text(event), bot=self._identity.user),
             self._directory.name(question.user),

@@ -42,6 +42,7 @@ export class Files {
 
   refusal(size) {
     const { files, file_mb: mb } = this.limits;
+    if (!files) return "No files are read here.";
     if (size > mb * MB) return `${mb} MB is the limit for a file.`;
     if (!size) return "There is nothing in this file.";
     return this.entries.length < files ? "" : `${files} files at once is the limit.`;

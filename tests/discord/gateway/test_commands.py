@@ -301,6 +301,22 @@ async def test_a_message_can_be_asked_about_for_everybody_to_see() -> None:
         assert turn.key.thread == f"ask-{ada}"
 
 
+@pytest.mark.parametrize("name", ["Ask about this", "Summarise from here"])
+async def test_the_menu_brings_the_files_of_the_message(name: str) -> None:
+    async with talk() as (emulator, intake, ada):
+        said = await emulator.say(emulator.channel_id, ada, "Look!", files=("notes.txt",))
+
+        chosen = await emulator.choose(said, ada, name)
+        if name == "Ask about this":
+            await until(lambda: emulator.modal(chosen))
+            chosen = await emulator.submit(chosen, question="Why?")
+        await told(emulator, chosen)
+
+        assert intake.last.quote
+        assert [one.name for one in intake.last.quote.files] == ["notes.txt"]
+        assert {*intake.last.quote.files[0].place} == {"channel", "url"}
+
+
 async def test_a_message_can_be_asked_about_alone() -> None:
     async with talk() as (emulator, intake, ada):
         said = await emulator.say(emulator.channel_id, ada, "E = mc²")

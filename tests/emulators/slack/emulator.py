@@ -251,6 +251,27 @@ class SlackEmulator:
         self._events.posted(workspace.add(post))
         return post.ts
 
+    async def forward(
+        self, channel_id: str, user_id: str, text: str, original: tuple[str, str]
+    ) -> str:
+        """Let a person share a message, named by its channel and ts, and return the new ts."""
+        workspace, shared = self._app.where(channel_id), self._app.post(*original)
+        address = f"https://parley.slack.com/archives/{original[0]}/p{shared.ts.replace('.', '')}"
+        share: Payload = {
+            "is_share": True,
+            "is_msg_unfurl": True,
+            "author_id": shared.author,
+            "channel_id": shared.channel_id,
+            "fallback": shared.text,
+            "files": [file.in_message() for file in shared.files],
+            "from_url": address,
+            "text": shared.text,
+            "ts": shared.ts,
+        }
+        post = workspace.draft(channel_id, user_id, escape(text), typed=text, attachments=[share])
+        self._events.posted(workspace.add(post))
+        return post.ts
+
     async def edit(self, channel_id: str, ts: str, text: str, *, tells: bool = True) -> None:
         """Let a person change a message of theirs; `tells` the bot of it."""
         post = self._app.post(channel_id, ts)

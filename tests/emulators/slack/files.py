@@ -79,8 +79,8 @@ class Files:
     """Slack's host of files; `fetched` has the names of what it has sent, in that order.
 
     `elsewhere` is an address to which each download redirects. With `asks_to_log_in`, nobody's
-    token is good enough. `base` is the host's address. Bytes that an app uploads wait at `gate`, if
-    there is one, before they arrive.
+    token is good enough. `base` is the host's address. Bytes that an app uploads or fetches wait at
+    `gate`, if there is one, before they arrive.
 
     An update that names files `replaces` those of the message (observed in a workspace, and not
     documented), or adds to them. That its answer `tells` of them is a guess.
@@ -183,6 +183,8 @@ class Files:
         if self.elsewhere and "/download/" in request.path:
             return web.Response(status=302, headers={"Location": self.elsewhere})
         self.fetched.append(file.name)
+        if self.gate:
+            await self.gate.wait()
         response = web.StreamResponse()
         await response.prepare(request)
         for start in range(0, len(file.data), _CHUNK):

@@ -50,6 +50,12 @@ def processor(pid: int) -> float:
     return sum(_used(one) for one in _family(pid))
 
 
+def children(pid: int) -> list[int]:
+    """Return the processes that a process has started."""
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(one) for each in lists for one in each.read_text(encoding="ascii").split()]
+
+
 def middle_and_worst(values: Sequence[float], *, unit: float = 1.0, digits: int = 1) -> str:
     """Write the median and the largest of some seconds, in a unit of so many seconds."""
     if not values:
@@ -91,9 +97,8 @@ def _family(pid: int) -> Iterator[int]:
     if Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip() == _STORE:
         return
     yield pid
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in children.read_text(encoding="ascii").split():
-            yield from _family(int(child))
+    for child in children(pid):
+        yield from _family(child)
 
 
 def _used(pid: int) -> float:

@@ -35,19 +35,13 @@ def freshness(deltas: Sequence[Delta], moments: Sequence[Moment]) -> Freshness:
     reply is whole tells what stands after the last moment, so a word behind the answer spoils it.
     ValueError when no text of the model was ever on the screen.
     """
-    said = ["".join(delta.text.split()) for delta in deltas]
+    said = "".join("".join(delta.text.split()) for delta in deltas)
     screens = list(_screens(moments))
-    growth = _growth("".join(said), screens)
+    growth = _growth(said, screens)
     if not growth:
         raise ValueError("no text of the model was ever on the screen")
-    delays: list[float] = []
-    length = 0
-    for delta, text in zip(deltas, said, strict=True):
-        length += len(text)
-        seen = next((at for at, visible in growth if visible >= length), None)
-        if seen is not None and text:
-            delays.append(seen - delta.at)
-    settled = _settled("".join(said), screens)
+    delays = token_delays(deltas, moments)
+    settled = _settled(said, screens)
     times = [at for at, _ in growth]
     return Freshness(
         first=times[0] - deltas[0].at,
@@ -56,6 +50,23 @@ def freshness(deltas: Sequence[Delta], moments: Sequence[Moment]) -> Freshness:
         last=None if settled is None else settled - deltas[-1].at,
         whole=settled is not None,
     )
+
+
+def token_delays(deltas: Sequence[Delta], moments: Sequence[Moment]) -> list[float]:
+    """Return the seconds from each delta to its last character on the screen, as in `freshness`.
+
+    Deltas that did not come to their ends have none.
+    """
+    said = ["".join(delta.text.split()) for delta in deltas]
+    growth = _growth("".join(said), _screens(moments))
+    delays: list[float] = []
+    length = 0
+    for delta, text in zip(deltas, said, strict=True):
+        length += len(text)
+        seen = next((at for at, visible in growth if visible >= length), None)
+        if seen is not None and text:
+            delays.append(seen - delta.at)
+    return delays
 
 
 def _screens(moments: Iterable[Moment]) -> Iterator[tuple[float, str]]:

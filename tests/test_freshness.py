@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.freshness import Freshness, freshness
+from bench.freshness import Freshness, freshness, token_delays
 from tests.emulators.timeline import Delta, Moment
 
 DELTAS = [Delta(0.0, "One "), Delta(1.0, "two "), Delta(2.0, "last.")]
@@ -69,6 +69,12 @@ SPOILT = figures(2, 1, 0, None, whole=False)
 )
 def test_a_reply_has_its_figures(moments: list[Moment], found: Freshness) -> None:
     assert freshness(DELTAS, moments) == found
+
+
+def test_each_delta_that_came_to_its_end_has_a_delay() -> None:
+    assert token_delays(DELTAS, [post(0.5, "One"), edit(4, WHOLE)]) == [0.5, 3, 2]
+    assert token_delays(DELTAS, [post(0.5, "One"), edit(4, "One tw")]) == [0.5]
+    assert token_delays(DELTAS, []) == []
 
 
 def test_a_delta_of_white_space_has_no_delay() -> None:

@@ -107,7 +107,8 @@ async def fleet(folder: Path, crews: Sequence[Crew]) -> AsyncIterator[Fleet]:
 
 
 STARTING = 30.0  # seconds
-_OPEN, _TURN = "parley:{0}:open", "parley:{0}:turn:"  # see bot/turns/scripts/prelude.lua
+# See bot/turns/scripts/prelude.lua.
+_OPEN, _TURN, _FILES = "parley:{0}:open", "parley:{0}:turn:", "parley:{0}:files:"
 
 
 class Server:
@@ -150,6 +151,15 @@ class Server:
         held = [each for each in records if f"-{pid}-" in each.get("worker", "")]
         running = [each for each in held if each["state"] == "running"]
         return frozenset(number_of(str(each["text"])) for each in running)
+
+    async def saved_files(self) -> AsyncIterator[str]:
+        """Yield the id of a turn each time that what was read of one of its files is saved."""
+        await self.redis.config_set("notify-keyspace-events", "Kh")
+        async with self.redis.pubsub() as told:
+            await told.psubscribe(f"__keyspace@*__:{_FILES}*")
+            async for event in told.listen():
+                if event["data"] == "hset":
+                    yield str(event["channel"]).partition(_FILES)[2]
 
     async def forgotten(self, turn_id: str) -> None:
         """Return when a turn is unknown, or to be forgotten; or after the last that Slack tells."""

@@ -1,6 +1,6 @@
 """Processes that are killed while files are fetched, read, stored and asked about.
 
-KILLS in the environment says how many of them; the default is for every day.
+KILLS in the environment says how many of them, as many in each gap; the default is for every day.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ import asyncio
 import os
 import random
 import re
+import signal
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,106 +20,202 @@ import pytest
 pytest.importorskip("pypdf", reason="reading needs requirements-files.txt")
 pytest.importorskip("openpyxl", reason="the samples need requirements-files.txt")
 
+from bot.concurrency import running
 from tests.chaos.fleet import Crew, Fleet, Server, fleet, server
 from tests.chaos.talks import number_of, question
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SlackEmulator
 from tests.files.samples import pdf, shown
-from tests.support.process import DiscordDm, SlackDm, discord_variables, slack_variables
+from tests.support.process import (
+    PROCESS_LEASE,
+    BotProcess,
+    DiscordDm,
+    SlackDm,
+    alive,
+    children,
+    discord_variables,
+    slack_variables,
+)
 from tests.support.waiting import until
 
 KILLS = int(os.environ.get("KILLS", "4"))
 PEOPLE = 4  # on each platform
 MOST = 3  # kills for one question
 ROLES = (("discord", "slack", "worker"), ("discord", "slack", "worker"), ("worker",))
-# Seconds after a fetch has begun; by then most files are read, stored and asked about.
-LATEST = 0.8
-PATIENCE = 60.0  # seconds, of a person
+THINKING = 0.1  # seconds, of the model
+PATIENCE = 120.0  # seconds, of a person, and until a kill has struck
+RNG = random.Random(KILLS)
 
 
-async def test_no_kill_loses_a_file_and_none_is_fetched_after_it_was_asked_about(
+class Killer:
+    """Kills processes in four gaps of their work on a question.
+
+    `numbers` has the question of each message, and `saved` how often the file of a question had
+    been fetched when its text was stored first. Each method waits for its moment and returns
+    whether it has killed; it has not if the moment had passed. A question whose processes were all
+    killed would be given up, so none is struck more than MOST times.
+    """
+
+    def __init__(
+        self, discord: DiscordEmulator, slack: SlackEmulator, store: Server, bots: Fleet
+    ) -> None:
+        self.numbers: dict[str, int] = {}
+        self.saved: dict[int, int] = {}
+        self.answered: set[int] = set()
+        self._discord = discord
+        self._slack = slack
+        self._store = store
+        self._bots = bots
+        self._killed = Counter[int]()
+
+    def fetches(self) -> Counter[int]:
+        """Return how often the file of each question was fetched."""
+        names = (*self._discord.cdn.fetched, *self._slack.files.fetched)
+        return Counter(int(name[5:-4]) for name in names)
+
+    async def note_saved(self) -> None:
+        async for turn in self._store.saved_files():
+            number = self.numbers[turn.rpartition(":")[2]]
+            self.saved.setdefault(number, self.fetches()[number])
+
+    async def fetching(self) -> bool:
+        """Kill while the platform has begun to send a file, and holds it back."""
+        gate, before = asyncio.Event(), self.fetches()
+        self._discord.cdn.gate = self._slack.files.gate = gate
+        try:
+            await until(lambda: self.fetches() - before)
+            found = await self._at_work_on({*(self.fetches() - before)})
+            return found is not None and await self._kill(found)
+        finally:
+            self._discord.cdn.gate = self._slack.files.gate = None
+            gate.set()
+
+    async def reading(self) -> bool:
+        """Kill while a child process reads."""
+        one, child, _ = await self._reader()
+        with suppress(ProcessLookupError):
+            # Else it might have ended when its parent is killed.
+            os.kill(child, signal.SIGSTOP)
+        if not alive(child):
+            return False
+        await self._kill(one)
+        os.kill(child, signal.SIGCONT)
+        return True
+
+    async def storing(self) -> bool:
+        """Kill when a child has ended and the store has not told of its text."""
+        one, child, unsaved = await self._reader()
+        one.pause()
+        # After a longer pause, another process would take the turn.
+        with suppress(TimeoutError):
+            await until(lambda: not alive(child), within=PROCESS_LEASE / 2)
+        has_ended = not alive(child)
+        one.wake()
+        await asyncio.sleep(RNG.choice((0, 0.005)))
+        is_stored = unsaved & self.saved.keys()
+        return has_ended and not is_stored and await self._kill(one)
+
+    async def asking(self) -> bool:
+        """Kill when the store has told of a text, and the answer is not shown."""
+        before = {*self.saved}
+        await until(lambda: self.saved.keys() - before)
+        asked = self.saved.keys() - before
+        await asyncio.sleep(RNG.uniform(0, THINKING))
+        found = await self._at_work_on(asked)
+        return found is not None and not asked & self.answered and await self._kill(found)
+
+    async def _reader(self) -> tuple[BotProcess, int, Set[int]]:
+        """Return a process, its child that reads, and its questions without a stored text."""
+        while True:
+            await asyncio.sleep(0.02)
+            for one in self._bots.up():
+                pid, saved = one.process.pid, {*self.saved}
+                found = await asyncio.to_thread(children, "bot.files.child", parent=pid)
+                held = await self._store.held_by(pid)
+                if found and held and self._may_strike(held):
+                    return one, found[0], held - saved
+
+    async def _at_work_on(self, numbers: Set[int]) -> BotProcess | None:
+        for one in self._bots.up():
+            held = await self._store.held_by(one.process.pid)
+            if held & numbers and self._may_strike(held):
+                return one
+        return None
+
+    def _may_strike(self, held: Set[int]) -> bool:
+        return all(self._killed[number] < MOST for number in held)
+
+    async def _kill(self, one: BotProcess) -> bool:
+        one.kill()
+        await one.process.wait()
+        self._killed.update(await self._store.held_by(one.process.pid))
+        return True
+
+
+async def test_no_kill_loses_a_file_and_none_is_fetched_after_it_was_stored(
     data_dir: Path, model: ModelEmulator
 ) -> None:
-    rng, kills = random.Random(KILLS), 0
     discord, slack = DiscordEmulator(), SlackEmulator()
-    fetched_when_asked = dict[int, int]()
-
-    def fetched() -> list[str]:
-        return [*discord.cdn.fetched, *slack.files.fetched]
+    struck = Counter[str]()
 
     def answer(messages: Sequence[Mapping[str, str]]) -> str:
         text = messages[-1]["content"]
-        number = number_of(text)
-        fetched_when_asked.setdefault(number, fetched().count(_name(number)))
         words = re.findall(r"\| The word is (\w+)", text)
-        return f"{number}: {' '.join(words)}."
+        return f"{number_of(text)}: {' '.join(words)}."
 
-    model.answer, model.delay = answer, 0.02
+    model.answer, model.first_delay = answer, THINKING
     async with discord, slack, server(data_dir) as store:
         variables = discord_variables(discord, model) | slack_variables(slack, model)
         variables["REDIS_URL"] = f"unix://{store.socket}"
         async with fleet(data_dir, [Crew(roles, variables, {}) for roles in ROLES]) as bots:
             await until(lambda: len(bots.up()) == len(ROLES), why=lambda: bots.texts)
+            await until(lambda: discord.connected.is_set() and slack.connected.is_set())
             numbers = iter(range(1, 10_000))
             is_over = asyncio.Event()
-            answered, killed = list[int](), Counter[int]()
+            killer = Killer(discord, slack, store, bots)
+            gaps = (killer.fetching, killer.reading, killer.storing, killer.asking)
 
             async def ask(talk: DiscordDm | SlackDm) -> None:
                 platform = discord if isinstance(talk, DiscordDm) else slack
                 while not is_over.is_set():
                     number = next(numbers)
-                    file = _name(number), pdf([shown(f"The word is w{number}.")])
-                    await platform.say(talk.channel, talk.person, question(number), files=(file,))
+                    file = f"file-{number}.pdf", pdf([shown(f"The word is w{number}.")])
+                    text = question(number)
+                    said = await platform.say(talk.channel, talk.person, text, files=(file,))
+                    killer.numbers[said] = number
                     async with asyncio.timeout(PATIENCE):
                         while talk.finals()[-1:] != [f"{number}: w{number}."]:
                             await asyncio.sleep(0.02)
-                    answered.append(number)
+                    killer.answered.add(number)
 
             async def kill() -> None:
-                nonlocal kills
-                seen = 0
-                while kills < KILLS:
-                    while len(fetched()) == seen:
-                        await asyncio.sleep(0.01)
-                    seen = len(fetched())
-                    known = {int(name[5:-4]) for name in fetched()}
-                    await asyncio.sleep(rng.uniform(0, LATEST))
-                    kills += await _kill_who_has(known, bots, store, killed)
+                plan = [gaps[at % len(gaps)] for at in range(KILLS)]
+                for strike in RNG.sample(plan, k=KILLS):
+                    try:
+                        async with asyncio.timeout(PATIENCE):
+                            while not await strike():
+                                pass
+                    except TimeoutError:
+                        raise TimeoutError(f"no kill while {strike.__name__}") from None
+                    struck[strike.__name__] += 1
                     await bots.hears()
                 is_over.set()
 
             people = [kind for _ in range(PEOPLE) for kind in (DiscordDm(discord), SlackDm(slack))]
-            async with asyncio.TaskGroup() as group:
+            async with running(killer.note_saved()), asyncio.TaskGroup() as group:
                 group.create_task(kill())
                 for talk in people:
                     group.create_task(ask(talk))
             logs = "\n".join(bots.texts)
 
-    assert kills >= KILLS
-    again = {n for n, times in fetched_when_asked.items() if fetched().count(_name(n)) > times}
+    fetches = killer.fetches()
+    again = [number for number, times in killer.saved.items() if fetches[number] > times]
     assert not again
+    assert killer.answered <= killer.saved.keys()
+    assert all(struck[gap.__name__] for gap in gaps[:KILLS])
     assert "Traceback" not in logs
     print(
-        f"{kills} kills · {len(answered)} answers · {len(fetched())} fetches · {len(again)} again"
+        f"kills: {dict(struck)} · {len(killer.answered)} answers · {fetches.total()} fetches · "
+        f"{len(again)} after the store"
     )
-
-
-def _name(number: int) -> str:
-    return f"file-{number}.pdf"
-
-
-async def _kill_who_has(numbers: set[int], bots: Fleet, store: Server, killed: Counter[int]) -> int:
-    """Kill a process that works on one of these questions, if there is one.
-
-    A question whose processes were all killed would be given up.
-    """
-    for one in bots.up():
-        held = await store.held_by(one.process.pid)
-        if held & numbers and all(killed[number] < MOST for number in held):
-            # It may just have ended.
-            with suppress(ProcessLookupError):
-                one.kill()
-                killed.update(held)
-                return 1
-    return 0

@@ -577,7 +577,7 @@ async def test_an_answer_that_is_another_when_asked_anew_takes_the_place_of_the_
 
 async def test_the_next_model_answers_for_one_that_nobody_serves(own_store: Store) -> None:
     async with ModelEmulator(flavour="router") as model:
-        model.models = ("org/second",)
+        model.models = ("org/second", "org/third")
         async with serving_discord(
             own_store, model, MODEL_ID="org/first", MODEL_FALLBACKS="org/second"
         ) as (discord, service):

@@ -216,7 +216,7 @@ ASKED = Turn("web:ann:one", KEY, Person("ann", "Ann"), "why?", {}, 1.0)
 
 
 def growing(said: str, sign: str = "") -> Page:
-    return Page(0, f"{said}\n\n{sign}" if sign else said, final=False, said=said)
+    return Page(0, f"{said}\n\n{sign}" if sign else said, final=False, said=said, sign=sign)
 
 
 async def test_an_answer_is_not_written_whole_with_each_delta(store: Store) -> None:

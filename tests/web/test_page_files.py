@@ -190,6 +190,7 @@ async def test_files_stay_in_the_box_when_another_conversation_is_opened(site: S
         await expect(window.page.locator("#status")).to_have_text("a.txt is added.")
         await window.page.locator("#new").click()
         await window.ask("help")
+        await expect(window.page.locator("#help")).to_be_visible()
         await window.page.keyboard.press("Escape")
         await expect(chips(window)).to_have_text(["a.txt"])
         await window.ask("What is it?")

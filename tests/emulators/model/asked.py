@@ -49,7 +49,9 @@ class Asked:
     def sent(self) -> list[dict[str, str]]:
         """The messages as they came in, and of those with parts the texts, one a line."""
         messages = cast("list[dict[str, Any]]", self.body.get("messages", []))
-        return [{**it, "content": _text(it.get("content"))} for it in messages]
+        if any(isinstance(it.get("content"), list) for it in messages):
+            return [{**it, "content": _text(it.get("content"))} for it in messages]
+        return messages
 
     @property
     def pictures(self) -> list[tuple[str, bytes]]:

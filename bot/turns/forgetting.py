@@ -99,7 +99,7 @@ class Forgetting:
         log.info("Forgot a %s of %s", *who.split(":")[:2])
 
     async def _forgotten(self, who: str) -> str:
-        """Return the key that notes for a while that somebody was forgotten.
+        """Return the key that marks somebody as forgotten until it expires.
 
         It is anonymous once the day's salt is gone.
         """

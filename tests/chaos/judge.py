@@ -204,8 +204,8 @@ def _judge_contexts(
             # A question that comes with Slack's second try may be answered after the next one. The
             # history has the context of that one.
             since = {one for one in said if one > before}
-            all_shown = [remarks_in(str([it["content"] for it in one.messages])) for one in asked]
-            if lacking := [each for each in all_shown if not since <= {*each}]:
+            whole = ["\n".join(it["content"] for it in one.messages) for one in asked]
+            if lacking := [each for each in map(remarks_in, whole) if not since <= {*each}]:
                 verdict.problems.append(f"{where} lacks some of {sorted(since)}: {lacking}")
         before = first
 

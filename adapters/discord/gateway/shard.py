@@ -160,7 +160,7 @@ class Shard:
             self._session = connection.session or self._session
         if connection.is_over and (ended := self._session):
             self._session = None
-            # Or each new process would begin with it, and be killed before its own is saved.
+            # Else each new process would try it before it begins its own.
             with suppress(StoreUnavailable):
                 await self.saved.drop(ended)
 

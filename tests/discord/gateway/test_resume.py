@@ -38,6 +38,12 @@ from tests.support.service import serving
 from tests.support.waiting import until
 
 
+async def until_saved_is(store: Store, session_id: str | None) -> None:
+    async with asyncio.timeout(60):
+        while (await saved(store)).get("id") != session_id:
+            await asyncio.sleep(0.01)
+
+
 async def test_a_new_process_goes_on_where_the_old_one_stopped(store: Store) -> None:
     old, new = FakeQueue(), FakeQueue()
     async with DiscordEmulator() as emulator:
@@ -498,9 +504,7 @@ async def test_if_the_former_session_has_ended_another_begins(store: Store) -> N
             eve = emulator.user("Eve")
             await emulator.say(emulator.dm(eve), eve, "three")
             await until(lambda: "three" in new.texts and emulator.sessions == 3)
-            async with asyncio.timeout(60):
-                while (await saved(store)).get("id") != emulator.listeners[-1].session_id:
-                    await asyncio.sleep(0.01)
+            await until_saved_is(store, emulator.listeners[-1].session_id)
 
 
 async def test_a_session_that_has_ended_is_resumed_by_no_later_process(store: Store) -> None:
@@ -515,9 +519,7 @@ async def test_a_session_that_has_ended_is_resumed_by_no_later_process(store: St
             running(platform.listener.listen(door(FakeQueue()), store=store)),
         ):
             await until(lambda: len(emulator.handshakes) == 2)
-            async with asyncio.timeout(60):
-                while await saved(store):
-                    await asyncio.sleep(0.01)
+            await until_saved_is(store, None)
 
         async with running_process(emulator, new, store, tuning=SLOW_STARTS):
             await emulator.say(emulator.dm(ada), ada, "two")
@@ -581,10 +583,9 @@ async def test_a_process_does_not_go_back_to_a_session_of_its_own_that_has_ended
             await emulator.say(emulator.dm(ada), ada, "one")
             await until(lambda: intake.turns)
             await hidden.back()
-            async with asyncio.timeout(60):
-                while (await saved(store)).get("id") != emulator.listeners[1].session_id:
-                    await asyncio.sleep(0.01)
+            await until_saved_is(store, emulator.listeners[1].session_id)
 
+            assert (await saved(store))["id"] == emulator.listeners[1].session_id
         assert emulator.sessions == 2
 
 
@@ -602,12 +603,11 @@ async def test_what_waits_of_a_session_that_has_ended_numbers_nothing_of_the_nex
             await until(lambda: len(intake.turns) == 4)
             await emulator.invalidate()
             await until(lambda: len(emulator.listeners) == 2)
-            async with asyncio.timeout(60):
-                while (await saved(store)).get("id") != emulator.listeners[1].session_id:
-                    await asyncio.sleep(0.01)
+            await until_saved_is(store, emulator.listeners[1].session_id)
             await asyncio.sleep(0.2)  # ten looks at what is to be saved
 
             # What was missed between the two is not looked for yet.
+            assert (await saved(store))["id"] == emulator.listeners[1].session_id
             assert (await saved(store))["servers"]
             intake.open.set()
 

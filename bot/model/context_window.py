@@ -196,6 +196,7 @@ class FittedPrompt:
     messages: tuple[Message, ...]
     dropped: int  # exchanges
     left_out: int  # characters of the new message
+    unseen: tuple[FileText, ...]  # files of earlier messages that are only named
 
 
 def fit(messages: Sequence[Message], *, budget: int, count: Count) -> FittedPrompt:
@@ -207,10 +208,24 @@ def fit(messages: Sequence[Message], *, budget: int, count: Count) -> FittedProm
     leaves no room even for the mark, the message stays whole, and the server decides. Contexts get
     at most a quarter of the budget, and files, from their beginnings, three fifths: the names of
     the earlier ones first, then those of the newest message, and no room that the new message
-    needs. Files of dropped exchanges stay. If the new message has files, those of earlier ones that
-    are only named are among them. The context of the system prompt is the persona, which is left
-    out beyond half of the budget.
+    needs. Files of dropped exchanges stay. If the new message has files, those that they displace
+    are among them. The context of the system prompt is the persona, which is left out beyond half
+    of the budget.
     """
+    fitted = _fitted(messages, budget=budget, count=count)
+    *before, new = fitted.messages
+    if not new.files or not fitted.unseen:
+        return fitted
+    previous = _fitted(messages[:-2], budget=budget, count=count)
+    displaced = tuple(
+        replace(one, text="", problem=Problem.NO_ROOM_NOW)
+        for one in fitted.unseen
+        if one not in previous.unseen
+    )
+    return replace(fitted, messages=(*before, replace(new, files=(*new.files, *displaced))))
+
+
+def _fitted(messages: Sequence[Message], *, budget: int, count: Count) -> FittedPrompt:
     *earlier, last = messages
     head = earlier[:1] if earlier and earlier[0].role == "system" else []
     plain = earlier[len(head) :]
@@ -238,7 +253,7 @@ def fit(messages: Sequence[Message], *, budget: int, count: Count) -> FittedProm
         shown, blocks[at], left = _beginnings(plain[at].files, room=file_room - named, count=count)
         file_room = left + named
         unseen += [
-            replace(one, text="", problem=Problem.NO_ROOM_NOW)
+            one
             for one, kept in zip(plain[at].files, shown, strict=True)
             if one.text and not kept.text
         ]
@@ -260,9 +275,10 @@ def fit(messages: Sequence[Message], *, budget: int, count: Count) -> FittedProm
         fitting = int(question.text != CUT and count(newest(1)) <= budget)
     *before, new = newest(fitting)
     return FittedPrompt(
-        (*before, replace(new, files=(*files, *unseen) if files else ())),
+        (*before, replace(new, files=files)),
         dropped=len(earlier) // 2 - fitting,
         left_out=left_out(last.text, asked.text),
+        unseen=tuple(unseen),
     )
 
 

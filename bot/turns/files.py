@@ -62,8 +62,8 @@ class FileReader:
 
         Files beyond the limit, and those that cannot be read, get the reason. Raises LeaseLost.
         """
-        many = Problem.MANY.replace("{most}", str(self._most))
-        found = {one.id: FileText(one.name, problem=many) for one in asked.all_files}
+        beyond = Problem.MANY.replace("{most}", str(self._most)) if self._most else Problem.OFF
+        found = {one.id: FileText(one.name, problem=beyond) for one in asked.all_files}
         files, missing = asked.all_files[: self._most], self.missing(asked, known)
         found |= {one.id: FileText(one.name, problem=Problem.SLOW) for one in files} | {**known}
         slots = asyncio.Semaphore(_AT_ONCE_OF_ONE)

@@ -81,7 +81,7 @@ async def test_settings_bound_the_size_and_the_number_of_files(
         assert "| yes" in prompt[-1]
         assert answer == (
             "Well.\n\n(I have not read `a.txt`: 1 MB is the limit. "
-            "I have not read `c.txt`: 2 files at once is the limit.)"
+            "I have not read `c.txt`: I read at most 2 at once.)"
         )
         assert len(talk.downloads()) == 1
 

@@ -126,7 +126,7 @@ async def test_the_pictures_of_a_thread_are_seen_as_far_as_the_bound(
         _, answer = await talk.ask(f"{discord.bot_mention} Well?")
 
         assert [data for _, data in talk.asked()[-1].pictures] == [pictures[2], pictures[1]]
-        assert answer == "Well.\n\n(I have not read `0.png`: 2 files at once is the limit.)"
+        assert answer == "Well.\n\n(I have not read `0.png`: I read at most 2 at once.)"
 
 
 LARGE = [png(60_000, 20_000), *(png(3000, 1000) + bytes(more * 1_000_000) for more in (4, 11))]

@@ -170,8 +170,24 @@ async def test_earlier_files_without_room_are_named_and_newer_ones_say_so(
     assert '[File "a.txt": its text is not shown here]' in sent
     assert ('[File "b.txt": its text is not shown here]' in sent) == bool(newer)
     assert ("| newest" if newer else "| older") in sent
-    assert ("I no longer see `b.txt`, `a.txt`: there is no room" in told) == bool(newer)
+    assert ("I no longer see `b.txt`: there is no room" in told) == bool(newer)
     assert bool(told) == bool(newer)
+
+
+async def test_a_file_that_lost_its_room_is_told_once() -> None:
+    talk, told = list[Message](), list[str]()
+    async with ModelEmulator() as emulator, fitted(emulator, budget=1000) as model:
+        emulator.context = 1000 + ANSWER
+        for name in ("a.txt", "b.txt", "c.txt"):
+            question = Message("user", "And this?", files=(FileText(name, f"{name} " * 3000),))
+            deadline = asyncio.get_running_loop().time() + 60
+            async with model.stream([*talk, question], deadline=deadline) as answer:
+                told.append(left_out_of(answer.files))
+            talk += [question, Message("assistant", "Well.")]
+
+    assert ["I no longer see" in one for one in told] == [False, True, True]
+    assert "I no longer see `a.txt`: " in told[1]
+    assert "I no longer see `b.txt`: " in told[2]
 
 
 async def test_what_cannot_fit_of_a_file_is_not_looked_at() -> None:

@@ -97,6 +97,15 @@ async def test_no_more_is_fetched_of_a_file_than_it_may_have() -> None:
     assert platform.sent == 1_001_000
 
 
+async def test_where_no_files_are_read_none_is_fetched() -> None:
+    platform = Sending()
+
+    found = await read(FileReader(most=0, most_mb=1), ref(size=1000), platform)
+
+    assert found.problem == "I have not read {names}: no files are read here."
+    assert platform.fetched == []
+
+
 async def test_a_failure_that_passes_is_not_told() -> None:
     platform = Sending(errors=[WriteFailed("x"), WriteDelayed("x", retry_after=0.01)])
 

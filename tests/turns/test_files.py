@@ -127,7 +127,7 @@ async def test_a_quoted_message_and_those_of_the_context_bring_their_files(store
 
     prompt = await asked(store, platform_of(1, 2, 91, 92, context=heard), turn)
 
-    many = "I have not read {names}: 3 files at once is the limit."
+    many = "I have not read {names}: I read at most 3 at once."
     assert texts(prompt[-1]) == ["text 1", "text 2", "text 92", many]
 
 

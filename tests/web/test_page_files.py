@@ -111,7 +111,7 @@ async def test_files_that_cannot_be_read_are_refused_before_they_are_sent(
             "big.txt: 1 MB is the limit for a file.\nno.txt: There is nothing in this file."
         )
         await file.set_input_files([text_file(name) for name in ("a.txt", "b.txt", "c.txt")])
-        await expect(toast).to_have_text("c.txt: 2 files at once is the limit.")
+        await expect(toast).to_have_text("c.txt: At most 2 at once.")
         await expect(chips(window)).to_have_text(["a.txt", "b.txt"])
         await expect(window.page.locator("#files progress")).to_have_count(0)
 

@@ -45,7 +45,7 @@ export class Files {
     if (!files) return "No files are read here.";
     if (size > mb * MB) return `${mb} MB is the limit for a file.`;
     if (!size) return "There is nothing in this file.";
-    return this.entries.length < files ? "" : `${files} files at once is the limit.`;
+    return this.entries.length < files ? "" : `At most ${files} at once.`;
   }
 
   begin(file) {

@@ -10,7 +10,12 @@ from urllib.parse import quote, unquote
 
 Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
 Place = Mapping[str, Json]
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
+# What a call of a tool does, as the operator says. "reads": nothing, so it may be called again.
+# "keyed": a second call with the same key has no second effect. "effects": never called again.
+ToolKind = Literal["reads", "keyed", "effects"]
+# What a person answered when a call was to be allowed; "late" if nobody answered in time.
+Consent = Literal["allow", "always", "deny", "late"]
 # How a turn ends: "done" with its answer; "stopped" by a person; "failed" if the model gave no
 # complete answer or the platform refused it; "dead" if its attempts are used up or its record
 # cannot be read. A repair then posts the apology.
@@ -191,13 +196,43 @@ class FileText:
 
 
 @dataclass(frozen=True, slots=True)
+class Tool:
+    """What a model may call: a name of letters, digits, "_" and "-", at most 64.
+
+    `schema` is the JSON Schema of its arguments, an object.
+    """
+
+    name: str
+    description: str
+    schema: Mapping[str, Json] = field(hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call that a model asks for; a delta at the end of its text.
+
+    `arguments` are JSON as the model wrote it. `id` has nine letters and digits, which chat
+    templates of Mistral demand.
+    """
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a prompt; the `context`, texts of others, and the `files` precede it."""
+    """One message of a prompt; the `context`, texts of others, and the `files` precede it.
+
+    `calls` are those at the end of an answer. A message of a "tool" has the result of `call`.
+    """
 
     role: Role
     text: str
     context: tuple[str, ...] = ()
     files: tuple[FileText, ...] = ()
+    calls: tuple[ToolCall, ...] = ()
+    call: ToolCall | None = None
 
     @property
     def pictures(self) -> tuple[Picture, ...]:
@@ -237,6 +272,48 @@ class FilesRead:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """Something on the web that an answer may name by its number; its title is a stranger's."""
+
+    number: int
+    title: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepNote:
+    """One call for people: `what` it is, in a sentence without its end, and its `outcome`.
+
+    The outcome is empty while the tool runs, and else one or two words, such as "done".
+    """
+
+    call_id: str
+    what: str
+    outcome: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """A delta: all calls of the turn so far, and the sources that they found."""
+
+    notes: tuple[StepNote, ...]
+    sources: tuple[Source, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentNeeded:
+    """A delta, the last one: a person must allow a call before it is made.
+
+    `question` says on one line what is called, on which server, with which arguments. `seconds` is
+    the time that is left to answer.
+    """
+
+    call_id: str
+    question: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Retrying:
     """A delta: the model failed with `error` and will be retried after a pause."""
 
@@ -271,7 +348,8 @@ class ContextUnread:
 
 
 OfPrompt = LeftOut | BeginningLeftOut | ContextUnread | ReadingFiles | FilesRead
-Delta = str | Start | OfPrompt | Retrying | Reading | Used
+OfTools = ToolCall | Steps | ConsentNeeded
+Delta = str | Start | OfPrompt | Retrying | Reading | Used | OfTools
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,7 +396,8 @@ class Page:
     controls: regenerate an answer, retry a failed one, continue a cut one, and none below a
     superseded one. `said` is the model's raw text of a page that still grows; `text` is the same
     without unfinished markup, and with a `sign` of life at its end, if there is one. The message
-    has the `attachments` and no other files.
+    has the `attachments` and no other files. `consent` is the id of the call that a person is to
+    allow: the page has the controls for that instead of Stop.
     """
 
     number: int
@@ -329,6 +408,7 @@ class Page:
     last: bool = False
     end: End = ""
     attachments: tuple[Attachment, ...] = ()
+    consent: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from bot.domain import (
     Page,
     Preferences,
     Purpose,
+    Tool,
     Turn,
 )
 from bot.errors import SurfaceError
@@ -35,11 +36,16 @@ class Model(Protocol):
         If the preferred model is gone, another one answers, and a Start names it.
         """
 
-    def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[Delta]:
+    def stream(
+        self, prompt: Sequence[Message], *, tools: Sequence[Tool] = ()
+    ) -> AsyncGenerator[Delta]:
         """Yield deltas, none of them empty, until the answer is complete. Raises ModelError.
 
         The model reads as much of the end of the prompt as fits into its context; a FilesRead says
-        what of the files of the last message. AnswerCut is no failure: the answer reached the
+        what of the files of the last question. What follows that are rounds of the model's calls
+        and their results, which are cut to their share. The answer ends with the ToolCalls that the
+        model asks for, if any; it may have no text then. A model that takes no tools answers
+        without. AnswerCut is no failure: the answer reached the
         longest allowed length. Closing the iterator early closes the connection.
         """
 

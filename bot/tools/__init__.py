@@ -1,0 +1,1 @@
+"""What the model may call beside its own words, and how often that is done."""

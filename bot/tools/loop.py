@@ -1,0 +1,295 @@
+"""Rounds of a model's calls: each is asked for first if it has effects, and made once."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import time
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+
+from prometheus_client import Counter
+
+from bot.domain import (
+    Consent,
+    ConsentNeeded,
+    Delta,
+    Json,
+    Message,
+    Source,
+    Start,
+    StepNote,
+    ToolCall,
+    Turn,
+)
+from bot.domain import Steps as StepsNoted
+from bot.errors import QuotaUsed
+from bot.ports import Model
+from bot.text.sanitize import one_line
+from bot.tools.steps import Round, Steps
+from bot.tools.toolset import Offered, ToolBroken, ToolFailed, ToolResult
+
+log = logging.getLogger(__name__)
+audit = logging.getLogger("parley.audit")
+
+MOST_ROUNDS = 8
+_MOST_CALLS = 8  # of a round; what a model asks for beyond is not noted
+_MOST_ARGUMENTS = 20_000  # characters
+_MOST_SHOWN = 300  # characters of the arguments that a person is to allow
+_MOST_RESULT = 60_000  # characters that are kept; the model reads its share of them
+_CALL_SECONDS = 60.0
+_TEXT_APART = "\n\n"  # between the texts of two rounds
+_UNKNOWN = ToolResult(
+    "Nobody knows whether this was done: the connection to the tool broke in the middle. It is not"
+    " called again. Tell the person so, and how they can find out.",
+    outcome="not known",
+    foreign=False,
+)
+_DENIED = "The person has denied this call, so it was not made. Do not ask for it again."
+_LATE = "Nobody has allowed this call in time, so it was not made."
+_REFUSED: Mapping[Consent, ToolResult] = {
+    "deny": ToolResult(_DENIED, outcome="denied", foreign=False),
+    "late": ToolResult(_LATE, outcome="not allowed in time", foreign=False),
+}
+_CALLS = Counter("parley_tool_calls_total", "Calls of tools", ["server", "tool", "outcome"])
+
+
+class ToolLoop:
+    """Answers one question with tools; `steps` are those of its turn.
+
+    Calls that only read are made at once. For any other one a person is asked, unless they have
+    allowed the tool for always, no foreign text has come into the prompt since the question, and
+    the question has not made the same call before. What was begun by an earlier attempt and has no
+    result is called again if its kind allows that, and is unknown otherwise.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: Model,
+        steps: Steps,
+        offered: Sequence[Offered],
+        turn: Turn,
+        consent_seconds: float,
+        reply_seconds: float,
+    ) -> None:
+        self._model = model
+        self._steps = steps
+        self._offered = {one.tool.name: one for one in offered}
+        self._turn = turn
+        self._consent_seconds = consent_seconds
+        self._deadline = asyncio.get_running_loop().time() + reply_seconds
+        self._notes: dict[str, StepNote] = {}
+        self._sources: list[Source] = []
+        self._is_foreign = False  # a result may have been written by a stranger
+
+    async def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[Delta]:
+        """Yield the deltas of the answer, all rounds together; see `Model.stream`.
+
+        Ends with a ConsentNeeded if a person must answer first. Raises StoreUnavailable, LeaseLost
+        and QuestionEdited.
+        """
+        messages, said, number = [*prompt], "", 0
+        while True:
+            calls: tuple[ToolCall, ...] = ()
+            if done := self._steps.round(number):
+                if done.text:
+                    yield _apart(said) + done.text
+                text, calls = done.text, done.calls
+            else:
+                tools = [one.tool for one in self._offered.values()]
+                may_call = number < MOST_ROUNDS and self._seconds_left() > 0
+                text, asked_for = "", list[ToolCall]()
+                stream = self._model.stream(messages, tools=tools if may_call else ())
+                async with aclosing(stream) as deltas:
+                    async for delta in deltas:
+                        if isinstance(delta, ToolCall):
+                            asked_for.append(delta)
+                            continue
+                        if isinstance(delta, str):
+                            before, text = text, text + delta
+                            yield delta if before else _apart(said) + delta
+                            continue
+                        yield delta
+                        if isinstance(delta, Start):
+                            text, asked_for = "", []
+                            if said:
+                                yield said
+                if asked_for and may_call:
+                    calls = tuple(
+                        self._steps.identified(one, number=number, place=place)
+                        for place, one in enumerate(asked_for[:_MOST_CALLS])
+                    )
+                    await self._steps.save_round(number, Round(text, calls))
+            if not calls:
+                return
+            said += _apart(said) + text if text else ""
+            messages.append(Message("assistant", text, calls=calls))
+            for call in calls:
+                async with aclosing(self._step(call)) as parts:
+                    async for part in parts:
+                        if isinstance(part, ToolResult):
+                            messages.append(Message("tool", self._read(part), call=call))
+                        else:
+                            yield part
+                        if isinstance(part, ConsentNeeded):
+                            return
+            number += 1
+
+    async def _step(self, call: ToolCall) -> AsyncGenerator[Delta | ToolResult]:
+        """Yield notes on a call, and at last its result, or a ConsentNeeded."""
+        offered = self._offered.get(call.name)
+        if not (result := self._steps.result(call)):
+            try:
+                offered, arguments = self._checked(call)
+            except ToolFailed as error:
+                result = _failure(str(error))
+            else:
+                effect = "" if offered.kind == "reads" else _digest(offered, arguments)
+                if effect and not self._steps.has_begun(call):
+                    consent, left = await self._consent(call, offered, effect)
+                    if consent is None:
+                        yield self._note(call, "waits to be allowed")
+                        yield ConsentNeeded(call.id, _question(call, offered), left)
+                        return
+                    result = _REFUSED.get(consent)
+                if not result:
+                    yield self._note(call, "")
+                    result = await self._made(call, offered, arguments, effect)
+                if effect:
+                    self._log(call, offered, effect, result.outcome)
+            await self._steps.end(call, result)
+            server, name = (offered.server, call.name) if offered else ("", "unknown")
+            _CALLS.labels(server, name, result.outcome).inc()
+        yield self._note(call, result.outcome)
+        self._is_foreign |= result.foreign
+        yield result
+
+    def _checked(self, call: ToolCall) -> tuple[Offered, Mapping[str, Json]]:
+        """Return the tool of a call, and its arguments. Raises ToolFailed if it cannot be made."""
+        offered = self._offered.get(call.name)
+        if offered is None:
+            raise ToolFailed("There is no such tool.")
+        if len(call.arguments) > _MOST_ARGUMENTS:
+            raise ToolFailed("These arguments are too long.")
+        try:
+            arguments = json.loads(call.arguments or "{}")
+        except (ValueError, RecursionError):
+            raise ToolFailed("The arguments are no JSON.") from None
+        if not isinstance(arguments, dict):
+            raise ToolFailed("The arguments must be a JSON object.")
+        required = offered.tool.schema.get("required")
+        lacking = (
+            [it for it in required if it not in arguments] if isinstance(required, list) else ()
+        )
+        if lacking:
+            raise ToolFailed(f"These arguments are missing: {', '.join(map(str, lacking))}.")
+        return offered, arguments
+
+    async def _consent(
+        self, call: ToolCall, offered: Offered, effect: str
+    ) -> tuple[Consent | None, float]:
+        """Return what was answered, or None and for how many seconds it can still be."""
+        if found := self._steps.consent(call):
+            return found, 0.0
+        asked_at = self._steps.asked_at(call)
+        if asked_at is None:
+            may_skip = not self._is_foreign and not self._steps.repeats(effect)
+            if may_skip and await self._steps.is_always_allowed(offered):
+                return "always", 0.0
+            asked_at = await self._steps.ask(call)
+        left = asked_at + self._consent_seconds - time.time()
+        if left > 0:
+            return None, left
+        return await self._steps.settle(call, "late"), 0.0
+
+    async def _made(
+        self, call: ToolCall, offered: Offered, arguments: Mapping[str, Json], effect: str
+    ) -> ToolResult:
+        """Make a call, unless it may have been made before, and return its result."""
+        if self._steps.has_begun(call):
+            if offered.kind == "effects":
+                return _UNKNOWN
+        else:
+            try:
+                await self._steps.begin(call, effect=effect)
+            except QuotaUsed:
+                return _failure("The person has no calls of tools left today.", "no calls left")
+        key = f"{self._turn.id}:{call.id}"
+        try:
+            async with asyncio.timeout(max(min(_CALL_SECONDS, self._seconds_left()), 1.0)):
+                result = await offered.run(arguments, key)
+        except (ToolBroken, TimeoutError) as error:
+            log.warning("Turn %s: tool %s: %s", self._turn.id, call.name, error or "no answer")
+            return _UNKNOWN if effect else _failure("The tool did not answer.")
+        except ToolFailed as error:
+            log.warning("Turn %s: tool %s: %s", self._turn.id, call.name, error)
+            return _failure(str(error))
+        except Exception:
+            log.exception("Turn %s: tool %s cannot be called", self._turn.id, call.name)
+            return _UNKNOWN if effect else _failure("The tool failed.")
+        if len(result.text) > _MOST_RESULT:
+            text = f"{result.text[:_MOST_RESULT]}\n(The rest of this result was left out.)"
+            result = replace(result, text=text)
+        return result
+
+    def _read(self, result: ToolResult) -> str:
+        """Return what the model reads of a result, and number what was found."""
+        parts = [result.text] if result.text else []
+        for one in result.found:
+            number = len(self._sources) + 1
+            self._sources.append(Source(number, one_line(one.title), one.address))
+            parts.append(f"[{number}] {one_line(one.title)}\n{one.address}\n{one.text}".strip())
+        return "\n\n".join(parts) or "(nothing)"
+
+    def _note(self, call: ToolCall, outcome: str) -> StepsNoted:
+        offered = self._offered.get(call.name)
+        what = offered.sign if offered and offered.sign else f"Calling {_named(call, offered)}"
+        self._notes[call.id] = StepNote(call.id, what, outcome)
+        return StepsNoted(tuple(self._notes.values()), tuple(self._sources))
+
+    def _log(self, call: ToolCall, offered: Offered, effect: str, outcome: str) -> None:
+        """Write one line for each call with effects: ids and digests, never words."""
+        turn, consent = self._turn, self._steps.consent(call) or "always"
+        audit.info(
+            "call turn=%s thread=%s person=%s server=%s tool=%s consent=%s outcome=%s arguments=%s",
+            *(turn.id, turn.key, turn.person.id, offered.server, call.name),
+            *(consent, outcome.replace(" ", "_"), effect[:16]),
+        )
+
+    def _seconds_left(self) -> float:
+        return self._deadline - asyncio.get_running_loop().time()
+
+
+def _apart(said: str) -> str:
+    return _TEXT_APART if said and not said.endswith(_TEXT_APART) else ""
+
+
+def _digest(offered: Offered, arguments: Mapping[str, Json]) -> str:
+    """Name an effect: the same call has the same."""
+    written = json.dumps([offered.server, offered.tool.name, arguments], sort_keys=True)
+    return hashlib.sha256(written.encode()).hexdigest()
+
+
+def _question(call: ToolCall, offered: Offered) -> str:
+    """Return what a person is to allow, on one line; what is not shown is counted."""
+    shown = _code(call.arguments)
+    if (more := len(shown) - _MOST_SHOWN) > 0:
+        shown = f"{shown[:_MOST_SHOWN]}… ({more:,} characters more)"
+    return f"May I call {_named(call, offered)} with `{shown}`?"
+
+
+def _named(call: ToolCall, offered: Offered | None) -> str:
+    server = f" on `{_code(offered.server)}`" if offered and offered.server else ""
+    return f"`{_code(call.name)}`{server}"
+
+
+def _code(text: str) -> str:
+    return one_line(text).replace("`", "'")
+
+
+def _failure(sentence: str, outcome: str = "failed") -> ToolResult:
+    return ToolResult(sentence, outcome=outcome, foreign=False)

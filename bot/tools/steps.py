@@ -1,0 +1,157 @@
+"""The calls of a turn, and how far each got: what survives a crash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
+from typing import Protocol, get_args
+
+from bot.domain import Consent, ToolCall
+from bot.tools.toolset import Found, Offered, ToolResult
+
+log = logging.getLogger(__name__)
+
+_CONSENTS: Mapping[str, Consent] = {one: one for one in get_args(Consent)}
+_LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_ID_LENGTH = 9  # Mistral's chat templates demand it
+
+
+class Journal(Protocol):
+    """Keeps the steps of a turn under its lease, as texts by name."""
+
+    @property
+    def saved(self) -> Mapping[str, str]:
+        """What was saved by all attempts."""
+
+    @property
+    def effects(self) -> Collection[str]:
+        """The effects that were begun for this question, also before an edit or a regeneration."""
+
+    async def save(self, name: str, text: str, *, effect: str = "", counts: bool = False) -> None:
+        """Save a text before anything else is done, and the `effect` that begins with it.
+
+        If it `counts`, it is one of the person's calls of the day. Raises StoreUnavailable,
+        LeaseLost, QuestionEdited, and QuotaUsed if no call is left.
+        """
+
+    async def settle(self, call_id: str, consent: Consent) -> Consent:
+        """Store an answer to the question for consent, and return the first one."""
+
+    async def is_always_allowed(self, offered: Offered) -> bool:
+        """Whether the person has allowed a tool, as it is described now, for always."""
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What the model said before its calls, and these."""
+
+    text: str
+    calls: tuple[ToolCall, ...]
+
+
+class Steps:
+    """The rounds of a turn, each with its calls, and their results."""
+
+    def __init__(self, journal: Journal, *, turn_id: str) -> None:
+        self._journal = journal
+        self._turn_id = turn_id
+
+    def round(self, number: int) -> Round | None:
+        """Return a round that an earlier attempt has saved."""
+        return read_round(self._journal.saved.get(f"round:{number}", ""))
+
+    def identified(self, call: ToolCall, *, number: int, place: int) -> ToolCall:
+        """Return a call with an id of our own: a model may use one twice, or none."""
+        return ToolCall(call_id(self._turn_id, number, place), call.name, call.arguments)
+
+    async def save_round(self, number: int, done: Round) -> None:
+        """Save a round before its calls are made."""
+        await self._journal.save(f"round:{number}", write_round(done))
+
+    def asked_at(self, call: ToolCall) -> float | None:
+        """Return when a person was asked to allow a call, in seconds since the epoch."""
+        asked = self._journal.saved.get(f"asked:{call.id}")
+        return float(asked) if asked else None
+
+    async def ask(self, call: ToolCall) -> float:
+        """Note that a person is asked now, and return when that was."""
+        asked_at = time.time()
+        await self._journal.save(f"asked:{call.id}", f"{asked_at:.3f}")
+        return asked_at
+
+    def consent(self, call: ToolCall) -> Consent | None:
+        """Return what a person has answered."""
+        return _CONSENTS.get(self._journal.saved.get(f"consent:{call.id}", ""))
+
+    async def settle(self, call: ToolCall, consent: Consent) -> Consent:
+        """Store an answer, and return the first one."""
+        return await self._journal.settle(call.id, consent)
+
+    def has_begun(self, call: ToolCall) -> bool:
+        """Whether a call may have been made."""
+        return f"begun:{call.id}" in self._journal.saved
+
+    def repeats(self, effect: str) -> bool:
+        """Whether this question has begun the same effect before."""
+        return effect in self._journal.effects
+
+    async def begin(self, call: ToolCall, *, effect: str) -> None:
+        """Save that a call is made now, which counts as one of the day. Raises QuotaUsed."""
+        await self._journal.save(f"begun:{call.id}", "1", effect=effect, counts=True)
+
+    async def is_always_allowed(self, offered: Offered) -> bool:
+        """Whether the person has allowed a tool, as it is described now, for always."""
+        return await self._journal.is_always_allowed(offered)
+
+    def result(self, call: ToolCall) -> ToolResult | None:
+        """Return the result of a call."""
+        return read_result(self._journal.saved.get(f"result:{call.id}", ""))
+
+    async def end(self, call: ToolCall, result: ToolResult) -> None:
+        """Save a result before the model reads it."""
+        await self._journal.save(f"result:{call.id}", write_result(result))
+
+
+def call_id(turn_id: str, number: int, place: int) -> str:
+    """Return nine letters and digits, the same for the same call of a turn."""
+    left = int.from_bytes(hashlib.sha256(f"{turn_id} {number} {place}".encode()).digest())
+    letters = []
+    for _ in range(_ID_LENGTH):
+        left, at = divmod(left, len(_LETTERS))
+        letters.append(_LETTERS[at])
+    return "".join(letters)
+
+
+def write_round(one: Round) -> str:
+    """Return a round as JSON."""
+    return json.dumps(asdict(one), ensure_ascii=False)
+
+
+def read_round(written: str) -> Round | None:
+    """Read what `write_round` returned; None if it cannot be read."""
+    try:
+        value = json.loads(written) if written else None
+        return value and Round(value["text"], tuple(ToolCall(**it) for it in value["calls"]))
+    except (ValueError, LookupError, TypeError) as error:
+        log.warning("A round of calls cannot be read: %s", type(error).__name__)
+        return None
+
+
+def write_result(result: ToolResult) -> str:
+    """Return a result as JSON."""
+    return json.dumps(asdict(result), ensure_ascii=False)
+
+
+def read_result(written: str) -> ToolResult | None:
+    """Read what `write_result` returned; None if it cannot be read."""
+    try:
+        value = json.loads(written) if written else None
+        found = value and tuple(Found(**it) for it in value.pop("found"))
+        return value and ToolResult(**value, found=found)
+    except (ValueError, LookupError, TypeError) as error:
+        log.warning("The result of a call cannot be read: %s", type(error).__name__)
+        return None

@@ -1,0 +1,89 @@
+"""The tools that are offered for one question, and what they return."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from bot.domain import Exchange, FileText, Json, Tool, ToolKind, Turn
+
+
+class ToolFailed(Exception):
+    """A call that had no effect and has no result; `str` says why, for the model."""
+
+
+class ToolBroken(ToolFailed):
+    """A call of which nobody knows whether it had an effect: the connection broke in the middle."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A page that a tool has found, and what of it the model reads."""
+
+    title: str
+    address: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a call returned, as words of others.
+
+    The model reads the `text` and what was `found`, with numbers that the answer can name.
+    The `outcome` is for people, in one or two words. `foreign`: somebody outside of this
+    conversation may have written the text.
+    """
+
+    text: str
+    found: tuple[Found, ...] = ()
+    outcome: str = "done"
+    foreign: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a tool may know of the question for which it is called.
+
+    `remembered` are the exchanges of its thread, oldest first, and `files` what was read of the
+    question's files, by their ids.
+    """
+
+    turn: Turn
+    remembered: Sequence[Exchange] = ()
+    files: Mapping[str, FileText] = field(default_factory=dict)
+
+
+# `key` is the same for each attempt at one call, and no other call has it.
+Run = Callable[[Mapping[str, Json], str], Awaitable[ToolResult]]
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """A tool that a question may use.
+
+    `server` is the operator's name of an MCP server; empty for a tool of our own. `sign` says what
+    is done while it runs, such as "Searching the web". `run` raises ToolFailed.
+    """
+
+    tool: Tool
+    kind: ToolKind
+    run: Run = field(compare=False)
+    server: str = ""
+    sign: str = ""
+
+    @property
+    def digest(self) -> str:
+        """Names the tool as it is described now: a changed description or schema has another."""
+        parts = [self.server, self.tool.name, self.tool.description, self.kind]
+        written = json.dumps([*parts, self.tool.schema], sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(written.encode(errors="surrogatepass")).hexdigest()
+
+
+class ToolSource(Protocol):
+    """Offers tools for questions."""
+
+    async def offered(self, asked: Asked) -> Sequence[Offered]:
+        """Return what may be used for a question; nothing if a server cannot be reached."""

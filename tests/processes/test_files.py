@@ -138,7 +138,7 @@ class Killer:
             await asyncio.sleep(0.02)
             for one in self._bots.up():
                 pid, saved = one.process.pid, {*self.saved}
-                found = await asyncio.to_thread(children, "bot.files.child", parent=pid)
+                found = await asyncio.to_thread(_readers, pid)
                 held = await self._store.held_by(pid)
                 if found and held and self._may_strike(held):
                     return one, found[0], held - saved
@@ -158,6 +158,12 @@ class Killer:
         await one.process.wait()
         self._killed.update(await self._store.held_by(one.process.pid))
         return True
+
+
+def _readers(pid: int) -> list[int]:
+    """Return the ids of the copies of the fork server of a process."""
+    servers = children("bot.files.fork_server", parent=pid)
+    return [one for it in servers for one in children("bot.files.fork_server", parent=it)]
 
 
 async def until_last(talk: DiscordDm | SlackDm, answer: str, *, why: str) -> None:

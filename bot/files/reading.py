@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import json
 import logging
 import socket
@@ -148,4 +149,5 @@ def _start() -> socket.socket:
             start_new_session=True,
         )
     Thread(target=process.wait, daemon=True).start()
+    atexit.register(ours.close)
     return ours

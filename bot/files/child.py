@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import mimetypes
+import resource
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -65,13 +66,10 @@ def read(data: bytes) -> Iterator[Sequence[str | int]]:
 
 
 def _limit() -> None:
-    """Limit this process as far as its system can: macOS does not limit memory, Windows nothing."""
-    with suppress(ImportError):
-        import resource
-
-        for name, most in _LIMITS.items():
-            with suppress(AttributeError, ValueError, OSError):
-                resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (most, most))
+    """Limit this process as far as its system can: macOS does not limit memory."""
+    for name, most in _LIMITS.items():
+        with suppress(AttributeError, ValueError, OSError):
+            resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (most, most))
 
 
 def _refuse(event: str, arguments: tuple[object, ...]) -> None:

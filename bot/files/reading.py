@@ -42,6 +42,8 @@ async def read_file(
         return too_large(name, most_mb=most_mb)
     if picture := read_picture(name, data):
         return picture
+    if sys.platform == "win32":  # it cannot fork
+        return FileText(name, problem=Problem.WINDOWS)
     # A server that has ended unseen, because nobody needed it or the system did, is replaced.
     found = await _read(name, data, seconds) or await _read(name, data, seconds)
     if found is None:

@@ -107,7 +107,8 @@ class Killer:
         if not alive(child):
             return False
         await self._kill(one)
-        os.kill(child, signal.SIGCONT)
+        with suppress(ProcessLookupError):  # it ends with its fork server
+            os.kill(child, signal.SIGCONT)
         return True
 
     async def storing(self) -> bool:

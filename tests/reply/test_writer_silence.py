@@ -11,6 +11,7 @@ from bot.concurrency import Backoff
 from bot.domain import EditBudget, Message, Page, ReadingFiles, Retrying
 from bot.errors import ModelBusy, ModelUnavailable, WriteFailed, WriteRefused
 from bot.reply.draft import BUSY, PENDING, READING, STOPPED, WAITING
+from bot.reply.edit_budget import EditBudgets
 from bot.reply.writer import ReplyTiming
 from bot.store import Store
 from tests.emulators.model import ModelEmulator
@@ -93,6 +94,22 @@ async def test_before_the_first_word_the_silence_is_another(
     assert surface.states == [*signs, "Well."]
     assert (shown.said, shown.message_ids) == ("Well.", ("m1",))
     assert not any(WAITING in text for text in saved.texts)
+
+
+@pytest.mark.parametrize(("shows_work", "signs"), [(True, []), (False, [WAITING])])
+async def test_beside_the_sign_of_the_platform_ours_takes_only_a_spare_slot(
+    store: Store, shows_work: bool, signs: list[str]
+) -> None:
+    surface, budgets = Watched(shows_work=shows_work), EditBudgets(store=store)
+    budget = surface.budget(Page(0, "", final=False), new=True)
+    while await budgets.spare(budget):
+        pass
+    timing = ReplyTiming(first_silence=0.02, unseen_silence=0.02, sign_pause=0.02)
+    parts = (surface.signed, "Well.") if signs else (0.3, "Well.")
+
+    await answer(store, surface, *parts, budgets=budgets, timing=timing)
+
+    assert surface.states == [*signs, "Well."]
 
 
 async def test_what_is_read_is_said_soon_although_the_platform_shows_work(store: Store) -> None:

@@ -80,6 +80,9 @@ class LivePlatform:
         """Return nothing: a thread has one person, and its history is complete."""
         return ()
 
+    def earlier(self, turn: Turn) -> None:
+        """Return nothing, as `read_context`."""
+
     def fetch_file(self, file: FileRef) -> AsyncGenerator[bytes]:
         """Yield the bytes of an upload, which stays for another attempt or answer."""
         keep_seconds = _UPLOAD_SECONDS if self._remembers else _LAST_SECONDS

@@ -121,9 +121,10 @@ class Preferences:
 
     `model` is the name of one of MODELS, and `persona` a text for the system prompt, which may
     have several lines. `temperature` is from 0 to 2, and `max_tokens` the longest answer in tokens.
-    For channels and servers only: `people` and `roles` are the ids of those who may ask there
-    (anybody if both are empty); the numbers limit one person or the whole server. They do not
-    exceed the limits of the enclosing scope unless an operator has `raised` them.
+    `tools` can only be switched off, for all that the place contains. For channels and servers
+    only: `people` and `roles` are the ids of those who may ask there (anybody if both are empty);
+    the numbers limit one person or the whole server. They do not exceed the limits of the enclosing
+    scope unless an operator has `raised` them.
     """
 
     model: str = ""

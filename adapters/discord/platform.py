@@ -9,6 +9,8 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, nullcontext, suppress
 from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
 
 import discord
 from yarl import URL
@@ -45,11 +47,13 @@ from bot.concurrency import running
 from bot.domain import ContextMessage, FileRef, Json, Place, Purpose, Turn
 from bot.errors import MessageGone, PlaceGone, SurfaceError, WriteDelayed, WriteFailed, WriteRefused
 from bot.files.download import download
+from bot.ports import Earlier, ReadEarlier
 from bot.reply.edit_budget import EditBudgets
 
 _log = logging.getLogger(__name__)
 
 _NAME_LIMIT = 100  # Discord's documentation, "Start Thread from Message"
+_MOST_READ = 100  # messages of one request ("Get Channel Messages")
 _ALREADY_OPEN = 160004  # "A thread has already been created for this message"
 _ARCHIVE_AFTER = 1440  # minutes without a message
 _THREADS = "/channels/{channel_id}/messages/{message_id}/threads"
@@ -171,6 +175,28 @@ class DiscordPlatform:
         return [
             replace(said, in_thread=in_thread and said.in_thread) for said in found_said if said
         ]
+
+    def earlier(self, turn: Turn) -> ReadEarlier | None:
+        """Return what reads the channel or thread of a question.
+
+        None in a DM, where the bot is no member, and for a person without the permission Read
+        Message History. A private question in a thread reads the thread.
+        """
+        if turn.place.get(HIDDEN) or turn.key.workspace == "dm":
+            return None
+        channel = _id(turn.place, READS) or parse_address(turn.place).channel
+        return partial(self._read_earlier, channel, _number(turn.id)) if channel else None
+
+    async def _read_earlier(self, channel: int, asked: int, before: float, most: int) -> Earlier:
+        behind = discord.utils.time_snowflake(datetime.fromtimestamp(before, UTC))
+        behind, most = max(min(behind, asked), 0), min(most, _MOST_READ)
+        found = await fetch_messages(self._client, channel, limit=most, before=behind)
+        ids = [int(one["id"]) for one in reversed(found)]
+        said = (context_message_in(self._client, one) for one in reversed(found))
+        return Earlier(
+            [(_time(id_), one) for id_, one in zip(ids, said, strict=True) if one],
+            unread_before=_time(ids[0]) if len(ids) == most else 0.0,
+        )
 
     async def _starter(
         self, turn: Turn, thread: int, found: Sequence[Payload]
@@ -363,6 +389,11 @@ def _is_fresh(address: str) -> bool:
 def _is_in_thread(turn: Turn, channel: int) -> bool:
     """Whether a turn belongs to a Discord thread, where it was asked."""
     return turn.key.workspace != "dm" and turn.key.thread == str(channel)
+
+
+def _time(snowflake: int) -> float:
+    """Return when a message was written, in seconds since the epoch."""
+    return discord.utils.snowflake_time(snowflake).timestamp()
 
 
 def _number(name: str) -> int:

@@ -75,12 +75,13 @@ class Steps:
     def asked_at(self, call: ToolCall) -> float | None:
         """Return when a person was asked to allow a call, in seconds since the epoch."""
         asked = self._journal.saved.get(f"asked:{call.id}")
-        return float(asked) if asked else None
+        return float(asked.partition(" ")[0]) if asked else None
 
-    async def ask(self, call: ToolCall) -> float:
-        """Note that a person is asked now, and return when that was."""
+    async def ask(self, call: ToolCall, offered: Offered) -> float:
+        """Note that a person is asked now, for the tool as it is described, and return when."""
         asked_at = time.time()
-        await self._journal.save(f"asked:{call.id}", f"{asked_at:.3f}")
+        text = f"{asked_at:.3f} {offered.digest} {offered.full_name}"
+        await self._journal.save(f"asked:{call.id}", text)
         return asked_at
 
     def consent(self, call: ToolCall) -> Consent | None:

@@ -188,9 +188,10 @@ class TurnQueue:
     async def usage(self, thread: ThreadKey, person: Person, quota: Quota) -> Usage:
         """Return what a person, and the server of a thread, have used today."""
         answer = await self._script.run("usage", person_key(thread.platform, person), str(thread))
-        used = map(int, answer if isinstance(answer, list) else (0, 0, 0, 0))
-        questions, tokens, server_tokens, left = used
-        return Usage(questions, tokens, server_tokens, quota, left / 1000)
+        used = map(int, answer if isinstance(answer, list) else (0, 0, 0, 0, 0))
+        questions, tokens, server_tokens, left, calls = used
+        most = self._limits.calls_per_day
+        return Usage(questions, tokens, server_tokens, quota, left / 1000, calls, most)
 
     async def claim_refusal_notice(self, platform: str, person: Person) -> bool:
         """Claim a person's refusal notice; False if they had one in the last 24 hours."""

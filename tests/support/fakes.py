@@ -48,7 +48,7 @@ from bot.errors import MessageGone, ModelError, Refused, StoreUnavailable, Surfa
 from bot.intake.access import AccessControl
 from bot.intake.addressed import Facts
 from bot.intake.intake import Admitted, Decision, Ignored, Intake, Received, Stopped
-from bot.ports import Surface
+from bot.ports import ReadEarlier, Surface
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Command, Script, Store
 from bot.turns.queue import TurnQueue
@@ -222,6 +222,7 @@ class FakePlatform:
     context: Sequence[ContextMessage] = ()
     unreadable: Exception | None = None
     read_since: list[str] = field(default_factory=list)
+    reads: ReadEarlier | None = None
     files: dict[str, bytes | Exception] = field(default_factory=dict)
     fetched: list[str] = field(default_factory=list)
     wait: Callable[[], Awaitable[object]] | None = None  # before each file
@@ -241,6 +242,9 @@ class FakePlatform:
         if self.unreadable:
             raise self.unreadable
         return self.context
+
+    def earlier(self, turn: Turn) -> ReadEarlier | None:
+        return self.reads
 
     async def fetch_file(self, file: FileRef) -> AsyncGenerator[bytes]:
         self.fetched.append(file.id)
@@ -551,11 +555,12 @@ class NotedIntake(Intake):
         follow: Follow = "auto",
         models: Sequence[ModelChoice] = (),
         access: AccessRules | None = None,
+        calls_per_day: int | None = None,
     ) -> None:
         self.queue = TurnQueue(
             store=store,
             worker="w1",
-            limits=Limits(100, 100, 100, 100),
+            limits=Limits(100, 100, 100, 100, calls_per_day=calls_per_day),
             lease_seconds=60,
             keep_seconds=60,
         )

@@ -174,8 +174,8 @@ def context_message_in(client: discord.Client, payload: Payload) -> ContextMessa
 
 
 def _permissions(message: discord.Message, channel: Channel) -> discord.Permissions:
-    """Return the author's permissions; none if they matter and are unknown."""
-    if isinstance(channel, discord.DMChannel) or not _may_have_context(message, channel):
+    """Return the author's permissions; none if they are unknown."""
+    if isinstance(channel, discord.DMChannel):
         return EVERYTHING
     author = message.author
     # The role of everybody has the server's id; it is missing if the server could not be looked up.
@@ -184,11 +184,6 @@ def _permissions(message: discord.Message, channel: Channel) -> discord.Permissi
             return channel.permissions_for(author)
     _log.warning("Message %d gets no context: its author's permissions are unknown", message.id)
     return discord.Permissions.none()
-
-
-def _may_have_context(message: discord.Message, channel: object) -> bool:
-    """Whether a message may have earlier context."""
-    return isinstance(channel, discord.Thread) or message.reference is not None
 
 
 def readable_by(permissions: discord.Permissions) -> dict[str, Json]:
@@ -308,8 +303,7 @@ class MessageFilter:
         if isinstance(channel, _Unknown):
             channel = await fetch_channel(self._client, message.channel.id)
             self._channels.put(message.channel.id, channel)
-        if _may_have_context(message, channel):
-            await self._look_up_author(message)
+        await self._look_up_author(message)
         return channel if isinstance(channel, Channel) else None
 
     async def roles(self, message: discord.Message) -> Sequence[str]:

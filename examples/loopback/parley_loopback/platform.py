@@ -160,6 +160,9 @@ class LoopbackPlatform:
         ]
         return found[-most:] if most else []
 
+    def earlier(self, turn: Turn) -> None:
+        """Return nothing: `read_context` reads all that matters here."""
+
     def fetch_file(self, file: FileRef) -> AsyncGenerator[bytes]:
         """Yield nothing: no message here has a file."""
         return empty_stream()

@@ -127,13 +127,13 @@ class Stream:
 
     def budget(self, page: Page) -> EditBudget:
         """Return the budget of the method that shows the page."""
-        ends = page.final or not self.takes(page)
+        ends = ends_stream(page) or not self.takes(page)
         method = "stop" if ends else "append"
         return method_budget(self._workspace, method)
 
     def takes(self, page: Page) -> bool:
         """Whether the page can be shown by appending to the message, before the stream expires."""
-        expired = not page.final and asyncio.get_running_loop().time() >= self._expires_at
+        expired = not ends_stream(page) and asyncio.get_running_loop().time() >= self._expires_at
         return bool(page.text) and not expired and addition(self._markdown, page) is not None
 
     def is_silent(self, page: Page) -> bool:
@@ -170,9 +170,14 @@ def chunks(markdown: str) -> list[Json] | None:
     return [{"type": "markdown_text", "text": markdown}] if markdown else None
 
 
+def ends_stream(page: Page) -> bool:
+    """Whether a stream ends with the page: a running one has no buttons to answer a question."""
+    return page.final or bool(page.consent)
+
+
 def streamed(page: Page) -> str:
     """Return the Markdown of a page in a stream, without text that the next delta may change."""
-    text = page.text if page.final else without_partial_entity(settled(page.said))
+    text = page.text if ends_stream(page) else without_partial_entity(settled(page.said))
     return markdown_block(text)["text"]
 
 
@@ -185,7 +190,7 @@ def addition(markdown: str, page: Page) -> str | None:
     if wanted.startswith(markdown):
         return wanted[len(markdown) :]
     # Text that came too early may stay while the page grows.
-    return "" if not page.final and markdown.startswith(wanted) else None
+    return "" if not ends_stream(page) and markdown.startswith(wanted) else None
 
 
 @asynccontextmanager

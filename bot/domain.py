@@ -133,6 +133,7 @@ class Preferences:
     temperature: float | None = None
     max_tokens: int | None = None
     follow: Follow | Literal[""] = ""
+    tools: Literal["off", ""] = ""
     people: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
     questions_per_day: int | None = None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from bot.domain import Attachment, End, Outcome, Page, Shown
+from bot.domain import Attachment, ConsentNeeded, End, Outcome, Page, Shown, Steps
 from bot.errors import GivenUp
 from bot.reply.pages import Measure, Pager
 from bot.text.attachments import attachments
@@ -19,6 +20,14 @@ FAILED_ANEW = "(There is no new answer, so the earlier one stays. {apology})"
 WAITING = "(Still thinking…)"
 BUSY = "(The model is busy. I keep trying.)"
 READING = "(Reading {names} …)"
+DOING = "({what} …)"
+# Below an answer: what its calls of tools came to, and the pages that they found.
+STEPS = "(Steps: {steps}.)"
+NOT_KNOWN = "I do not know whether this was done: {calls}."
+UNKNOWN = "not known"  # the outcome of a call that was stopped
+SOURCES = "Sources:"
+_MOST_SOURCES = 10
+_CITED = re.compile(r"\[(\d{1,3})\]")
 # On a page of the previous answer that the new one has not reached.
 PENDING = "…"
 # Below an answer of another model than the chosen one.
@@ -88,6 +97,8 @@ class Draft:
         self.is_context_unread = False
         self.files_left_out = ""
         self.reading: tuple[str, ...] = ()  # names of files that are read now
+        self.consent: ConsentNeeded | None = None  # what a person is asked; the text waits
+        self._steps = Steps(())
         self._final: Shown | None = earlier if earlier.outcome else None
         self._shows_whole = shows_whole
         self._attachments: tuple[Attachment, ...] | None = None  # None if not made yet
@@ -120,6 +131,11 @@ class Draft:
         """Add to the text."""
         self._deltas.append(delta)
         self.silent = self.is_retried = False
+
+    def note_steps(self, steps: Steps) -> None:
+        """Note the calls of tools so far; the sign of life says what is done now."""
+        self._steps = steps
+        self.silent = True
 
     def start(self, model: str) -> None:
         """Restart the text, by this model; "" is the chosen one."""
@@ -199,7 +215,11 @@ class Draft:
             return _finished(self._answer, ending.notice, "done", end)
         answer, previous, is_stop = self._longer, self.previous_answer, ending.outcome == "stopped"
         if not previous or (is_stop and answer.text.strip()):
-            return _finished(answer, STOPPED if is_stop else ending.notice, ending.outcome)
+            notice = STOPPED if is_stop else ending.notice
+            if not _said(answer):
+                # People read what was done, even if nothing was said.
+                notice = with_notice(self._steps_line, notice)
+            return _finished(answer, notice, ending.outcome)
         # The previous answer is remembered already.
         notice = STOPPED_ANEW if is_stop else FAILED_ANEW.format(apology=ending.notice)
         end = "" if is_stop else "failed"
@@ -207,19 +227,47 @@ class Draft:
 
     def _growing(self, messages: int) -> list[Page]:
         staying = self._text_that_stays
-        if staying and not self.silent:
+        if staying and not self.silent and not self.consent:
             return []
         *done, last = self._pager.cut((staying or self._answer.text).rstrip()) or [""]
         text, sign = self._with_sign(self._pager.tidied(last))
         pages = [Page(i, text, final=True) for i, text in enumerate(done)]
         if text.strip():
             pages.append(Page(len(done), text, final=False, said=last, sign=sign))
+        if self.consent:
+            return self._asking(pages, self.consent)
         if staying:
             # Only the last message changes, to show the sign of life.
             return pages[-1:] if len(pages) == messages else []
         if pages:
             pages += [Page(i, PENDING, final=True) for i in range(len(done) + 1, messages)]
         return pages
+
+    def _asking(self, pages: list[Page], consent: ConsentNeeded) -> list[Page]:
+        """Return the pages with what a person is asked, on one of its own if it does not fit."""
+        question, asks = consent.question, consent.call_id
+        if pages and pages[-1].sign:
+            return [*pages[:-1], replace(pages[-1], consent=asks)]
+        done = [replace(page, final=True, said="") for page in pages]
+        return [*done, Page(len(done), question, final=False, sign=question, consent=asks)]
+
+    @property
+    def _steps_line(self) -> str:
+        """The calls in the order of their first outcomes, equal ones together."""
+        counts: dict[str, int] = {}
+        for one in self._steps.notes:
+            step = f"{one.what}: {one.outcome or UNKNOWN}"
+            counts[step] = counts.get(step, 0) + 1
+        listed = [f"{step} ({n} times)" if n > 1 else step for step, n in counts.items()]
+        return STEPS.format(steps="; ".join(listed)) if listed else ""
+
+    def _sources(self, answer: str) -> str:
+        """The pages that the answer names by their numbers; all, if it names none."""
+        named = {int(number) for number in _CITED.findall(answer)}
+        found = self._steps.sources
+        chosen = [one for one in found if one.number in named] or found
+        lines = [f"[{one.number}] {one.address}" for one in chosen[:_MOST_SOURCES]]
+        return "\n".join([SOURCES, *lines]) if lines else ""
 
     @property
     def _answer(self) -> Shown:
@@ -234,9 +282,10 @@ class Draft:
             CONTEXT_UNREAD if self.is_context_unread else "",
             f"({self.files_left_out})" if self.files_left_out else "",
         )
-        below = "\n\n".join(filter(None, notes))
         # Half a character may come before its other half.
-        return Shown(text=whole_characters(self._deltas[0]), below=below, model=self._model)
+        text = whole_characters(self._deltas[0])
+        below = "\n\n".join(filter(None, (self._sources(text), self._steps_line, *notes)))
+        return Shown(text=text, below=below, model=self._model)
 
     @property
     def _longer(self) -> Shown:
@@ -262,7 +311,7 @@ class Draft:
 
     def _with_sign(self, text: str) -> tuple[str, str]:
         """Return a page's text with the sign of life, if one is due and fits, and the sign."""
-        if not self.silent:
+        if not self.silent and not self.consent:
             return text, ""
         sign = self._sign
         signed = f"{text}\n\n{sign}" if text.strip() else sign
@@ -271,15 +320,24 @@ class Draft:
 
     @property
     def _sign(self) -> str:
+        if self.consent:
+            return self.consent.question
+        if doing := next((one.what for one in self._steps.notes if not one.outcome), ""):
+            return DOING.format(what=doing)
         if self.reading:
             return READING.format(names=", ".join(f"`{name}`" for name in self.reading))
         return BUSY if self.is_retried else WAITING
 
 
-def given_up(earlier: Shown, previous_answer: str) -> Shown:
-    """Return what a reply shows if an apology replaces further attempts."""
+def given_up(earlier: Shown, previous_answer: str, unknown: Sequence[str] = ()) -> Shown:
+    """Return what a reply shows if an apology replaces further attempts.
+
+    `unknown` are calls of which nobody knows whether they had an effect.
+    """
     draft = Draft(limit=sys.maxsize, measure=len, earlier=earlier, previous_answer=previous_answer)
-    draft.end(Ending("dead", GivenUp.apology))
+    calls = ", ".join(f"`{name}`" for name in unknown)
+    apology = with_notice(GivenUp.apology, NOT_KNOWN.format(calls=calls) if unknown else "")
+    draft.end(Ending("dead", apology))
     return draft.shown(earlier.message_ids)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from bot.concurrency import Backoff, cancelled
 from bot.domain import (
     BeginningLeftOut,
+    ConsentNeeded,
     ContextUnread,
     Delta,
     EditBudget,
@@ -22,6 +23,7 @@ from bot.domain import (
     Retrying,
     Shown,
     Start,
+    Steps,
 )
 from bot.errors import (
     AnswerCut,
@@ -111,10 +113,11 @@ class Reply:
     async def stream(self, deltas: AsyncGenerator[Delta]) -> Shown:
         """Show deltas as they arrive, then the whole text.
 
-        A ModelError among the deltas ends the reply with its apology. Any other error is raised,
-        and what is shown stays for the next attempt. Raises what `save` raises, WriteFailed or
-        WriteDelayed if the final text was not written in time, and PlaceGone or WriteRefused if
-        even an apology is refused.
+        After a ConsentNeeded the text has no outcome: it shows what a person is asked. A ModelError
+        among the deltas ends the reply with its apology. Any other error is raised, and what is
+        shown stays for the next attempt. Raises what `save` raises, WriteFailed or WriteDelayed if
+        the final text was not written in time, and PlaceGone or WriteRefused if even an apology is
+        refused.
         """
         self._last_delta_at = asyncio.get_running_loop().time()
         # Only the task that runs this method writes, so writes can neither overlap nor overtake.
@@ -148,7 +151,9 @@ class Reply:
         try:
             if not self._draft.has_ended:
                 # An answer that is cancelled or crashes has no end to save or show.
-                self._draft.end(await self._read_until_end(deltas))
+                ending = await self._read_until_end(deltas)
+                if ending.outcome != "done" or not self._draft.consent:
+                    self._draft.end(ending)
         finally:
             self.freshness.text_ended_at = asyncio.get_running_loop().time()
             self._ended.set()
@@ -198,6 +203,12 @@ class Reply:
                         self._news.set()  # the time until a sign of life has changed
                     case FilesRead():
                         self._draft.files_left_out = left_out_of(delta.files)
+                    case Steps():
+                        # What is done now is shown at once: it may take long.
+                        self._draft.note_steps(delta)
+                        self._note_news()
+                    case ConsentNeeded():
+                        self._draft.consent = delta
                     case ContextUnread():
                         self._draft.is_context_unread = True
 
@@ -301,7 +312,8 @@ class Reply:
         now, budget = asyncio.get_running_loop().time, self._budget(page)
         message, edit_deadline = self._screen.message_of(page), now() + self._timing.longest_edit
         visible = message and message.page
-        if visible and visible.said and page.text and edit_deadline < deadline:
+        is_split = visible and visible.said and page.text and self._draft.has_ended
+        if visible and is_split and edit_deadline < deadline:
             with suppress(WriteDelayed):
                 await self._budgets.final(budget, deadline=edit_deadline)
                 return budget, page

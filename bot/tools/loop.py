@@ -215,7 +215,7 @@ class ToolLoop:
                 return _UNKNOWN
         else:
             try:
-                await self._steps.begin(call, effect=effect)
+                await self._steps.begin(call, offered.kind, effect=effect)
             except QuotaUsed:
                 return _failure("The person has no calls of tools left today.", "no calls left")
         key = f"{self._turn.id}:{call.id}"

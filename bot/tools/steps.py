@@ -10,12 +10,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Protocol, get_args
 
-from bot.domain import Consent, ToolCall
+from bot.domain import Consent, ToolCall, ToolKind
 from bot.tools.toolset import Found, Offered, ToolResult
 
 log = logging.getLogger(__name__)
 
-_CONSENTS: Mapping[str, Consent] = {one: one for one in get_args(Consent)}
+CONSENTS: Mapping[str, Consent] = {one: one for one in get_args(Consent)}
 _LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _ID_LENGTH = 9  # Mistral's chat templates demand it
 
@@ -85,7 +85,7 @@ class Steps:
 
     def consent(self, call: ToolCall) -> Consent | None:
         """Return what a person has answered."""
-        return _CONSENTS.get(self._journal.saved.get(f"consent:{call.id}", ""))
+        return CONSENTS.get(self._journal.saved.get(f"consent:{call.id}", ""))
 
     async def settle(self, call: ToolCall, consent: Consent) -> Consent:
         """Store an answer, and return the first one."""
@@ -99,9 +99,9 @@ class Steps:
         """Whether this question has begun the same effect before."""
         return effect in self._journal.effects
 
-    async def begin(self, call: ToolCall, *, effect: str) -> None:
+    async def begin(self, call: ToolCall, kind: ToolKind, *, effect: str) -> None:
         """Save that a call is made now, which counts as one of the day. Raises QuotaUsed."""
-        await self._journal.save(f"begun:{call.id}", "1", effect=effect, counts=True)
+        await self._journal.save(f"begun:{call.id}", kind, effect=effect, counts=True)
 
     async def is_always_allowed(self, offered: Offered) -> bool:
         """Whether the person has allowed a tool, as it is described now, for always."""
@@ -114,6 +114,17 @@ class Steps:
     async def end(self, call: ToolCall, result: ToolResult) -> None:
         """Save a result before the model reads it."""
         await self._journal.save(f"result:{call.id}", write_result(result))
+
+
+def unknown_calls(saved: Mapping[str, str]) -> list[str]:
+    """Return the names of the calls of a journal that may have had an effect, without a result."""
+    rounds = (read_round(text) for name, text in saved.items() if name.startswith("round:"))
+    calls = [call for one in rounds if one for call in one.calls]
+    return [
+        one.name
+        for one in calls
+        if saved.get(f"begun:{one.id}") == "effects" and f"result:{one.id}" not in saved
+    ]
 
 
 def call_id(turn_id: str, number: int, place: int) -> str:

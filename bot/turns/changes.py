@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Literal
 
 from bot.access.quotas import Quota
-from bot.domain import Person, Place, Rating, ThreadKey, Turn
+from bot.domain import Consent, Person, Place, Rating, ThreadKey, Turn
 from bot.turns.records import write_turn
 from bot.turns.script import Limits, QueueScript, person_key, write_quota
 
@@ -93,6 +93,17 @@ class TurnChanges:
         within = str(replace(thread, channel=channel, thread="")) if channel else ""
         key = person_key(thread.platform, person)
         return bool(await self._script.run("stop_own", turn_id, str(thread), key, within))
+
+    async def decide(
+        self, turn_id: str, call_id: str, consent: Consent, *, person_id: str, is_admin: bool
+    ) -> bool:
+        """Store what a person answers for a call of a tool; the turn goes on at once.
+
+        False if nothing waits for it any more. Raises NotTheAsker if another person has asked, and
+        this one is no admin.
+        """
+        answer = person_id, consent, "1" if is_admin else ""
+        return bool(await self._script.run("decide", turn_id, call_id, *answer))
 
     async def forget(
         self,

@@ -12,7 +12,18 @@ from functools import partial
 from prometheus_client import Counter
 
 from bot.concurrency import empty_stream, prefetch
-from bot.domain import ContextUnread, Delta, Exchange, FilesRead, Purpose, ReadingFiles, Shown, Turn
+from bot.domain import (
+    ConsentNeeded,
+    ContextUnread,
+    Delta,
+    Exchange,
+    FilesRead,
+    Message,
+    Purpose,
+    ReadingFiles,
+    Shown,
+    Turn,
+)
 from bot.errors import StoreUnavailable
 from bot.ports import Model, Platform, Surface
 from bot.reply.draft import Draft, fitted, given_up
@@ -21,8 +32,13 @@ from bot.reply.freshness import Freshness
 from bot.reply.writer import Callbacks, Reply, ReplyTiming
 from bot.text.files import plain_name
 from bot.text.prompt import SystemPrompt, compose
+from bot.tools.loop import ToolLoop
+from bot.tools.steps import Steps, unknown_calls
+from bot.tools.toolbox import Toolbox
+from bot.tools.toolset import Asked
 from bot.turns.context import ContextReader
 from bot.turns.files import FileReader, describe
+from bot.turns.journal import TurnJournal
 from bot.turns.lease import Attempt
 from bot.turns.records import History
 
@@ -46,6 +62,7 @@ class Conversation:
         patience: float,
         context: ContextReader,
         files: FileReader,
+        tools: Toolbox | None = None,
     ) -> None:
         self._history = history
         self._model = model
@@ -54,12 +71,14 @@ class Conversation:
         self.patience = patience
         self._context = context
         self._files = files
+        self._tools = tools
 
     async def answer(self, attempt: Attempt, platform: Platform) -> None:
         """Show the model's answer, or the whole saved text, and end the turn.
 
-        Before that, the pictures that the model has seen are described. Raises SurfaceError,
-        StoreUnavailable, LeaseLost and QuestionEdited; the turn has then not ended.
+        If a person must allow a call first, the turn is given back until then. Before the end, the
+        pictures that the model has seen are described. Raises SurfaceError, StoreUnavailable,
+        LeaseLost and QuestionEdited; the turn has then not ended.
         """
         taken, stream, is_whole = attempt.lease.taken, empty_stream(), bool(attempt.shown.outcome)
         if not is_whole:
@@ -72,6 +91,9 @@ class Conversation:
             surface = await stack.enter_async_context(opening)
             reply = self._reply(attempt, surface)
             shown = await reply.stream(deltas)
+            if (waits := attempt.consent) and not shown.outcome:
+                await attempt.lease.suspend(waits.call_id, seconds=waits.seconds)
+                return
             if shown.said.strip() and shown.outcome == "done" and self._history.remembers:
                 if is_whole and _exchange(attempt).all_files:
                     await self._fetch_pictures(attempt, platform)
@@ -98,7 +120,8 @@ class Conversation:
         That is the text that was saved, as far as the `platform` can show it, or an apology.
         """
         shown, taken = attempt.shown, attempt.lease.taken
-        shown = shown if shown.outcome else given_up(shown, taken.previous_answer)
+        if not shown.outcome:
+            shown = given_up(shown, taken.previous_answer, unknown_calls(taken.steps))
         if platform:
             async with platform.surface(taken.placed, Purpose.RESTORE) as surface:
                 shown = fitted(shown, limit=surface.limit, measure=surface.measure)
@@ -134,12 +157,35 @@ class Conversation:
         )
         if attempt.context.is_incomplete:
             yield ContextUnread()
-        async with aclosing(self._model.chosen(turn.preferences).stream(prompt)) as deltas:
+        stream = await self._stream(attempt, prompt, Asked(turn, before, files))
+        async with aclosing(stream) as deltas:
             async for delta in deltas:
                 attempt.meter.note(delta)
                 if isinstance(delta, FilesRead) and any(one.picture for one in delta.files):
                     attempt.files = files
+                if isinstance(delta, ConsentNeeded):
+                    attempt.consent = delta
                 yield delta
+
+    async def _stream(
+        self, attempt: Attempt, prompt: Sequence[Message], asked: Asked
+    ) -> AsyncGenerator[Delta]:
+        """Ask the model, with tools if there are any for the question."""
+        turn, lease, tools = attempt.turn, attempt.lease, self._tools
+        model = self._model.chosen(turn.preferences)
+        offered = await tools.offered(asked) if tools else ()
+        if not tools or not (offered or lease.taken.steps):
+            return model.stream(prompt)
+        journal = TurnJournal(lease, is_allowed=partial(tools.is_always_allowed, turn))
+        loop = ToolLoop(
+            model=model,
+            steps=Steps(journal, turn_id=turn.id),
+            offered=offered,
+            turn=turn,
+            consent_seconds=tools.consent_seconds,
+            reply_seconds=self.patience,
+        )
+        return loop.stream(prompt)
 
     async def _fetch_pictures(self, attempt: Attempt, platform: Platform) -> None:
         """Fetch pictures again that an earlier attempt may not have described."""

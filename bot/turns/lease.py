@@ -8,7 +8,16 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from bot.concurrency import Backoff, running
-from bot.domain import ContextMessage, Exchange, FileRef, FileText, Shown, Turn
+from bot.domain import (
+    Consent,
+    ConsentNeeded,
+    ContextMessage,
+    Exchange,
+    FileRef,
+    FileText,
+    Shown,
+    Turn,
+)
 from bot.errors import QuestionEdited, StoreUnavailable
 from bot.tokens.counters import Meter
 from bot.turns.context import TurnContext
@@ -96,6 +105,32 @@ class Lease:
         with self._noting_away():
             await self._leases.save_file(self.taken, file.message, file.id, text)
 
+    async def save_step(
+        self, name: str, text: str, *, effect: str = "", counts: bool = False
+    ) -> None:
+        """Save a text of the journal before what it says is done.
+
+        Never returns after a stop: the reply ends then. Raises LeaseLost, QuestionEdited,
+        StoreUnavailable and QuotaUsed.
+        """
+        if await self._leases.save_step(self.taken, name, text, effect=effect, counts=counts):
+            self.stop.set()
+            await asyncio.get_running_loop().create_future()
+
+    async def close_consent(self, call_id: str, consent: Consent) -> Consent:
+        """Store an answer for a call unless there is one, and return the one that counts.
+
+        Raises LeaseLost and StoreUnavailable.
+        """
+        return await self._leases.close_consent(self.taken, call_id, consent)
+
+    async def suspend(self, call_id: str, *, seconds: float) -> None:
+        """Give the turn back until a person has answered for a call, or for some seconds.
+
+        Raises LeaseLost and StoreUnavailable.
+        """
+        await self._leases.suspend(self.taken, call_id, seconds=seconds)
+
     async def blocks_others(self) -> bool:
         """Return whether another turn waits in the thread; False if the store is away."""
         with suppress(StoreUnavailable):
@@ -139,7 +174,8 @@ class Attempt:
     `shown` was saved last, at first by an earlier attempt. `wrote` is True if a write to the
     platform may have been sent. After the end, `superseded_turn_id` is the turn whose reply is no
     longer the thread's newest one, or empty. `began_at` is in loop time. `files` are by their ids
-    those of the prompt, if the model has seen pictures of the question.
+    those of the prompt, if the model has seen pictures of the question. `consent` is the call for
+    which the turn has to wait.
     """
 
     def __init__(
@@ -151,6 +187,7 @@ class Attempt:
         self.context = TurnContext(lease.turn.quote, lease.turn.context)
         self.meter = Meter(lease.taken.used)
         self.files: Mapping[str, FileText] = {}
+        self.consent: ConsentNeeded | None = None
         self.wrote = False
         self.superseded_turn_id = ""
         self._may_block_until = self.began_at + blocking_seconds

@@ -11,9 +11,20 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
 from bot.access.quotas import Quota, Usage
-from bot.domain import ContextMessage, Exchange, FileText, Person, Purpose, Shown, ThreadKey, Turn
+from bot.domain import (
+    Consent,
+    ContextMessage,
+    Exchange,
+    FileText,
+    Person,
+    Purpose,
+    Shown,
+    ThreadKey,
+    Turn,
+)
 from bot.errors import LeaseLost
 from bot.store import Store, store_errors
+from bot.tools.steps import CONSENTS
 from bot.turns.changes import TurnChanges
 from bot.turns.forgetting import Forgetting
 from bot.turns.lookup import TurnLookup
@@ -55,7 +66,8 @@ class Taken:
     `previous_answer` is that of a regenerated or edited turn: its messages are those of `shown`
     until something else is shown. `above` is the last message of the thread's reply before this
     one, or empty. `waited` is the time in seconds since the turn was admitted or asked for again.
-    `used` is the number of tokens that earlier attempts used.
+    `used` is the number of tokens that earlier attempts used. `steps` is the journal of the calls
+    of tools, texts by name, and `effects` are digests of those that may have had an effect.
     """
 
     turn: Turn
@@ -67,6 +79,8 @@ class Taken:
     above: str = ""
     waited: float = field(default=0.0, compare=False)
     used: int = 0
+    steps: Mapping[str, str] = field(default_factory=dict)
+    effects: tuple[str, ...] = ()
 
     @property
     def placed(self) -> Turn:
@@ -263,6 +277,7 @@ class TurnLeases:
         self._script = script
         self._worker = worker
         self._running_per_person = limits.running_per_person
+        self._calls_per_day = "" if limits.calls_per_day is None else limits.calls_per_day
         self._lease_ms = int(lease_seconds * 1000)
         self._end_limits = json.dumps(
             {
@@ -289,10 +304,11 @@ class TurnLeases:
             answer = await self._script.run("take", self._worker, answered, *how, *platforms)
             if not isinstance(answer, list):
                 return int(answer or 0) / 1000
-            thread, turn_id, fields, context, joined, waited_ms = answer
+            thread, turn_id, fields, context, joined, waited_ms, steps, effects = answer
             record = record_of(fields)
             try:
-                return _read_taken(turn_id, record, context, joined, waited_ms / 1000)
+                taken = _read_taken(turn_id, record, context, joined, waited_ms / 1000)
+                return replace(taken, steps=record_of(steps), effects=tuple(effects))
             except Unreadable as error:
                 log.warning(
                     "Turn %s: given up, because its record cannot be read: %s", turn_id, error
@@ -349,6 +365,28 @@ class TurnLeases:
         """Return the turn to the queue; the attempt `counts`, or the turn is only handed over."""
         delay = int(delay_seconds * 1000)
         await self._script.run("release", taken.turn.id, taken.fence, delay, "1" if counts else "")
+
+    async def save_step(
+        self, taken: Taken, name: str, text: str, *, effect: str, counts: bool
+    ) -> bool:
+        """Save a text of the journal, and an effect that begins with it.
+
+        If it `counts`, it uses one of the person's calls of the day. Raises QuotaUsed. True if a
+        person asked for a stop; then nothing is saved.
+        """
+        limit = self._calls_per_day if counts else ""
+        step = name, text, effect, limit
+        return bool(await self._script.run("save_step", taken.turn.id, taken.fence, *step))
+
+    async def suspend(self, taken: Taken, call_id: str, *, seconds: float) -> None:
+        """Give the turn back until a person has answered for a call, or for some seconds."""
+        delay = int(seconds * 1000)
+        await self._script.run("suspend", taken.turn.id, taken.fence, call_id, delay)
+
+    async def close_consent(self, taken: Taken, call_id: str, consent: Consent) -> Consent:
+        """Store an answer for a call unless there is one, and return the one that counts."""
+        which = taken.turn.id, taken.fence, call_id, consent
+        return CONSENTS[str(await self._script.run("close_consent", *which))]
 
     async def others_wait(self, taken: Taken) -> bool:
         """Return whether a turn waits in the thread that is not answered together with this one."""

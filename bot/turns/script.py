@@ -59,6 +59,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "edit": ("admit", "stop"),
     "forget": ("kept", "people", "quota", "repairs", "stop"),
     "lease": ("forget", "people"),
+    "steps": ("lease",),
     "finish": ("kept", "lease", "people", "quota", "repairs"),
     "forgetting": ("forget", "kept", "people"),
 }
@@ -76,6 +77,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "quota": ("usage",),
     "rate": ("rate",),
     "repairs": ("claim_repair", "complete_repair", "report_late_writes"),
+    "steps": ("close_consent", "decide", "save_step", "suspend"),
     "stop": ("stop", "stop_own", "stop_thread"),
     "take": ("others_wait", "take"),
 }
@@ -90,7 +92,8 @@ class Limits:
     holds; the newest exchange always stays. With a `history` of 0 there are none: a turn's texts
     expire a minute after the time for its repair. `file_bytes` limits what was read of a thread's
     files; that of the newest exchange always stays. `person_bytes` limits the ended turns of one
-    person, to about 2,000 of usual length.
+    person, to about 2,000 of usual length. `calls_per_day` limits the calls of tools of one person;
+    None is no limit.
     """
 
     waiting_per_thread: int
@@ -101,6 +104,7 @@ class Limits:
     history_bytes: int = 500_000
     file_bytes: int = 2_000_000
     person_bytes: int = 8_000_000
+    calls_per_day: int | None = None
 
 
 class QueueScript:

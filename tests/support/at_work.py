@@ -17,6 +17,7 @@ from bot.ports import Model, Platform
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store, connect
 from bot.text.prompt import SystemPrompt
+from bot.tools.toolbox import Toolbox
 from bot.turns.context import ContextReader
 from bot.turns.conversation import Conversation
 from bot.turns.files import FileReader
@@ -81,7 +82,9 @@ def make_leases(kind: type[_Leases], store: Store, *, lease: float = LEASE) -> _
     return kind(script, worker="w1", limits=LIMITS, lease_seconds=lease, late_write_seconds=0.0)
 
 
-def make_conversation(store: Store, model: Model) -> Conversation:
+def make_conversation(
+    store: Store, model: Model, *, tools: Toolbox | None = None
+) -> Conversation:
     history = History(store=store, keep_seconds=KEEP)
     return Conversation(
         history=history,
@@ -91,6 +94,7 @@ def make_conversation(store: Store, model: Model) -> Conversation:
         patience=2.0,
         context=ContextReader(queue=make_queue(store), history=history, most=50),
         files=FileReader(most=3, most_mb=1),
+        tools=tools,
     )
 
 
@@ -106,13 +110,14 @@ def make_worker(
     late_write_leases: float = 3,
     leases: TurnLeases | None = None,
     policy: WorkPolicy = POLICY,
+    tools: Toolbox | None = None,
 ) -> Worker:
     queue = make_queue(store, name, lease=lease, late_write_leases=late_write_leases)
     queue.leases = leases or queue.leases
     return Worker(
         queue=queue,
         platforms={"console": platform, "slack": platform},
-        conversation=make_conversation(store, model),
+        conversation=make_conversation(store, model, tools=tools),
         capacity=capacity,
         lease_seconds=lease,
         drain_seconds=drain,

@@ -42,6 +42,7 @@ from bot.domain import (
     Purpose,
     Shown,
     ThreadKey,
+    Tool,
     Turn,
 )
 from bot.errors import (
@@ -87,7 +88,9 @@ class FakeModel:
         self.preferences.append(preferences)
         return self
 
-    async def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[Delta]:
+    async def stream(
+        self, prompt: Sequence[Message], *, tools: Sequence[Tool] = ()
+    ) -> AsyncGenerator[Delta]:
         self.prompts.append(list(prompt))
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)

@@ -75,6 +75,7 @@ local function store_outcome(id, outcome)
   set(id, 'state', outcome)
   unset(id, 'worker', 'position', 'attempts', 'max_progress', 'said', 'below', 'outcome', 'by', 'removed', 'used',
     'stop')
+  drop_steps(id)
 end
 
 -- Returns as `finish` does.

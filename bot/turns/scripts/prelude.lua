@@ -167,6 +167,18 @@ local function make_ready_after(thread, delay)
   keep(due)
 end
 
+-- A turn that waits for a person's consent is taken again.
+local function wake_asking(id)
+  local thread = get(id, 'asks') and get(id, 'state') == 'queued' and get(id, 'thread')
+  unset(id, 'asks')
+  if thread then make_ready(thread) end
+end
+
+local function drop_steps(id)
+  redis.call('DEL', key('steps', id))
+  unset(id, 'asks')
+end
+
 -- The person may run one more turn.
 local function wake_throttled(person)
   local thread = redis.call('ZPOPMIN', key('throttled', person))[1]

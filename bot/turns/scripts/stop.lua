@@ -3,6 +3,7 @@
 -- Makes the worker of a turn, or the next one, answer its current question.
 local function ask_for_anew(id)
   set(id, 'edited_since_take', '1')
+  wake_asking(id)
   redis.call('PUBLISH', key('requests'), id)
 end
 
@@ -12,6 +13,7 @@ function verbs.stop(id, asker)
   if not is_open(record(id)) then return 0 end
   if (asker or '') ~= '' and get(id, 'asker') ~= asker then return 'asker' end
   set(id, 'stop', '1')
+  wake_asking(id)
   redis.call('PUBLISH', key('requests'), id)
   return 1
 end

@@ -41,6 +41,7 @@ local function begin_anew(id)
   if is_visible then redis.call('HSETNX', key('turn', id), 'previous_answer', shown) end
   set(id, 'attempts', 0, 'shown', '')
   unset(id, 'edited_since_take', 'max_progress', 'said', 'below', 'outcome', 'ended', 'by')
+  drop_steps(id)
   redis.call('HINCRBY', key('turn', id), 'restarts', 1)
 end
 
@@ -119,7 +120,7 @@ local function lease_to(worker, thread, id, turn, lease)
   redis.call('SADD', key('running', turn.person), id)
   keep(key('running', turn.person))
   if has(id, 'edited_since_take') then begin_anew(id) end
-  unset(id, 'lead') -- the turn that it was to be answered with is gone
+  unset(id, 'lead', 'asks') -- the turn that it was to be answered with is gone
   set(id, 'state', 'running', 'worker', worker)
   local fence = redis.call('HINCRBY', name, 'fence', 1)
   redis.call('HINCRBY', name, 'attempts', 1)
@@ -133,8 +134,8 @@ end
 
 -- Takes a turn of the first platform that has one, for `lease` ms; `own` are those that the worker answers, an id a
 -- line. If `holds_due` is '1', threads that are due stay where they are. Returns {thread, id, the record as names and
--- values, its context, the questions that are answered with it, how long (ms) it has waited}, or in how many ms the
--- next thread is due.
+-- values, its context, the questions that are answered with it, how long (ms) it has waited, its journal as names and
+-- values, its effects}, or in how many ms the next thread is due.
 function verbs.take(worker, own, lease, person_limit, holds_due, ...)
   local wait = DAY_MS
   own = lines_of(own)
@@ -143,8 +144,9 @@ function verbs.take(worker, own, lease, person_limit, holds_due, ...)
     local thread, id, turn = next_to_take(platform, own, lease, person_limit)
     if thread then
       lease_to(worker, thread, id, turn, lease)
-      local context = redis.call('LRANGE', key('context', id), 0, -1)
-      return {thread, id, redis.call('HGETALL', key('turn', id)), context, joined_questions(id), open_for(id)}
+      local fields, context = redis.call('HGETALL', key('turn', id)), redis.call('LRANGE', key('context', id), 0, -1)
+      local steps, effects = redis.call('HGETALL', key('steps', id)), redis.call('SMEMBERS', key('effects', id))
+      return {thread, id, fields, context, joined_questions(id), open_for(id), steps, effects}
     end
     wait = math.min(wait, next_due(platform))
   end

@@ -1,0 +1,49 @@
+-- The calls of tools that a turn makes, and the consent to them.
+--
+-- `steps:<id>` has the journal of a turn: texts by name, of which this script knows `asked:CALL` and `consent:CALL`.
+-- `effects:<id>` has a digest of each effect that the question has begun, whatever became of its steps.
+
+-- Saves a text of the journal before what it says is done. After a stop or an edit nothing more begins, so nothing is
+-- saved. `effect` is '' for a text that begins none. With a `limit` it is one of the person's calls of the day.
+function verbs.save_step(id, fence, name, text, effect, limit)
+  local turn = record(id)
+  if is_record_lost(id) then return '' end
+  if not holds(turn, fence) then return 'lost' end
+  local request = request_to(id)
+  if request ~= '' then return request end
+  redis.call('HSET', key('steps', id), name, text)
+  if effect ~= '' then redis.call('SADD', key('effects', id), effect) end
+  keep(key('steps', id), key('effects', id))
+  return ''
+end
+
+-- Gives a turn back until a person has answered for a call, or for `delay` ms; at once if they have.
+function verbs.suspend(id, fence, call, delay)
+  local turn = record(id)
+  if turn.fence == fence and turn.state == 'queued' then return 'ok' end
+  if not holds(turn, fence) then return 'lost' end
+  if request_to(id) ~= '' or redis.call('HEXISTS', key('steps', id), 'consent:' .. call) == 1 then
+    delay = 0
+  else
+    set(id, 'asks', call)
+  end
+  return verbs.release(id, fence, delay, '')
+end
+
+-- Nobody has answered in time. Returns the answer that counts: one may have come meanwhile.
+function verbs.close_consent(id, fence, call, consent)
+  if not holds(record(id), fence) then return 'lost' end
+  redis.call('HSETNX', key('steps', id), 'consent:' .. call, consent)
+  return redis.call('HGET', key('steps', id), 'consent:' .. call)
+end
+
+-- Stores what a person has answered, and wakes the turn. Only the asker may answer, or an admin. Returns 0 if nothing
+-- waits for it any more.
+function verbs.decide(id, call, person, consent, is_admin)
+  local turn, steps = record(id), key('steps', id)
+  if not is_open(turn) or redis.call('HEXISTS', steps, 'asked:' .. call) == 0 then return 0 end
+  if is_admin == '' and get(id, 'asker') ~= person then return 'asker' end
+  if redis.call('HSETNX', steps, 'consent:' .. call, consent) == 0 then return 0 end
+  wake_asking(id)
+  return 1
+end

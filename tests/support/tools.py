@@ -1,0 +1,84 @@
+"""Models that call tools, and tools that note their calls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from bot.domain import Delta, Json, Message, Preferences, Tool, ToolCall, ToolKind, Turn
+from bot.tools.toolbox import Toolbox
+from bot.tools.toolset import Asked, Offered, ToolResult
+from tests.support.waiting import until
+
+
+def call(name: str = "make_ticket", arguments: str = '{"title": "Printer"}') -> ToolCall:
+    return ToolCall("", name, arguments)
+
+
+@dataclass
+class CallingModel:
+    """Says the deltas of the round that the prompt has come to; the last ones further on."""
+
+    rounds: Sequence[Sequence[Delta]]
+    name: str = "calling"
+    prompts: list[list[Message]] = field(default_factory=list)
+    offered: list[list[str]] = field(default_factory=list)
+
+    def chosen(self, preferences: Preferences) -> CallingModel:
+        return self
+
+    async def stream(
+        self, prompt: Sequence[Message], *, tools: Sequence[Tool] = ()
+    ) -> AsyncGenerator[Delta]:
+        self.prompts.append(list(prompt))
+        self.offered.append([one.name for one in tools])
+        done = sum(bool(one.calls) for one in prompt)
+        for delta in self.rounds[min(done, len(self.rounds) - 1)]:
+            if not isinstance(delta, ToolCall) or tools:
+                yield delta
+
+
+@dataclass
+class FakeTool:
+    """One tool of a kind; `runs` has the arguments and the key of each call.
+
+    A call waits for `may`, and then returns `text` or raises `error`.
+    """
+
+    kind: ToolKind = "effects"
+    name: str = "make_ticket"
+    server: str = "tracker"
+    text: str = "Ticket 7."
+    error: Exception | None = None
+    may: Callable[[], object] = lambda: True
+    foreign: bool = True
+    description: str = "Makes a ticket."
+    runs: list[tuple[dict[str, Json], str]] = field(default_factory=list)
+
+    async def offered(self, asked: Asked) -> Sequence[Offered]:
+        schema: dict[str, Json] = {"type": "object", "required": ["title"]}
+        tool = Tool(self.name, self.description, schema)
+        return [Offered(tool, self.kind, self._run, server=self.server)]
+
+    async def _run(self, arguments: Mapping[str, Json], key: str) -> ToolResult:
+        self.runs.append((dict(arguments), key))
+        await until(self.may)
+        await asyncio.sleep(0)
+        if self.error:
+            raise self.error
+        return ToolResult(self.text, foreign=self.foreign)
+
+
+async def never(turn: Turn, offered: Offered) -> bool:
+    return False
+
+
+async def always(turn: Turn, offered: Offered) -> bool:
+    return True
+
+
+def toolbox(
+    *tools: FakeTool, seconds: float = 60.0, allowed: Callable[..., object] = never
+) -> Toolbox:
+    return Toolbox(tools, allowed, seconds)  # type: ignore[arg-type]

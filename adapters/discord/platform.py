@@ -118,7 +118,7 @@ class DiscordPlatform:
                 )
             case ChannelAddress() as asked:
                 address = _thread_of(asked)
-                if purpose is not Purpose.RESTORE:
+                if purpose is not Purpose.RESTORE and not turn.place.get("continues"):
                     address = await self._open_or_find_thread(turn, asked)
                 parent = None if address is asked else asked
                 recovery = Recovery(

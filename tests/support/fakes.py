@@ -154,15 +154,21 @@ class FakeSurface:
     limit: int = 2000
     widest_table: int = 2000
     shows_work: bool = True
+    shows_steps: bool = False
     edits: EditBudget = field(default_factory=lambda: EditBudget("edit", 1000, 1.0))
     posts: EditBudget = field(default_factory=lambda: EditBudget("post", 1000, 1.0))
     latency: float = 0.0
     errors: Sequence[Exception | None] = ()
     screen: dict[str, Page] = field(default_factory=dict)
     states: list[str] = field(default_factory=list)
+    steps: list[str] = field(default_factory=list)
     posted: int = 0
     at_once: int = 0
     most_at_once: int = 0
+
+    def note_step(self, what: str) -> bool:
+        self.steps.append(what)
+        return self.shows_steps
 
     def measure(self, text: str) -> int:
         return len(text)

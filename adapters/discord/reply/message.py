@@ -11,12 +11,13 @@ from typing import Any
 import discord
 from wcwidth import iter_graphemes, width
 
-from bot.domain import CONSENTS, Consent, End, Json, Page, Rating
+from bot.domain import CONSENT_LABELS, Consent, End, Json, Page, Rating
 from bot.text.markdown import PIPE, Block, escape_formulas, is_table_row, may_be_delimiter_row
 from bot.text.sanitize import one_line
 
-# A button's custom_id is one of these and the turn's id. Of one of CONSENTS, it is that, "-", the
-# call's id, ":" and the turn's id: at most 45 of the 100 characters ("Component Reference").
+# A button's custom_id is one of these and the turn's id. In a question for consent it is one of
+# CONSENT_LABELS, "-", the call's id, ":" and the turn's id: at most 45 characters of the 100 that
+# Discord takes (its documentation, "Component Reference").
 STOP, REGENERATE, CONTINUE = "stop:", "regenerate:", "continue:"
 # Custom ids of the rating buttons, and their ratings.
 RATINGS: Mapping[str, Rating] = {"good:": "good", "bad:": "bad"}
@@ -96,7 +97,7 @@ def turns_of(message: dict[str, Any]) -> set[str]:
 def read_consent(action: str) -> tuple[Consent, str] | None:
     """Return the answer and the call's id in a custom_id, without the turn's; None for others."""
     name, _, call_id = action.partition("-")
-    return next(((consent, call_id) for consent in CONSENTS if consent == name), None)
+    return next(((consent, call_id) for consent in CONSENT_LABELS if consent == name), None)
 
 
 def is_unfinished(message: dict[str, Any]) -> bool:
@@ -129,7 +130,7 @@ def _buttons(page: Page, turn_id: str, *, rated: bool) -> list[dict[str, Any]]:
     if page.consent:
         return [
             _button(f"{consent}-{page.consent}:", turn_id, label=label)
-            for consent, label in CONSENTS.items()
+            for consent, label in CONSENT_LABELS.items()
         ]
     return [_button(STOP, turn_id, label=STOP_LABEL)]
 

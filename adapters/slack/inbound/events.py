@@ -25,7 +25,7 @@ from adapters.slack.workspace import Workspace
 from bot.cache import BoundedCache
 from bot.commands.handlers import CommandHandlers
 from bot.concurrency import do_nothing
-from bot.domain import CONSENTS, Asker, Consent, ContextMessage, Person, Rating, Turn
+from bot.domain import CONSENT_LABELS, Asker, Consent, ContextMessage, Person, Rating, Turn
 from bot.errors import NothingAsked, Refused, StoreUnavailable, SurfaceError
 from bot.intake.addressed import Facts
 from bot.intake.answers import ALLOWED_ONCE, THANKS
@@ -415,7 +415,7 @@ def to_press(body: Event) -> Press:
     """Return the press of a block_actions payload."""
     action, user, container = body["actions"][0], body["user"], body["container"]
     turn_id, rating, call_id = action["value"], None, ""
-    consent = next((one for one in CONSENTS if one == action["action_id"]), None)
+    consent = next((one for one in CONSENT_LABELS if one == action["action_id"]), None)
     if action["action_id"] == RATE:
         # The value of the one that was pressed (bolt's templates for agents).
         rating, _, turn_id = turn_id.partition(":")

@@ -178,7 +178,8 @@ async def test_after_a_press_the_answer_goes_on_in_its_message(way: Way) -> None
         await scene.press("Allow")
         await until(lambda: scene.shown().labels == ("Stop",))
         before = len(scene.emulator.requests)
-        async with scene.platform.surface(scene.turn, Purpose.RESUME) as surface:
+        turn = replace(scene.turn, place={**scene.turn.place, "continues": True})
+        async with scene.platform.surface(turn, Purpose.RESUME) as surface:
             await surface.edit(scene.message, page("I look. Done."))
             await surface.edit(scene.message, page("I look. Done.", last=True))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import pytest
 
 from bot.access.rules import AccessRules
@@ -64,14 +66,14 @@ async def test_an_admin_answers_for_this_call_alone(
 
     answers = make_answers(store, admin="u2" if how == "listed" else "")
     call_id = await asked(store)
+    ways: dict[str, bool | Callable[[], Awaitable[bool]]] = {
+        "looked up": is_admin,
+        "known": True,
+        "listed": unneeded,
+    }
 
     counted = await answers.decide(
-        "console:1",
-        call_id,
-        consent,
-        person_id="u2",
-        at=KEY,
-        is_admin={"looked up": is_admin, "known": True, "listed": unneeded}[how],
+        "console:1", call_id, consent, person_id="u2", at=KEY, is_admin=ways[how]
     )
 
     assert counted == counts

@@ -46,8 +46,8 @@ async def test_a_question_for_consent_has_three_buttons_in_place_of_stop() -> No
 async def test_a_stream_becomes_a_message_with_the_question() -> None:
     async with make_scene() as scene:
         async with scene.platform.surface(scene.turn) as surface:
-            message_id = await surface.post(growing("I look"))
-            await surface.edit(message_id, growing("I look. "))
+            message_id = await surface.post(growing("I"))
+            await surface.edit(message_id, growing("I look"))
             await surface.edit(message_id, asking("I look."))
 
         [shown] = scene.replies()
@@ -194,13 +194,13 @@ async def test_a_long_step_fits_the_status_line() -> None:
 async def test_a_step_that_has_just_begun_leaves_no_status_line_behind() -> None:
     async with make_scene() as scene:
         async with scene.platform.surface(scene.turn) as surface:
+            await surface.post(growing("I have"))
             surface.note_step("Searching the web")
-            await surface.post(Page(0, "Done.", final=True, last=True))
+        async with scene.platform.surface(await scene.asks_on()):
+            await until(lambda: scene.status() == "is thinking...")
+            lines = scene.slack.status(scene.slack.channel_id, str(scene.turn.place["thread"]))
 
-        assert scene.status() == ""
-        assert scene.slack.status(scene.slack.channel_id, str(scene.turn.place["thread"]))[-1] != (
-            "is searching the web…"
-        )
+        assert lines[-2:] == ["", "is thinking..."]
 
 
 async def test_a_step_is_not_in_the_status_line_where_a_message_is_updated() -> None:

@@ -108,7 +108,6 @@ class Status:
         self._start_naming()
         async with self._lock:
             if self._is_needed:
-                self._is_needed = False
                 await self._set("")
         if self.session:
             await self._request(self._client.agents_sessions_setStatus, status=self.session)

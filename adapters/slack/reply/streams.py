@@ -133,7 +133,7 @@ class Stream:
 
     def takes(self, page: Page) -> bool:
         """Whether the page can be shown by appending to the message, before the stream expires."""
-        expired = not ends_stream(page) and asyncio.get_running_loop().time() >= self._expires_at
+        expired = not page.final and asyncio.get_running_loop().time() >= self._expires_at
         return bool(page.text) and not expired and addition(self._markdown, page) is not None
 
     def is_silent(self, page: Page) -> bool:
@@ -190,7 +190,7 @@ def addition(markdown: str, page: Page) -> str | None:
     if wanted.startswith(markdown):
         return wanted[len(markdown) :]
     # Text that came too early may stay while the page grows.
-    return "" if not ends_stream(page) and markdown.startswith(wanted) else None
+    return "" if not page.final and markdown.startswith(wanted) else None
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -192,15 +193,17 @@ async def test_a_long_step_fits_the_status_line() -> None:
 
 
 async def test_a_step_that_has_just_begun_leaves_no_status_line_behind() -> None:
+    begun = asyncio.Event()
     async with make_scene() as scene:
         async with scene.platform.surface(scene.turn) as surface:
             await surface.post(growing("I have"))
+            scene.slack.fail("assistant.threads.setStatus", "late", gate=begun)
             surface.note_step("Searching the web")
-        async with scene.platform.surface(await scene.asks_on()):
-            await until(lambda: scene.status() == "is thinking...")
-            lines = scene.slack.status(scene.slack.channel_id, str(scene.turn.place["thread"]))
+            await until(lambda: not scene.slack.pending_faults)
+            asyncio.get_running_loop().call_later(0.1, begun.set)  # time for the end
 
-        assert lines[-2:] == ["", "is thinking..."]
+        lines = scene.slack.status(scene.slack.channel_id, str(scene.turn.place["thread"]))
+        assert lines[-2:] == ["is searching the web…", ""]
 
 
 async def test_a_step_is_not_in_the_status_line_where_a_message_is_updated() -> None:

@@ -48,8 +48,8 @@ ROUNDS, PEOPLE = 5, 50
 LONGEST = 300.0  # seconds until an answer has ended
 _IDLE = 1.5  # seconds between two rounds
 _LOOK = 0.01  # seconds between two looks at the children
+_READING = b"bot.files.fork_server"
 _COLUMNS = ("p50", "p95", "p99", "longest")
-_READING = b"bot.files.child"
 _FIRST_FURTHER = 100_000  # the number of the first question of a further person
 _NUMBERS, _FURTHER = itertools.count(1), itertools.count(_FIRST_FURTHER)
 
@@ -193,13 +193,18 @@ async def _watch(pid: int, seen: Seen) -> None:
         seen.late.append(time.monotonic() - due)
         # A child, or a thread of the bot, may just have ended.
         with suppress(OSError, ValueError):
-            for child in figures.children(pid):
+            for child in _readers(pid):
                 _look_at(child, seen)
 
 
+def _readers(pid: int) -> list[int]:
+    """Return the copies of the fork server of a process."""
+    servers = figures.children(pid)
+    servers = [it for it in servers if _READING in Path(f"/proc/{it}/cmdline").read_bytes()]
+    return [child for server in servers for child in figures.children(server)]
+
+
 def _look_at(child: int, seen: Seen) -> None:
-    if _READING not in Path(f"/proc/{child}/cmdline").read_bytes():
-        return
     now, most = time.monotonic(), figures.resident(child, peak=True)
     since, _, before = seen.children.get(child, (now, now, 0.0))
     seen.children[child] = since, now, max(before, most)

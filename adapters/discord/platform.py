@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import textwrap
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, nullcontext, suppress
 from dataclasses import replace
 
 import discord
+from yarl import URL
 
 from adapters.discord.gateway.connection import use_gateway
 from adapters.discord.gateway.content import files_in
@@ -188,10 +190,17 @@ class DiscordPlatform:
     async def fetch_file(self, file: FileRef) -> AsyncGenerator[bytes]:
         """Yield the bytes of a file from Discord's hosts, to which no token is sent.
 
-        The message is read anew, because the addresses in it expire after about a day. That of a
-        command is taken if there is no message, or none that the bot may read. Raises SurfaceError.
+        The address of a message's file is asked for anew once it has expired, after about a day.
+        That of a command is taken if there is no message, or none that the bot may read. Raises
+        SurfaceError.
         """
-        address = file.place.get("url")
+        signed, address = str(file.place.get("signed") or ""), file.place.get("url")
+        if _is_fresh(signed):
+            with suppress(MessageGone):
+                async with aclosing(self._download(signed)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+                return
         if channel := _id(file.place, "channel"):
             try:
                 message = await fetch_message(self._client, channel, _number(file.message))
@@ -203,10 +212,12 @@ class DiscordPlatform:
                 address = next((it["url"] for it in files_in(message) if it["id"] == wanted), "")
         if not address:
             raise MessageGone("the file was taken from its message")
-        own = self._client.own.api_url
-        async with aclosing(download(str(address), hosts=_FILE_HOSTS, api_url=own)) as chunks:
+        async with aclosing(self._download(str(address))) as chunks:
             async for chunk in chunks:
                 yield chunk
+
+    def _download(self, address: str) -> AsyncGenerator[bytes]:
+        return download(address, hosts=_FILE_HOSTS, api_url=self._client.own.api_url)
 
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
         """Return the messages that surely belong to a turn's reply, except those in `but`.
@@ -339,6 +350,14 @@ async def _is_open(client: RestClient, thread: int, error: SurfaceError) -> bool
         await request(client, "GET", "/channels/{channel_id}", {"channel_id": thread})
         return True
     return False
+
+
+def _is_fresh(address: str) -> bool:
+    """Whether an address is valid for another minute (docs: Signed Attachment CDN URLs)."""
+    try:
+        return int(URL(address).query["ex"], 16) > time.time() + 60
+    except (ValueError, KeyError):
+        return False
 
 
 def _is_in_thread(turn: Turn, channel: int) -> bool:

@@ -23,12 +23,17 @@ _USED = ("os.listdir", "os.scandir")  # to find modules
 _MODULES = (".py", ".pyc", ".so")
 
 
-def main() -> None:
-    """Report what was read of standard input."""
-    data = sys.stdin.buffer.read()
-    _limit()
+def prepare() -> None:
+    """Hide what the libraries must not import; call this before they are imported."""
     sys.modules.update(dict.fromkeys(_UNUSED))  # type: ignore[arg-type]
     mimetypes.init(())  # openpyxl would open the system's list
+
+
+def main() -> None:
+    """Report what was read of standard input."""
+    prepare()
+    data = sys.stdin.buffer.read()
+    _limit()
     sys.addaudithook(_refuse)
     for report in read(data):
         sys.stdout.write(f"{json.dumps(report)}\n")

@@ -68,12 +68,16 @@ def context_message(message: discord.Message, user_id: int) -> ContextMessage:
     return ContextMessage(id_, person_of(message.author), text, files=files_of(message))
 
 
-def files_of(message: discord.Message) -> tuple[FileRef, ...]:
-    """Return the files of a message. Their addresses expire, so its channel is their place."""
-    place = {"channel": str(message.channel.id)}
+def files_of(message: discord.Message, *, asks: bool = False) -> tuple[FileRef, ...]:
+    """Return the files of a message, whose channel gives their addresses, which expire.
+
+    Those of a question have them already: if it is deleted, it is not answered.
+    """
+    id_, place = turn_id(message.id), {"channel": str(message.channel.id)}
     return tuple(
-        FileRef(turn_id(one.id), turn_id(message.id), one.filename, one.size, place)
+        FileRef(turn_id(one.id), id_, one.filename, one.size, place | signed)
         for one in message.attachments
+        for signed in ({"signed": one.url} if asks else {},)
     )
 
 
@@ -130,7 +134,7 @@ def message_turn(
         place=address.to_json() | readable_by(_permissions(message, channel)),
         asked_at=message.created_at.timestamp(),
         where=where_of(channel, user_id),
-        files=files_of(message),
+        files=files_of(message, asks=True),
         quote=quote_of(message, user_id),
         joins=True,
         asker=Asker(direct=isinstance(channel, discord.DMChannel), roles=roles_of(message.author)),

@@ -108,6 +108,10 @@ class LiveSurface:
             f"live:{turn.id}", writes=_WRITES, seconds=_SECONDS, for_finals=0, own=True
         )
 
+    def note_step(self, what: str) -> bool:
+        """Show nothing: the reply itself says it."""
+        return False
+
     def measure(self, text: str) -> int:
         """Return the number of characters."""
         return len(text)

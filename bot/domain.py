@@ -16,6 +16,8 @@ Role = Literal["system", "user", "assistant", "tool"]
 ToolKind = Literal["reads", "keyed", "effects"]
 # What a person answered when a call was to be allowed; "late" if nobody answered in time.
 Consent = Literal["allow", "always", "deny", "late"]
+# The answers that a person can choose, with the labels of their buttons.
+CONSENT_LABELS: Mapping[Consent, str] = {"allow": "Allow", "always": "Allow always", "deny": "Deny"}
 # How a turn ends: "done" with its answer; "stopped" by a person; "failed" if the model gave no
 # complete answer or the platform refused it; "dead" if its attempts are used up or its record
 # cannot be read. A repair then posts the apology.

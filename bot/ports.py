@@ -62,6 +62,13 @@ class Surface(Protocol):
     def shows_work(self) -> bool:
         """Whether the platform shows that the bot is working before there is a message."""
 
+    def note_step(self, what: str) -> bool:
+        """Show by the platform's own sign what is done now, such as "Searching the web".
+
+        `what` is empty if nothing is done any more. False if the sign does not say it; then the
+        reply does.
+        """
+
     def budget(self, page: Page, *, new: bool) -> EditBudget | None:
         """Return the edit budget that writing this page uses; a `new` page is posted.
 

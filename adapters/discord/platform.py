@@ -27,7 +27,7 @@ from adapters.discord.reply.channel import (
     reply_message_ids,
 )
 from adapters.discord.reply.command import ButtonPress, CommandAddress, CommandSurface
-from adapters.discord.reply.message import may_be_stopped
+from adapters.discord.reply.message import is_unfinished
 from adapters.discord.rest import (
     GLOBAL_LIMIT,
     Payload,
@@ -124,7 +124,7 @@ class DiscordPlatform:
                 )
             case ChannelAddress() as asked:
                 address = _thread_of(asked)
-                if purpose is not Purpose.RESTORE:
+                if purpose is not Purpose.RESTORE and not turn.place.get("continues"):
                     address = await self._open_or_find_thread(turn, asked)
                 parent = None if address is asked else asked
                 recovery = Recovery(
@@ -249,7 +249,7 @@ class DiscordPlatform:
         """Return the messages that surely belong to a turn's reply, except those in `but`.
 
         Nonces prevent late duplicates, but an earlier attempt may have posted more pages. A message
-        in `but` is returned all the same if it has a Stop button. Raises SurfaceError.
+        in `but` is returned all the same if it is unfinished. Raises SurfaceError.
         """
         asked = _address(turn)
         if isinstance(asked, CommandAddress):
@@ -258,7 +258,7 @@ class DiscordPlatform:
         for address in dict.fromkeys((_thread_of(asked), asked)):
             own = await own_messages(self._client, address, turn_id=turn.id)
             found += reply_message_ids(own, address, turn_id=turn.id, alone=False)
-            unfinished |= {str(one["id"]) for one in own if may_be_stopped(one)}
+            unfinished |= {str(one["id"]) for one in own if is_unfinished(one)}
         return [one for one in found if one not in but or one in unfinished]
 
     async def type_once(self, turn: Turn) -> None:

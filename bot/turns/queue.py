@@ -16,6 +16,7 @@ from bot.domain import (
     ContextMessage,
     Exchange,
     FileText,
+    Json,
     Person,
     Purpose,
     Shown,
@@ -84,9 +85,13 @@ class Taken:
 
     @property
     def placed(self) -> Turn:
-        """The turn for its surface; its place names the message above the reply, if any."""
-        place = {**self.turn.place, "above": self.above}
-        return replace(self.turn, place=place) if self.above else self.turn
+        """The turn for its surface.
+
+        Its place names the message `above` the reply, if any, and `continues` if it has messages.
+        """
+        added: dict[str, Json] = {"above": self.above, "continues": bool(self.shown.message_ids)}
+        known = {name: value for name, value in added.items() if value}
+        return replace(self.turn, place={**self.turn.place, **known}) if known else self.turn
 
     @property
     def purpose(self) -> Purpose:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
 from bot.concurrency import Backoff
-from bot.domain import EditBudget, Message, Page, ReadingFiles, Retrying
+from bot.domain import EditBudget, Message, Page, ReadingFiles, Retrying, StepNote, Steps
 from bot.errors import ModelBusy, ModelUnavailable, WriteFailed, WriteRefused
-from bot.reply.draft import BUSY, PENDING, READING, STOPPED, WAITING
+from bot.reply.draft import BUSY, DOING, PENDING, READING, STOPPED, WAITING
 from bot.reply.edit_budget import EditBudgets
 from bot.reply.writer import ReplyTiming
 from bot.store import Store
@@ -124,6 +124,25 @@ async def test_what_is_read_is_said_soon_although_the_platform_shows_work(store:
     assert [one for one in surface.states if one != WAITING] == [sign, "Well."]
     assert shown.said == "Well."
     assert not any(sign in text for text in saved.texts)
+
+
+@pytest.mark.parametrize("shows_steps", [False, True])
+async def test_a_step_is_said_at_once_unless_the_platform_shows_it(
+    store: Store, shows_steps: bool
+) -> None:
+    surface = Watched(shows_steps=shows_steps)
+    searching = StepNote("c1", "Searching the web")
+    begun, ended = Steps((searching,)), Steps((replace(searching, outcome="done"),))
+    sign = DOING.format(what=searching.what)
+
+    def seen() -> bool:
+        return sign in surface.states if not shows_steps else bool(surface.steps)
+
+    await make_reply(store, surface).stream(spoken(begun, seen, ended, "Well."))
+
+    assert surface.steps == ["Searching the web", ""]
+    assert (sign in surface.states) is not shows_steps
+    assert surface.text == "Well.\n\n(Steps: Searching the web: done.)"
 
 
 async def test_a_model_that_is_asked_again_is_said_to_be_busy(store: Store) -> None:

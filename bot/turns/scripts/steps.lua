@@ -3,6 +3,12 @@
 -- `steps:<id>` has the journal of a turn: texts by name, of which this script knows `asked:CALL` and `consent:CALL`.
 -- `effects:<id>` has a digest of each effect that the question has begun, whatever became of its steps.
 
+-- Notes in the record, for screens that are opened later, for which call a person is asked, and in which words.
+local function note_asked(id, call)
+  local asked = redis.call('HGET', key('steps', id), 'asked:' .. call) or ''
+  set(id, 'asks', call .. ' ' .. (string.match(asked, '\n(.*)') or ''))
+end
+
 -- Saves a text of the journal before what it says is done. After a stop or an edit nothing more begins, so nothing is
 -- saved. `effect` is '' for a text that begins none. With a `limit` it is one of the person's calls of the day.
 function verbs.save_step(id, fence, name, text, effect, limit)
@@ -17,6 +23,8 @@ function verbs.save_step(id, fence, name, text, effect, limit)
   if refused ~= '' then return refused end
   redis.call('HSET', key('steps', id), name, text)
   if effect ~= '' then redis.call('SADD', key('effects', id), effect) end
+  local call = string.match(name, '^asked:(.+)')
+  if call then note_asked(id, call) end
   keep(key('steps', id), key('effects', id))
   return ''
 end
@@ -29,7 +37,7 @@ function verbs.suspend(id, fence, call, delay)
   if request_to(id) ~= '' or redis.call('HEXISTS', key('steps', id), 'consent:' .. call) == 1 then
     delay = 0
   else
-    set(id, 'asks', call)
+    note_asked(id, call)
   end
   return verbs.release(id, fence, delay, '')
 end
@@ -44,7 +52,7 @@ end
 -- Notes that a person allows a tool for always. `asked` is what they were asked: the time, the digest of the tool as it
 -- was described then, and its name.
 local function allow_always(person, asked)
-  local digest, name = string.match(asked, '^%S+ (%S+) (.+)$')
+  local digest, name = string.match(asked, '^%S+ (%S+) ([^\n]+)')
   if not digest or is_being_forgotten(platform_of(person), id_of(person)) then return end
   redis.call('HSET', key('allowed', person), name, digest)
 end

@@ -83,7 +83,7 @@ async def test_a_call_with_effects_is_made_after_a_person_has_allowed_it(store: 
         (page,) = platform.shown.screen.values()
         assert page.consent == call_id
         assert page.text == (
-            "Let me see.\n\nMay I call `make_ticket` on `tracker` with `{\"title\": \"Printer\"}`?"
+            'Let me see.\n\nMay I call `make_ticket` on `tracker` with `{"title": "Printer"}`?'
         )
         assert not tool.runs
 

@@ -31,7 +31,8 @@ ParleyError
 │   ├── PromptRefused       another 4xx: the server rejects this request
 │   │   ├── UsageRefused    it does not support `stream_options`
 │   │   ├── SystemRefused   the chat template has no system prompt
-│   │   └── PicturesRefused the model does not see, or not these pictures
+│   │   ├── PicturesRefused the model does not see, or not these pictures
+│   │   └── ToolsRefused    the model takes no tools, or its server does not
 │   ├── EmptyAnswer         a stream without text
 │   ├── AnswerCut           no failure: the answer has the longest allowed length
 │   └── GivenUp             all attempts at the turn failed
@@ -237,6 +238,10 @@ class SystemRefused(PromptRefused):
 
 class PicturesRefused(PromptRefused):
     """The server does not accept the pictures of a prompt; it may accept the prompt without."""
+
+
+class ToolsRefused(PromptRefused):
+    """The server does not accept tools, or their results; it may accept the prompt without."""
 
 
 class EmptyAnswer(ModelError):

@@ -147,6 +147,7 @@ class ServerConnection:
             body=text,
             has_stream_options="stream_options" in body,
             has_pictures=bool(pictures),
+            has_tools="tools" in body,
         )
 
     def _authorization(self) -> str:

@@ -29,7 +29,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from bot.domain import ContextMessage, Exchange
-from bot.tools.link import LinkOpener, links_of, public_socket
+from bot.files.download import public_socket
+from bot.tools.link import LinkOpener, links_of
 from bot.tools.toolset import Asked, ToolFailed, ToolResult
 from tests.files.samples import pdf, shown
 from tests.support.at_work import ANN, make_turn

@@ -145,7 +145,7 @@ def packed() -> web.Response:
         lambda _: web.Response(text="<html>Welcome</html>", content_type="text/html"),
         lambda _: web.Response(text="[1]", content_type="application/json"),
         lambda _: web.Response(text="[" * 100_000, content_type="application/json"),
-        lambda _: web.json_response({"results": [], "more": "x" * 1_000_000}),
+        lambda _: web.json_response({"results": [], "more": "x" * 3_000_000}),
         lambda _: web.Response(status=302, headers={"Location": "/elsewhere"}),
         lambda _: packed(),
     ],

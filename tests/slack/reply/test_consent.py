@@ -196,6 +196,7 @@ async def test_a_step_that_has_just_begun_leaves_no_status_line_behind() -> None
     begun = asyncio.Event()
     async with make_scene() as scene:
         async with scene.platform.surface(scene.turn) as surface:
+            await until(scene.status)
             await surface.post(growing("I have"))
             scene.slack.fail("assistant.threads.setStatus", "late", gate=begun)
             surface.note_step("Searching the web")

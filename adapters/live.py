@@ -30,9 +30,10 @@ _WRITES, _SECONDS = 14, 1.0
 class Change:
     """One entry: the text of a turn's reply becomes `text[:keep] + add`.
 
-    `keep` and `size` (of the whole text) are in characters. `note` is a status text below it.
-    `last`: the reply has ended, and its record has the result. `look`: reload the record of the
-    turn, or of all turns if `turn_id` is empty. `gone`: the thread was deleted.
+    `keep` and `size` (of the whole text) are in characters. `note` is a status text below it; with
+    `consent`, the id of a call, it says what a person is to allow. `last`: the reply has ended, and
+    its record has the result. `look`: reload the record of the turn, or of all turns if `turn_id`
+    is empty. `gone`: the thread was deleted.
     """
 
     turn_id: str = ""
@@ -40,6 +41,7 @@ class Change:
     add: str = ""
     size: int = 0
     note: str = ""
+    consent: str = ""
     last: bool = False
     end: End = ""
     look: bool = False
@@ -80,6 +82,9 @@ class LivePlatform:
         """Return nothing: a thread has one person, and its history is complete."""
         return ()
 
+    def earlier(self, turn: Turn) -> None:
+        """Return nothing, as `read_context`."""
+
     def fetch_file(self, file: FileRef) -> AsyncGenerator[bytes]:
         """Yield the bytes of an upload, which stays for another attempt or answer."""
         keep_seconds = _UPLOAD_SECONDS if self._remembers else _LAST_SECONDS
@@ -104,6 +109,10 @@ class LiveSurface:
         self._budget = EditBudget(
             f"live:{turn.id}", writes=_WRITES, seconds=_SECONDS, for_finals=0, own=True
         )
+
+    def note_step(self, what: str) -> bool:
+        """Show nothing: the reply itself says it."""
+        return False
 
     def measure(self, text: str) -> int:
         """Return the number of characters."""
@@ -147,6 +156,7 @@ class LiveSurface:
                 add=text[keep:],
                 size=len(text),
                 note=note,
+                consent=page.consent,
                 last="1" if page.last else "",
                 end=page.end,
             )
@@ -229,6 +239,7 @@ def _change(fields: Mapping[str, str]) -> Change:
             add=fields.get("add", ""),
             size=int(fields.get("size", "0")),
             note=fields.get("note", ""),
+            consent=fields.get("consent", ""),
             last=bool(fields.get("last")),
             end=read_end(fields.get("end", "")),
             look=bool(fields.get("look")) or "keep" not in fields,

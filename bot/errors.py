@@ -115,7 +115,10 @@ class NotAllowed(Refused):
 
 
 class QuotaUsed(Refused):
-    """`kind` is "questions" or "tokens" of the person, or "server"; `renews_in` is in seconds."""
+    """`kind` is "questions", "tokens" or "tools" of the person, or "server".
+
+    `renews_in` is in seconds.
+    """
 
     def __init__(self, kind: str, renews_in: float) -> None:
         super().__init__(kind)
@@ -129,6 +132,7 @@ _USED_UP = {
     "questions": "You have used all your questions for today.",
     "tokens": "You have used all your tokens for today.",
     "server": "Everybody here together has used all tokens for today.",
+    "tools": "You have used all your calls of tools for today.",
 }
 
 

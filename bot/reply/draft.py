@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from bot.domain import Attachment, ConsentNeeded, End, Outcome, Page, Shown, Steps
+from bot.domain import Attachment, ConsentNeeded, End, Outcome, Page, Shown, Source, Steps
 from bot.errors import GivenUp
 from bot.reply.pages import Measure, Pager
 from bot.text.attachments import attachments
@@ -135,7 +135,11 @@ class Draft:
     def note_steps(self, steps: Steps) -> None:
         """Note the calls of tools so far; the sign of life says what is done now."""
         self._steps = steps
-        self.silent = True
+
+    @property
+    def doing(self) -> str:
+        """What is done now, by a tool; empty if nothing is."""
+        return next((one.what for one in self._steps.notes if not one.outcome), "")
 
     def start(self, model: str) -> None:
         """Restart the text, by this model; "" is the chosen one."""
@@ -261,14 +265,6 @@ class Draft:
         listed = [f"{step} ({n} times)" if n > 1 else step for step, n in counts.items()]
         return STEPS.format(steps="; ".join(listed)) if listed else ""
 
-    def _sources(self, answer: str) -> str:
-        """The pages that the answer names by their numbers; all, if it names none."""
-        named = {int(number) for number in _CITED.findall(answer)}
-        found = self._steps.sources
-        chosen = [one for one in found if one.number in named] or found
-        lines = [f"[{one.number}] {one.address}" for one in chosen[:_MOST_SOURCES]]
-        return "\n".join([SOURCES, *lines]) if lines else ""
-
     @property
     def _answer(self) -> Shown:
         """The answer of this attempt since its last start, with the notes below it."""
@@ -284,7 +280,8 @@ class Draft:
         )
         # Half a character may come before its other half.
         text = whole_characters(self._deltas[0])
-        below = "\n\n".join(filter(None, (self._sources(text), self._steps_line, *notes)))
+        sources = sources_below(text, self._steps.sources)
+        below = "\n\n".join(filter(None, (sources, self._steps_line, *notes)))
         return Shown(text=text, below=below, model=self._model)
 
     @property
@@ -322,8 +319,8 @@ class Draft:
     def _sign(self) -> str:
         if self.consent:
             return self.consent.question
-        if doing := next((one.what for one in self._steps.notes if not one.outcome), ""):
-            return DOING.format(what=doing)
+        if self.doing:
+            return DOING.format(what=self.doing)
         if self.reading:
             return READING.format(names=", ".join(f"`{name}`" for name in self.reading))
         return BUSY if self.is_retried else WAITING
@@ -351,6 +348,14 @@ def fitted(shown: Shown, *, limit: int, measure: Measure) -> Shown:
     cut = draft.shown(ids)
     end = "older" if shown.end == "older" else cut.end
     return replace(cut, said=shown.said and cut.said, outcome=shown.outcome, end=end)
+
+
+def sources_below(answer: str, found: Sequence[Source]) -> str:
+    """Return the pages that an answer names by their numbers; all, if it names none."""
+    named = {int(number) for number in _CITED.findall(answer)}
+    chosen = [one for one in found if one.number in named] or found
+    lines = [f"[{one.number}] {one.address}" for one in chosen[:_MOST_SOURCES]]
+    return "\n".join([SOURCES, *lines]) if lines else ""
 
 
 def with_notice(text: str, notice: str) -> str:

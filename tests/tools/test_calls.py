@@ -45,7 +45,7 @@ async def asked_for(store: Store, number: int = 1) -> str:
     """Return the call for which a turn waits; empty if it does not."""
     name = store.key("turn", f"console:{number}")
     state, asks = await store.command("HMGET", name, "state", "asks")
-    return asks if state == "queued" and asks else ""
+    return asks.partition(" ")[0] if state == "queued" and asks else ""
 
 
 async def until_asked(store: Store, number: int = 1) -> str:

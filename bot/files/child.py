@@ -31,20 +31,24 @@ def prepare() -> None:
 
 
 def main() -> None:
-    """Report what was read of standard input."""
+    """Report what was read of standard input.
+
+    Its first line is empty, or has "html" and the charset of a web page, if that was told.
+    """
     prepare()
+    kind, _, charset = sys.stdin.buffer.readline().strip().decode().partition(" ")
     data = sys.stdin.buffer.read()
     _limit()
     sys.addaudithook(_refuse)
-    for report in read(data):
+    for report in read(data, html=charset if kind else None):
         sys.stdout.write(f"{json.dumps(report)}\n")
         sys.stdout.flush()
 
 
-def read(data: bytes) -> Iterator[Sequence[str | int]]:
+def read(data: bytes, *, html: str | None = None) -> Iterator[Sequence[str | int]]:
     """Yield for each part its text, whether it is cut, the unit and the total; last the problem."""
     try:
-        unit, total, texts = parts_of(data)
+        unit, total, texts = parts_of(data, html=html)
         room = MOST_CHARACTERS
         for text in islice(texts, _MOST_PARTS):
             whole = strip_controls(whole_characters(text)).strip()

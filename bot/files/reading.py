@@ -26,17 +26,25 @@ MB = 1_000_000  # bytes
 _FOLDER = Path(__file__).resolve().parents[2]  # from which the child imports `bot`
 # A line has a part, of at most twelve letters a character, or little else.
 _LINE_BYTES = 13 * MOST_CHARACTERS
+_MOST_CHARSET = 40  # characters
 _WRITTEN_BYTES = 65_536  # at once: all of a file would be in memory twice
 
 _server: socket.socket | None = None  # the connection to the fork server of this process
 
 
 async def read_file(
-    name: str, data: bytes | bytearray, *, most_mb: int, seconds: float = 10.0
+    name: str,
+    data: bytes | bytearray,
+    *,
+    most_mb: int,
+    seconds: float = 10.0,
+    html: str | None = None,
 ) -> FileText:
     """Return what can be read of a file in this time, or the problem with it.
 
-    Raises OSError if no process can be started.
+    With `html`, text is that of a web page, in this charset ("" if it was not told), and of the
+    unit "html": the first part is its title, and the second what people see there. Else a page
+    stays as it is written. Raises OSError if no process can be started.
     """
     if len(data) > most_mb * MB:
         return too_large(name, most_mb=most_mb)
@@ -44,8 +52,9 @@ async def read_file(
         return picture
     if sys.platform == "win32":  # it cannot fork
         return FileText(name, problem=Problem.WINDOWS)
+    kind = b"" if html is None else f"html {html[:_MOST_CHARSET]}".encode("ascii", "replace")
     # A server that has ended unseen, because nobody needed it or the system did, is replaced.
-    found = await _read(name, data, seconds) or await _read(name, data, seconds)
+    found = await _read(name, kind, data, seconds) or await _read(name, kind, data, seconds)
     if found is None:
         raise OSError("no process can be started")
     return found
@@ -69,14 +78,15 @@ def too_large(name: str, *, most_mb: int) -> FileText:
     return FileText(name, problem=Problem.LARGE.replace("{most}", str(most_mb)))
 
 
-async def _read(name: str, data: bytes | bytearray, seconds: float) -> FileText | None:
+async def _read(name: str, kind: bytes, data: bytes | bytearray, seconds: float) -> FileText | None:
     """Return what a copy of the fork server reads; None if there is no copy."""
     # A copy that the system ends reports no problem.
     problem, unit, total, parts, is_cut = Problem.DAMAGED, "", 1, list[str](), False
     reader, writer = await asyncio.open_unix_connection(sock=_connection(), limit=_LINE_BYTES)
     has_begun = False
     try:
-        async with asyncio.timeout(seconds), aclosing(_reports(reader, writer, data)) as reports:
+        reports = _reports(reader, writer, kind, data)
+        async with asyncio.timeout(seconds), aclosing(reports):
             async for report in reports:
                 has_begun = True
                 match report:
@@ -101,7 +111,7 @@ async def _read(name: str, data: bytes | bytearray, seconds: float) -> FileText 
 
 
 async def _reports(
-    reader: StreamReader, writer: StreamWriter, data: bytes | bytearray
+    reader: StreamReader, writer: StreamWriter, kind: bytes, data: bytes | bytearray
 ) -> AsyncGenerator[Json]:
     """Send a file, and yield the reports on it, of which the first is empty."""
     size, line = 0, await reader.readline()
@@ -109,6 +119,7 @@ async def _reports(
         return
     yield json.loads(line)
     with suppress(ConnectionError):
+        writer.write(kind + b"\n")
         for start in range(0, len(data), _WRITTEN_BYTES):
             writer.write(data[start : start + _WRITTEN_BYTES])
             await writer.drain()

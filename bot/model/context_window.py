@@ -46,6 +46,7 @@ _CONTEXT_SHARE = 0.25
 _FILES_SHARE = 0.6
 _NAMES_SHARE = 0.2  # of that, for the names of earlier files
 _LONGEST_TOKENS = 12  # characters, more than any token has by our count
+_WORD_LENGTH = 3  # characters for which most texts have less than a token
 # Of the budget, for the system prompt with a persona: the question needs room, too.
 _SYSTEM_SHARE = 0.5
 _CUT_STEPS = 4_000  # of a long message: it is cut to one of so many lengths
@@ -194,13 +195,15 @@ class ContextWindowModel:
         budget -= self._count((), tools)
         # What cannot fit is not searched for control tokens: nothing else runs meanwhile.
         most = int(budget * _FILES_SHARE * _LONGEST_TOKENS)
-        question, rounds = divided(prompt)
-        prompt = [*question, *_beginnings_of(rounds, most)]
+        _, rounds = divided(prompt)
         if tools or rounds:
             prompt = with_notice(prompt)
-        if not tools:
-            prompt = as_context(prompt)
+        if rounds and not tools:
+            room = int(budget * _CONTEXT_SHARE * _WORD_LENGTH)
+            prompt = as_context(prompt, characters=_characters_of_each(rounds, room))
         question, rounds = divided(prompt)
+        each = _characters_of_each(rounds, most)
+        rounds = [replace(one, text=one.text[:each]) if one.call else one for one in rounds]
         needs = list(accumulate(map(picture_tokens, question[-1].pictures), initial=0))
         seen = 0 if problem else bisect_right(needs, budget * _FILES_SHARE) - 1
         prompt = [
@@ -305,11 +308,10 @@ def _fitted_rounds(rounds: Sequence[Message], *, budget: int, count: Count) -> S
     return with_arguments(rounds, newest=kept)
 
 
-def _beginnings_of(rounds: Sequence[Message], most: int) -> list[Message]:
-    """Return rounds with at most so many characters in all results, cut at their ends."""
+def _characters_of_each(rounds: Sequence[Message], most: int) -> int:
+    """Return how many characters of each result stay if all together have at most so many."""
     lengths = [len(one.text) for one in rounds if one.call]
-    each = _largest(max(lengths, default=0), lambda it: sum(min(it, n) for n in lengths) <= most)
-    return [replace(one, text=one.text[:each]) if one.call else one for one in rounds]
+    return _largest(max(lengths, default=0), lambda it: sum(min(it, n) for n in lengths) <= most)
 
 
 def _fitted(messages: Sequence[Message], *, budget: int, count: Count) -> FittedPrompt:

@@ -64,7 +64,7 @@ async def connect(server: ModelServer) -> AsyncIterator[ServerConnection]:
         limit=0,
         keepalive_timeout=_KEEP_SECONDS,
         socket_factory=_open_socket,
-        ssl=_certificates() if _scheme(server.url) == "https" else False,
+        ssl=certificates() if _scheme(server.url) == "https" else False,
     )
     async with aiohttp.ClientSession(
         connector=connector,
@@ -278,7 +278,7 @@ def _open_socket(address: aiohttp.AddrInfoType) -> socket.socket:
     return opened
 
 
-def _certificates() -> ssl.SSLContext:
+def certificates() -> ssl.SSLContext:
     """Return the trusted certificates: SSL_CERT_FILE, SSL_CERT_DIR or those of the machine.
 
     These are httpx2's rules, which also apply to downloads from Hugging Face.

@@ -18,6 +18,7 @@ TOOLS_NOTICE = (
 _CUT = "(The rest of this result was left out.)"
 _LEFT_OUT = "(There is no room for this result.)"
 _NO_ARGUMENTS = "{}"
+_SHOWN_ARGUMENTS = 500  # characters, as words
 
 
 def divided(prompt: Sequence[Message]) -> tuple[Sequence[Message], Sequence[Message]]:
@@ -36,13 +37,20 @@ def with_notice(prompt: Sequence[Message]) -> list[Message]:
     return [replace(first, text=f"{first.text}\n\n{TOOLS_NOTICE}".strip()), *others]
 
 
-def as_context(prompt: Sequence[Message]) -> list[Message]:
-    """Return a prompt whose rounds are context of its question, for a model that takes no tools."""
+def as_context(prompt: Sequence[Message], *, characters: int) -> list[Message]:
+    """Return a prompt whose rounds are context of its question, for a model that takes no tools.
+
+    Of each result at most so many `characters` stay, from its beginning.
+    """
     (*before, question), rounds = divided(prompt)
     texts = []
     for one in rounds:
         if one.call:
-            texts.append(f"Result of {one.call.name} with {one.call.arguments}:\n{one.text}")
+            text = one.text[: cut_before(one.text, characters)]
+            if len(text) < len(one.text):
+                text = f"{text}\n{_CUT}"
+            arguments = one.call.arguments[:_SHOWN_ARGUMENTS]
+            texts.append(f"Result of {one.call.name} with {arguments}:\n{text}")
         elif one.text:
             texts.append(f"You, at the beginning of this answer: {one.text}")
     return [*before, replace(question, context=(*question.context, *texts))]

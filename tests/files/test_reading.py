@@ -356,7 +356,7 @@ ATTEMPTS = """
 import os, socket, subprocess
 from bot.files import child
 
-def attempts(data):
+def attempts(data, html):
     tried = (lambda: socket.create_connection(("127.0.0.1", int(data))),
              lambda: open("/etc/passwd"), lambda: open("written", "w"),
              lambda: open("written.py", "w"), lambda: os.mkdir("made"),
@@ -381,7 +381,7 @@ def test_the_child_opens_no_connection_and_no_file_and_starts_nothing(tmp_path: 
         port = str(server.getsockname()[1])
         done = subprocess.run(
             [sys.executable, "-c", ATTEMPTS],
-            input=port.encode(),
+            input=f"\n{port}".encode(),
             capture_output=True,
             cwd=tmp_path,
             env={"PYTHONPATH": str(ROOT)},

@@ -32,7 +32,7 @@ def test_what_follows_the_question_are_its_rounds(prompt: list[Message]) -> None
 
 
 def test_rounds_become_context_after_what_the_question_has() -> None:
-    (*_, question) = as_context([*TALK, *ROUNDS])
+    (*_, question) = as_context([*TALK, *ROUNDS], characters=13)
 
     assert question.context == (
         "Ann: Hi",
@@ -40,7 +40,18 @@ def test_rounds_become_context_after_what_the_question_has() -> None:
         'Result of a with {"of": "a"}:\none two three',
         'Result of b with {"of": "b"}:\nfour five six',
     )
-    assert as_context(TALK) == TALK
+    assert as_context(TALK, characters=13) == TALK
+
+
+def test_long_results_and_arguments_are_shortened_in_context() -> None:
+    call = ToolCall("a" * 9, "a", "x" * 20_000)
+    (*_, question) = as_context([*TALK, Message("tool", "one two", call=call)], characters=3)
+
+    assert question.context[-1].splitlines()[1:] == [
+        "one",
+        "(The rest of this result was left out.)",
+    ]
+    assert len(question.context[-1]) < 700
 
 
 def test_the_notice_stands_below_a_system_prompt_or_is_one() -> None:
@@ -78,3 +89,4 @@ def test_only_the_newest_calls_keep_their_arguments() -> None:
         (one,) = with_arguments(both, newest=newest)
         assert [call.arguments for call in one.calls] == kept
     assert with_arguments(both, newest=2) == both
+    assert with_arguments([*both, *both], newest=3)[1:] == both

@@ -96,11 +96,16 @@ async def test_before_the_first_word_the_silence_is_another(
     assert not any(WAITING in text for text in saved.texts)
 
 
+class Scarce(Watched):
+    def budget(self, page: Page, *, new: bool) -> EditBudget:
+        return EditBudget("test:scarce", writes=10, seconds=3600.0)
+
+
 @pytest.mark.parametrize(("shows_work", "signs"), [(True, []), (False, [WAITING])])
 async def test_beside_the_sign_of_the_platform_ours_takes_only_a_spare_slot(
     store: Store, shows_work: bool, signs: list[str]
 ) -> None:
-    surface, budgets = Watched(shows_work=shows_work), EditBudgets(store=store)
+    surface, budgets = Scarce(shows_work=shows_work), EditBudgets(store=store)
     budget = surface.budget(Page(0, "", final=False), new=True)
     while await budgets.spare(budget):
         pass

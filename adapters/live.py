@@ -30,9 +30,10 @@ _WRITES, _SECONDS = 14, 1.0
 class Change:
     """One entry: the text of a turn's reply becomes `text[:keep] + add`.
 
-    `keep` and `size` (of the whole text) are in characters. `note` is a status text below it.
-    `last`: the reply has ended, and its record has the result. `look`: reload the record of the
-    turn, or of all turns if `turn_id` is empty. `gone`: the thread was deleted.
+    `keep` and `size` (of the whole text) are in characters. `note` is a status text below it; with
+    `consent`, the id of a call, it says what a person is to allow. `last`: the reply has ended, and
+    its record has the result. `look`: reload the record of the turn, or of all turns if `turn_id`
+    is empty. `gone`: the thread was deleted.
     """
 
     turn_id: str = ""
@@ -40,6 +41,7 @@ class Change:
     add: str = ""
     size: int = 0
     note: str = ""
+    consent: str = ""
     last: bool = False
     end: End = ""
     look: bool = False
@@ -147,6 +149,7 @@ class LiveSurface:
                 add=text[keep:],
                 size=len(text),
                 note=note,
+                consent=page.consent,
                 last="1" if page.last else "",
                 end=page.end,
             )
@@ -229,6 +232,7 @@ def _change(fields: Mapping[str, str]) -> Change:
             add=fields.get("add", ""),
             size=int(fields.get("size", "0")),
             note=fields.get("note", ""),
+            consent=fields.get("consent", ""),
             last=bool(fields.get("last")),
             end=read_end(fields.get("end", "")),
             look=bool(fields.get("look")) or "keep" not in fields,

@@ -159,6 +159,8 @@ def _add_question(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="NAME", help=model)
     parser.add_argument("--system", metavar="TEXT", help="another text than SYSTEM_PROMPT")
     file = "a file that the model reads with the question; by default five at most"
+    allow = "let tools do what has effects, such as making a ticket; nobody is asked before"
+    parser.add_argument("--allow", action="store_true", help=allow)
     parser.add_argument("--file", metavar="PATH", action="append", default=[], help=file)
 
 
@@ -167,10 +169,11 @@ async def _ask(settings: Settings, arguments: argparse.Namespace, output: TextIO
     from bot.app.logging import configure_logging
 
     configure_logging(settings, least=logging.WARNING)
+    logging.getLogger("bot.app.ask").setLevel(logging.INFO)  # the steps of an answer
     settings = chosen(settings, model=arguments.model, system=arguments.system)
     # In a thread, because a pipe may stay open for ever.
     question = await asyncio.to_thread(read_question, arguments.words, sys.stdin)
-    await print_answer(settings, question, output, files=arguments.file)
+    await print_answer(settings, question, output, files=arguments.file, allow=arguments.allow)
 
 
 async def _check(settings: Settings, _: argparse.Namespace, output: TextIO) -> int:

@@ -441,7 +441,8 @@ class Standing:
 
     `answer` is the saved text of the model, and `below` the notices under it. While a new answer
     has no text yet, `answer` is the answer that it will replace. `rating` is that of the
-    person who asked, and `files` are those of the question.
+    person who asked, and `files` are those of the question. `consent` is the id of a call that
+    waits until a person allows it, and `sign` the line that says which one.
     """
 
     turn_id: str
@@ -454,6 +455,8 @@ class Standing:
     end: End = ""
     rating: Rating | Literal[""] = ""
     files: tuple[FileRef, ...] = ()
+    consent: str = ""
+    sign: str = ""
 
 
 class Purpose(Enum):

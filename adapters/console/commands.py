@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from bot.commands import handlers
-from bot.domain import Asker, Person, ThreadKey
+from bot.domain import Asker, Consent, Person, ThreadKey
 from bot.intake.addressed import is_help
 from bot.intake.intake import Intake
 
@@ -39,7 +39,7 @@ KEYS = {
     "Alt-Enter": "adds a line; so does a \\ at the end of a line",
     "↑": "earlier questions; during an answer, your last question to change it",
     "Ctrl-R": "searches your earlier questions",
-    "Ctrl-C": "stops the answer or clears your input; press it twice to leave",
+    "Ctrl-C": "stops the answer, denies, or clears your input; press it twice to leave",
 }
 _ONLY_IN_THE_WINDOW = ("/regenerate", "/edit", "/stop", "/save")
 # Also without the window; there, any other line that begins with a slash is a question.
@@ -47,6 +47,10 @@ PLAIN = [name for name in COMMANDS if name not in _ONLY_IN_THE_WINDOW]
 _OFF = ("off", handlers.DEFAULT)  # instead of a name or a text: clears the choice
 _YES = "yes"
 _FIELDS = {"temperature": "temperature", "longest": "max_tokens"}  # of the form of the answers
+
+# How a call of a tool is allowed or denied.
+ALLOW = "Allow? [y]es / [a]lways / [n]o: "
+_CONSENTS: Mapping[str, Consent] = {"yes": "allow", "always": "always", "no": "deny"}
 
 # A path such as /etc/hosts is not a command.
 _COMMAND = re.compile(r"(/[\w-]*)(?:\s+(.*))?", re.DOTALL)
@@ -69,6 +73,12 @@ def command_of(line: str) -> Command | None:
         return Command("/help")
     found = _COMMAND.fullmatch(line.rstrip())
     return Command(found[1], (found[2] or "").strip()) if found else None
+
+
+def consent_of(line: str) -> Consent | None:
+    """Return the answer to ALLOW; None for any other line."""
+    said = line.strip().casefold()
+    return next((it for word, it in _CONSENTS.items() if said in (word, word[0])), None)
 
 
 def unknown(name: str) -> str:

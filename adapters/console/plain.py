@@ -10,10 +10,19 @@ from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager, nullcontext, suppress
 from typing import TextIO, TypeVar
 
-from adapters.console.commands import PLAIN, Command, command_of, plain_help, unknown
+from adapters.console.commands import (
+    ALLOW,
+    PLAIN,
+    Command,
+    command_of,
+    consent_of,
+    plain_help,
+    unknown,
+)
 from adapters.console.talk import ConsoleConversation, ReplyState
 from bot.commands import handlers
-from bot.concurrency import running
+from bot.concurrency import cancelled, running
+from bot.domain import Consent
 from bot.errors import ParleyError, Refused, StoreUnavailable
 from bot.text.sanitize import strip_controls
 
@@ -42,6 +51,7 @@ class PlainConversation:
         self._stdin = stdin
         self._stdout = stdout
         self._interruptions: asyncio.Queue[None] = asyncio.Queue()
+        self._reading: asyncio.Future[str] | None = None  # a line that nobody has taken yet
 
     async def at_terminal(self, banner: str) -> None:
         """Converse at a terminal until `/quit`; during an answer, SIGINT stops it."""
@@ -107,8 +117,15 @@ class PlainConversation:
     async def _line(self, you: str) -> str:
         """Return a line with its end; empty at the end of the input."""
         await self.print(you)
-        line = await _in_thread(self._stdin.readline)
+        line = await self._read_line()
         await self.print("" if line or not you else "\n")
+        return line
+
+    async def _read_line(self) -> str:
+        # A thread that reads cannot be stopped: the next reader gets its line.
+        self._reading = self._reading or asyncio.ensure_future(_in_thread(self._stdin.readline))
+        line = await asyncio.shield(self._reading)
+        self._reading = None
         return line
 
     async def _answer(self, question: str, display: _Display) -> None:
@@ -117,8 +134,8 @@ class PlainConversation:
             turn = self._talk.turn(question)
             await self._talk.admit(turn)
             async with (
-                running(self._follow(turn.id, display)) as following,
-                asyncio.timeout(self._patience),
+                asyncio.timeout(self._patience) as limit,
+                running(self._follow(turn.id, display, limit)) as following,
             ):
                 if not await self._wait_or_interrupt(following):
                     await self._talk.stop(turn)
@@ -133,14 +150,51 @@ class PlainConversation:
         except TimeoutError:
             await self.print(display.apology(ParleyError.apology))
 
-    async def _follow(self, turn_id: str, display: _Display) -> None:
-        """Print the states of a reply, up to the final one."""
-        async with aclosing(self._talk.replies()) as replies:
-            async for reply in replies:
-                if reply and reply.turn_id == turn_id:
+    async def _follow(self, turn_id: str, display: _Display, limit: asyncio.Timeout) -> None:
+        """Print the states of a reply, up to the final one, and ask what it asks."""
+        call_id, asking = "", None
+        try:
+            async with aclosing(self._talk.replies()) as replies:
+                async for reply in replies:
+                    if not reply or reply.turn_id != turn_id:
+                        continue
+                    if asking and reply.consent != call_id and not asking.done():
+                        # Its time is over, or another terminal has answered.
+                        await cancelled(asking)
+                        await self.print("\n")
                     await self.print(display.piece(reply))
                     if reply.last:
                         return
+                    if reply.consent and reply.consent != call_id:
+                        asking = asyncio.create_task(self._ask(reply, display, limit))
+                    call_id = reply.consent
+        finally:
+            if asking:
+                await cancelled(asking)
+
+    async def _ask(self, reply: ReplyState, display: _Display, limit: asyncio.Timeout) -> None:
+        """Have the person allow a call, or deny it; in a pipe it is denied."""
+        consent: Consent | None = None if display.prompt else "deny"
+        if not consent:
+            await self.print(f"\n{reply.note}\n")
+            _forget_typed(self._stdin)
+        outer, self._interruptions = self._interruptions, asyncio.Queue()
+        limit.reschedule(None)  # a person may take their time
+        try:
+            while not consent:
+                await self.print(ALLOW)
+                async with running(self._read_line()) as reading:
+                    is_read = await self._wait_or_interrupt(reading)
+                    # Ctrl-C and the end of the input deny.
+                    line = reading.result() if is_read else ""
+                    consent = consent_of(line) if line else "deny"
+                    await self.print("" if line else "\n")
+            await self._talk.decide(reply.turn_id, reply.consent, consent)
+        except StoreUnavailable as error:
+            await self.print(f"{error.apology}\n")
+        finally:
+            self._interruptions = outer
+            limit.reschedule(asyncio.get_running_loop().time() + self._patience)
 
     async def _wait_or_interrupt(self, work: asyncio.Future[T]) -> bool:
         """Wait for `work` or the next Ctrl-C. Returns whether the work is done."""
@@ -153,12 +207,20 @@ class PlainConversation:
         """Count SIGINT during the block; elsewhere it ends the process."""
         loop, handler = asyncio.get_running_loop(), signal.getsignal(signal.SIGINT)
         self._interruptions = asyncio.Queue()
-        loop.add_signal_handler(signal.SIGINT, self._interruptions.put_nowait, None)
+        loop.add_signal_handler(signal.SIGINT, lambda: self._interruptions.put_nowait(None))
         try:
             yield
         finally:
             loop.remove_signal_handler(signal.SIGINT)
             signal.signal(signal.SIGINT, handler)
+
+
+def _forget_typed(stdin: TextIO) -> None:
+    """Drop what was typed before a question to which it is no answer."""
+    import termios  # there is none on Windows, where nobody is asked
+
+    with suppress(OSError, ValueError, termios.error):
+        termios.tcflush(stdin, termios.TCIFLUSH)
 
 
 class _Display:

@@ -19,7 +19,7 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.styles import Style
 
-from adapters.console.commands import COMMANDS
+from adapters.console.commands import ALLOW, COMMANDS
 from adapters.console.render import Renderer
 from adapters.console.transcript import AskedQuestion, Transcript
 from bot.text.markdown import tidy
@@ -149,7 +149,8 @@ class WindowScreen:
         size = self._session.app.output.get_size()
         growing = self._transcript.growing
         waiting = [one.turn.text for one in self._transcript.unanswered[1:]]
-        label = "edit> " if self.edited else "you> "
+        asks = growing is not None and growing.consent != ""
+        label = "edit> " if self.edited else ALLOW if asks else "you> "
         state = growing and (growing.live, growing.note), waiting, self.hint, label, size
         if self._drawn[0] != state:
             lines = [
@@ -164,7 +165,8 @@ class WindowScreen:
     def _placeholder(self) -> StyleAndTextTuples:
         # A search shows its result in the input. Without colours the placeholder would look typed.
         colourless = self._session.app.color_depth == ColorDepth.DEPTH_1_BIT
-        if self._session.layout.is_searching or colourless:
+        asks = self._transcript.growing and self._transcript.growing.consent
+        if self._session.layout.is_searching or colourless or asks:
             return []
         return [("class:placeholder", "Ask anything, or /help")]
 
@@ -172,7 +174,12 @@ class WindowScreen:
         if growing is None:
             return []
         text = self._renderer.markdown(tidy(growing.live), width=columns)
-        lines = text.split("\n")[-most:] if text else []
+        lines = text.split("\n") if text else []
+        if growing.consent:
+            # All of it is to be read: the text above gives way.
+            asks = ["", *self._renderer.text(growing.note, width=columns).split("\n")]
+            return [*lines[max(len(lines) + len(asks) - most, 0) :], *asks, ""]
+        lines = lines[-most:]
         if growing.note or not lines:
             lines.append(self._line(growing.note or "…", columns))
         return [*lines, ""]

@@ -15,7 +15,7 @@ from uuid import uuid4
 from adapters import live
 from adapters.console.commands import ThreadCommands
 from adapters.uploads import PART, Uploads, file_ref
-from bot.domain import Asker, Exchange, FileRef, Person, Standing, ThreadKey, Turn
+from bot.domain import Asker, Consent, Exchange, FileRef, Person, Standing, ThreadKey, Turn
 from bot.errors import HasEnded, Refused, StoreUnavailable
 from bot.intake.intake import Intake
 from bot.reply.draft import with_notice
@@ -24,17 +24,22 @@ from bot.text.sanitize import whole_characters
 
 _READ_SECONDS = 1.0
 _OPERATOR = Asker(operator=True)
+_OPEN = ("waiting", "running")
 _AWAY_SECONDS = 0.5  # before the store is read again after a failure
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyState:
-    """The state of a reply; `note` is a status text below it, and `last` marks its end."""
+    """The state of a reply; `note` is a status text below it, and `last` marks its end.
+
+    With `consent`, the id of a call, the note says what the person is to allow.
+    """
 
     turn_id: str
     text: str
     note: str = ""
     last: bool = False
+    consent: str = ""
 
 
 class ConsoleConversation:
@@ -109,6 +114,13 @@ class ConsoleConversation:
         with suppress(HasEnded):
             await self._intake.answers.stop(turn.id)
 
+    async def decide(self, turn_id: str, call_id: str, consent: Consent) -> None:
+        """Say whether a call of a tool may be made; a late answer changes nothing."""
+        with suppress(HasEnded):
+            await self._intake.answers.decide(
+                turn_id, call_id, consent, person_id=self._person.id, at=self._key
+            )
+
     async def forget(self, *turns: Turn) -> None:
         """Drop turns."""
         await self._intake.changes.forget(*(turn.id for turn in turns))
@@ -117,6 +129,12 @@ class ConsoleConversation:
         """Delete the history and the stream of the conversation."""
         await self._intake.changes.reset(self._key)
         await live.forget(self._store, self._key)
+
+    async def asking(self) -> ReplyState | None:
+        """Return the reply that has waited for the person since before `begin`."""
+        turn_id = await self._intake.lookup.first_open(self._key)
+        found = await self._stored(turn_id) if turn_id else None
+        return found if found and found.consent else None
 
     async def question(self, turn_id: str) -> str:
         """Return the question of a turn of another terminal; empty if unknown."""
@@ -150,12 +168,15 @@ class ConsoleConversation:
             return None
         changed = None if change.look else change.applied(text)
         if changed is not None:
-            return ReplyState(change.turn_id, changed, change.note, change.last)
-        found = await self._standing(change.turn_id)
+            return ReplyState(change.turn_id, changed, change.note, change.last, change.consent)
+        return await self._stored(change.turn_id)
+
+    async def _stored(self, turn_id: str) -> ReplyState | None:
+        found = await self._standing(turn_id)
         if found is None:
             return None
-        shown = with_notice(found.answer, found.below)
-        return ReplyState(change.turn_id, shown, last=found.state not in ("waiting", "running"))
+        shown, last = with_notice(found.answer, found.below), found.state not in _OPEN
+        return ReplyState(turn_id, shown, found.sign, last, found.consent)
 
     async def _standing(self, turn_id: str) -> Standing | None:
         found = await self._intake.lookup.standings(turn_id, person_id=self._person.id)

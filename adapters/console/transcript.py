@@ -19,7 +19,8 @@ class AskedQuestion:
     """A question and its reply; `live` is the block that still changes.
 
     `is_shown`: the question is on the screen. `since`: when its answer was first awaited (monotonic
-    clock). `previous_answer`: what is shown while another answer is awaited.
+    clock). `previous_answer`: what is shown while another answer is awaited. `consent`: the call
+    that the person is to allow, as the `note` says.
     """
 
     turn: Turn
@@ -29,11 +30,12 @@ class AskedQuestion:
     previous_answer: str = ""
     live: str = ""
     note: str = ""
+    consent: str = ""
     splitter: BlockSplitter = field(default_factory=BlockSplitter)
 
     def show(self, reply: ReplyState) -> BlockUpdate:
         """Process a state of the reply, and return the change of the screen."""
-        self.note = reply.note
+        self.note, self.consent = reply.note, reply.consent
         if self.previous_answer and reply.text == self.previous_answer and not reply.last:
             return BlockUpdate()
         self.text = reply.text
@@ -74,13 +76,14 @@ class Transcript:
         """Await a new answer to a question, which may have changed."""
         asked.turn, asked.is_shown, asked.since = turn, False, time.monotonic()
         asked.previous_answer, asked.live, asked.note = asked.text, "", ""
+        asked.consent = ""
         asked.splitter = BlockSplitter()
         if asked not in self.unanswered:
             self.unanswered.append(asked)
 
     def end(self, asked: AskedQuestion) -> None:
         """Mark the answer of a question as complete."""
-        asked.live = asked.note = asked.previous_answer = ""
+        asked.live = asked.note = asked.consent = asked.previous_answer = ""
         self.unanswered.remove(asked)
         if self.unanswered:
             self.unanswered[0].since = time.monotonic()
@@ -100,6 +103,8 @@ class Transcript:
     def overdue(self, patience: float) -> AskedQuestion | None:
         """Return the current question if it exceeds `patience` seconds."""
         growing = self.growing
+        if growing and growing.consent:
+            growing.since = time.monotonic()  # a person may take their time
         return growing if growing and time.monotonic() - growing.since > patience else None
 
     def save(self, name: str) -> str:

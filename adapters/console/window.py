@@ -8,14 +8,21 @@ from contextlib import aclosing, suppress
 from functools import partial
 from pathlib import Path
 
-from adapters.console.commands import COMMANDS, Command, command_of, help_tables, unknown
+from adapters.console.commands import (
+    COMMANDS,
+    Command,
+    command_of,
+    consent_of,
+    help_tables,
+    unknown,
+)
 from adapters.console.plain import FORGOTTEN
 from adapters.console.screen import WindowScreen
 from adapters.console.talk import ConsoleConversation, ReplyState
 from adapters.console.transcript import AskedQuestion, Transcript
 from bot.commands import handlers
 from bot.concurrency import BackgroundTasks, together
-from bot.domain import Turn
+from bot.domain import Consent, Turn
 from bot.errors import ParleyError, Refused, StoreUnavailable
 
 _LEAVING = "Press Ctrl-C again to leave."
@@ -45,6 +52,7 @@ class Window:
         self._work: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
         self._tasks = BackgroundTasks()
         self._stopped: AskedQuestion | None = None  # the answer that Ctrl-C asked to end
+        self._began_before = False  # the line that is typed began before a call was to be allowed
 
     async def run(self) -> None:
         """Run until the person quits; then stop and drop open answers."""
@@ -75,16 +83,26 @@ class Window:
         for asked in self.transcript.all[-_EARLIER:]:
             self._screen.show_question(asked.turn.text)
             self._screen.show_answer(asked.text)
+        with suppress(StoreUnavailable):
+            if asking := await self._talk.asking():
+                await self._show(asking)
 
     def _submit(self, line: str, edited: AskedQuestion | None) -> None:
-        if line.strip():
+        growing, began_before = self.transcript.growing, self._began_before
+        self._began_before = False
+        consent = None if edited or began_before else consent_of(line)
+        if growing and growing.consent and consent:
+            self._work.put_nowait(partial(self._decide, growing, growing.consent, consent))
+        elif line.strip():
             self._work.put_nowait(partial(self._do, line, edited))
 
     def _interrupt(self) -> None:
-        """Stop the answer; if none is running, clear the input; a second Ctrl-C quits."""
+        """Stop the answer, or deny a call; else clear the input; a second Ctrl-C quits."""
         growing = self.transcript.growing
         if self._screen.edited or (self._screen.typed and not growing):
             self._screen.edit(None)
+        elif growing and growing.consent:
+            self._work.put_nowait(partial(self._decide, growing, growing.consent, "deny"))
         elif growing and growing is self._stopped:
             # No worker has the turn, or it has died.
             notice = "I no longer wait for that answer."
@@ -184,6 +202,12 @@ class Window:
         self.transcript.reopen(asked, turn)
         self._show_next()
 
+    async def _decide(self, asked: AskedQuestion, call_id: str, consent: Consent) -> None:
+        await self._talk.decide(asked.turn.id, call_id, consent)
+        if asked.consent == call_id:
+            asked.consent = asked.note = ""
+        self._screen.refresh()
+
     async def _stop(self) -> None:
         if growing := self.transcript.growing:
             self._stopped = growing
@@ -217,6 +241,8 @@ class Window:
         if asked is None:
             return
         self._show_question(asked)
+        if reply.consent and reply.consent != asked.consent:
+            self._began_before = bool(self._screen.typed)
         growth = asked.show(reply)
         if growth.anew:
             self._screen.say("Another try:")

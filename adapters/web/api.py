@@ -28,7 +28,7 @@ from bot.commands.handlers import (
     CommandHandlers,
     HelpContext,
 )
-from bot.domain import Asker, FileRef, Json, Person, Rating, Standing, ThreadKey, Turn
+from bot.domain import Asker, Consent, FileRef, Json, Person, Rating, Standing, ThreadKey, Turn
 from bot.errors import NothingAsked, NotRemembered, NotTheLast
 from bot.intake.answers import GO_ON
 from bot.intake.intake import Intake
@@ -39,6 +39,7 @@ PERSON = web.RequestKey("person", Person)  # the authenticated person
 MAY_STAY = web.RequestKey[Callable[[], Awaitable[bool]]]("may_stay")
 _MOST_CONVERSATIONS = 1000  # in one answer
 _RATINGS: Mapping[str, Rating | Literal[""]] = {"good": "good", "bad": "bad", "": ""}
+_CONSENTS: Mapping[str, Consent] = {"allow": "allow", "always": "always", "deny": "deny"}
 # Access to the page was checked at sign-in.
 _SIGNED_IN = Asker(signed_in=True)
 _CHOSEN_HERE = frozenset({"model", "persona", "temperature", "max_tokens"})
@@ -84,6 +85,7 @@ class Api:
             web.post(f"{turn}/continue", self._go_on),
             web.post(f"{turn}/edit", self._edit),
             web.post(f"{turn}/rate", self._rate),
+            web.post(f"{turn}/consent", self._decide),
             web.post(f"{turn}/delete", self._delete_turn),
         ]
 
@@ -263,6 +265,19 @@ class Api:
         )
         await live.announce(self.store, _thread(request), turn.turn_id)
         return answer({})
+
+    async def _decide(self, request: web.Request) -> web.Response:
+        """Say whether a call of a tool may be made; the first answer counts."""
+        thread, sent = _thread(request), await body(request)
+        call, consent = sent.get("call"), sent.get("consent")
+        if not is_id(call) or not isinstance(consent, str) or consent not in _CONSENTS:
+            raise Unacceptable(400, "A call can be allowed, always allowed, or denied.")
+        turn = await self._turn(request)
+        await self.intake.answers.decide(
+            turn.turn_id, str(call), _CONSENTS[consent], person_id=request[PERSON].id, at=thread
+        )
+        await live.announce(self.store, thread, turn.turn_id)
+        return answer({}, status=202)
 
     async def _delete_turn(self, request: web.Request) -> web.Response:
         thread, turn_id = _thread(request), _turn_id(request)

@@ -43,7 +43,10 @@ _HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class TurnView:
-    """What a page shows of a turn; `note` is a status text below its answer."""
+    """What a page shows of a turn; `note` is a status text below its answer.
+
+    If a call waits to be allowed, the note says which.
+    """
 
     standing: Standing
     note: str = ""
@@ -207,9 +210,12 @@ class Follower:
             log.exception("Cannot load conversation %s", talk.thread)
             return
         talk.title, talk.is_known = title or "", title is not None
-        notes = {one: view.note for one, view in talk.turns.items()}
+        # A question goes with its answer; other notes stay while the turn runs.
+        notes = {(one, it.standing.consent): it.note for one, it in talk.turns.items()}
         talk.turns = {
-            one.turn_id: TurnView(one, notes.get(one.turn_id, "") if one.state == "running" else "")
+            one.turn_id: TurnView(one, one.sign or notes.get((one.turn_id, one.consent), ""))
+            if one.state == "running"
+            else TurnView(one)
             for one in standings
         }
 
@@ -233,9 +239,8 @@ def _apply(talk: TalkView, change: live.Change) -> bool:
     text = change.applied(view.standing.answer)
     if text is None:
         return False
-    standing = replace(
-        view.standing, state="running", answer=text, below="", end="", rating="", model=""
-    )
+    standing = replace(view.standing, state="running", answer=text, consent=change.consent, sign="")
+    standing = replace(standing, below="", end="", rating="", model="")
     talk.turns[change.turn_id] = TurnView(standing, change.note)
     return True
 
@@ -321,6 +326,7 @@ def _fields(view: TurnView) -> dict[str, Json]:
         "asked_at": one.asked_at,
         "below": one.below,
         "note": view.note,
+        "consent": one.consent,
         "model": one.model,
         "state": one.state,
         "end": one.end,

@@ -6,27 +6,33 @@ import asyncio
 import atexit
 import io
 import logging
+import math
 import os
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TextIO, TypedDict, Unpack
+from uuid import uuid4
 
 from bot.app.assistant import DEMO, Assistant, open_assistant
 from bot.app.platforms import load_settings
 from bot.concurrency import cancelled
 from bot.domain import (
+    Delta,
     Exchange,
     FileRef,
     FilesRead,
     FileText,
     LeftOut,
+    Message,
     Person,
     Start,
+    StepNote,
+    Steps,
     ThreadKey,
     Turn,
 )
@@ -34,14 +40,18 @@ from bot.errors import AnswerCut, CannotStart, ModelError, ParleyError, PromptRe
 from bot.files.reading import read_path
 from bot.text.files import left_out_of
 from bot.text.prompt import compose
-from bot.text.sanitize import strip_controls, whole_characters
+from bot.text.sanitize import one_line, strip_controls, whole_characters
 from config.settings import Settings, SettingsError, hand_on
 
 log = logging.getLogger(__name__)
 
 STDIN = "-"
 _MAX_INPUT = 4_000_000  # characters; more than any model reads, and a pipe may be endless
+_MOST_SHOWN = 100  # characters of a step: a model may name any tool
 _CLOSE_SECONDS = 10.0  # a local model's process gets three of them to end by itself
+
+# What a question yields: text, a new beginning of it, or a call of a tool that has ended.
+Piece = str | Start | StepNote
 
 
 async def stream_answer(
@@ -51,10 +61,13 @@ async def stream_answer(
     history: Sequence[tuple[str, str]] = (),
     system: str | None = None,
     files: Sequence[str | Path] = (),
-) -> AsyncGenerator[str | Start]:
-    """Yield the deltas of an answer, and a Start if it restarts; raises ModelError.
+    allow: bool = False,
+) -> AsyncGenerator[Piece]:
+    """Yield the deltas of an answer, each call of a tool that has ended, and its sources as text.
 
-    `history` has earlier questions and their answers, and `system` replaces the system prompt.
+    A Start restarts the text. Raises ModelError. `history` has earlier questions and their answers,
+    and `system` replaces the system prompt. Calls with effects are made if they are allowed by
+    `allow`; nobody is asked.
 
     A truncated answer ends without an error. Truncation of question or answer is logged, and what
     was not read of the `files`.
@@ -65,7 +78,8 @@ async def stream_answer(
     text, now = whole_characters(question), time.time()
     read = await _read_files(files, assistant.settings)
     refs = tuple(FileRef(str(at), "", one.name, 0, {}) for at, one in enumerate(read))
-    turn = Turn("", nowhere, nobody, text, place={}, asked_at=now, files=refs)
+    # Tools may take the id for a key, so that nothing is done twice.
+    turn = Turn(f"ask:{uuid4()}", nowhere, nobody, text, place={}, asked_at=now, files=refs)
     zone = assistant.system_prompt.zone(turn) if system is None else None
     if system is None:
         system = assistant.system_prompt.for_turn(turn)
@@ -75,8 +89,13 @@ async def stream_answer(
     ]
     texts = {str(at): one for at, one in enumerate(read)}
     prompt = compose(system=system, exchanges=exchanges, turn=turn, files=texts, zone=zone)
+    if assistant.sources:
+        stream = await _with_tools(assistant, prompt, turn, texts, allow=allow)
+    else:
+        stream = assistant.model.stream(prompt)
+    said, steps, told = list[str](), Steps(()), set[str]()
     try:
-        async with aclosing(assistant.model.stream(prompt)) as deltas:
+        async with aclosing(stream) as deltas:
             async for delta in deltas:
                 if isinstance(delta, LeftOut):
                     log.warning(
@@ -86,11 +105,59 @@ async def stream_answer(
                 elif isinstance(delta, FilesRead):
                     if unread := left_out_of(delta.files):
                         log.warning("%s", unread)
+                elif isinstance(delta, Steps):
+                    steps = delta
+                    ended = [one for one in delta.notes if one.outcome and one.call_id not in told]
+                    told.update(one.call_id for one in ended)
+                    for note in ended:
+                        yield note
                 # A single question has nothing before it.
                 elif isinstance(delta, str | Start):
+                    if isinstance(delta, str):
+                        said.append(delta)
+                    else:
+                        said.clear()
                     yield delta
     except AnswerCut as cut:
         log.warning("The answer is cut short: %s", cut)
+    if steps.sources:
+        from bot.reply.draft import sources_below
+
+        yield f"\n\n{sources_below(''.join(said), steps.sources)}"
+
+
+async def _with_tools(
+    assistant: Assistant,
+    prompt: Sequence[Message],
+    turn: Turn,
+    files: Mapping[str, FileText],
+    *,
+    allow: bool,
+) -> AsyncGenerator[Delta]:
+    """Ask the model, with the tools that there are for a question."""
+    from bot.tools import steps, toolset
+    from bot.tools.loop import ToolLoop
+    from bot.tools.memory import MemoryJournal
+    from bot.tools.toolbox import Toolbox
+
+    journal = MemoryJournal("allow" if allow else "deny")
+
+    async def is_always_allowed(_: Turn, offered: toolset.Offered) -> bool:
+        return await journal.is_always_allowed(offered)
+
+    tools = Toolbox(assistant.sources, is_always_allowed, -math.inf)
+    offered = await tools.offered(toolset.Asked(turn, files=files))
+    if not offered:
+        return assistant.model.stream(prompt)
+    loop = ToolLoop(
+        model=assistant.model,
+        steps=steps.Steps(journal, turn_id=turn.id),
+        offered=offered,
+        turn=turn,
+        consent_seconds=tools.consent_seconds,
+        reply_seconds=assistant.settings.reply_timeout,
+    )
+    return loop.stream(prompt)
 
 
 async def _read_files(files: Sequence[str | Path], settings: Settings) -> list[FileText]:
@@ -108,13 +175,20 @@ async def _read_files(files: Sequence[str | Path], settings: Settings) -> list[F
     return found
 
 
-async def joined(deltas: AsyncGenerator[str | Start]) -> str:
+def _log_step(note: StepNote) -> None:
+    """Tell what a call of a tool came to; what it was asked, and what it returned, is not told."""
+    log.info("%s: %s", one_line(note.what)[:_MOST_SHOWN], note.outcome)
+
+
+async def joined(deltas: AsyncGenerator[Piece]) -> str:
     """Return the whole answer."""
     pieces: list[str] = []
     async with aclosing(deltas):
         async for delta in deltas:
             if isinstance(delta, Start):
                 pieces.clear()
+            elif isinstance(delta, StepNote):
+                _log_step(delta)
             else:
                 pieces.append(delta)
     return whole_characters("".join(pieces)).strip()
@@ -148,7 +222,12 @@ def chosen(settings: Settings, *, model: str | None, system: str | None) -> Sett
 
 
 async def print_answer(
-    settings: Settings, question: str, stdout: TextIO, *, files: Sequence[str] = ()
+    settings: Settings,
+    question: str,
+    stdout: TextIO,
+    *,
+    files: Sequence[str] = (),
+    allow: bool = False,
 ) -> None:
     """Print the answer as it grows in a terminal, or else when it is complete.
 
@@ -157,7 +236,7 @@ async def print_answer(
     if isinstance(stdout, io.TextIOWrapper):
         stdout.reconfigure(errors="replace")
     async with open_assistant(settings, asyncio.Event(), at_terminal=True) as assistant:
-        deltas = stream_answer(assistant, question, files=files)
+        deltas = stream_answer(assistant, question, files=files, allow=allow)
         try:
             if stdout.isatty():
                 await _print_growing(deltas, stdout)
@@ -170,7 +249,7 @@ async def print_answer(
             raise ParleyError(f"the answer cannot be written: {error.strerror}") from error
 
 
-async def _print_growing(deltas: AsyncGenerator[str | Start], stdout: TextIO) -> None:
+async def _print_growing(deltas: AsyncGenerator[Piece], stdout: TextIO) -> None:
     printed = False
     try:
         async with aclosing(deltas):
@@ -180,6 +259,11 @@ async def _print_growing(deltas: AsyncGenerator[str | Start], stdout: TextIO) ->
                         _write(stdout, "\n")
                         log.warning("The answer broke off and starts again")
                     printed = False
+                    continue
+                if isinstance(delta, StepNote):
+                    if printed:
+                        _write(stdout, "\n")
+                    _log_step(delta)
                     continue
                 text = strip_controls(delta)
                 text = text if printed else text.lstrip()
@@ -201,6 +285,7 @@ class Options(TypedDict, total=False):
     history: Sequence[tuple[str, str]]
     system: str | None
     files: Sequence[str | Path]
+    allow: bool
 
 
 class Asking:
@@ -208,7 +293,8 @@ class Asking:
 
     `history` has earlier questions and their answers, oldest first; as much of it is sent as the
     model can read. `system` replaces the configured system prompt. Of `files`, paths on this
-    machine, the model reads as much as fits; what it has not read is logged.
+    machine, the model reads as much as fits; what it has not read is logged. Calls of tools that
+    have effects are denied, or with `allow` made without asking anybody.
     """
 
     def __init__(self, assistant: Assistant) -> None:
@@ -224,6 +310,9 @@ class Asking:
         deltas = stream_answer(self._assistant, text, **options)
         async with aclosing(deltas):
             async for delta in deltas:
+                if isinstance(delta, StepNote):
+                    _log_step(delta)
+                    continue
                 said = "" if isinstance(delta, Start) else said + delta
                 if shown := whole_characters(said).strip():
                     yield shown
@@ -261,27 +350,27 @@ class SharedAssistant:
         self._thread.start()
         atexit.register(self._close)
 
-    def ask(self, text: str, files: Sequence[str | Path]) -> str:
+    def ask(self, text: str, **options: Unpack[Options]) -> str:
         """Return the answer, in any thread; an interrupted caller ends the request."""
-        future = self._submit(text, files)
+        future = self._submit(text, options)
         try:
             return future.result()
         finally:
             future.cancel()
 
-    async def ask_async(self, text: str, files: Sequence[str | Path]) -> str:
+    async def ask_async(self, text: str, **options: Unpack[Options]) -> str:
         """Return the answer, in any loop; a cancelled caller ends the request."""
-        return await asyncio.wrap_future(self._submit(text, files))
+        return await asyncio.wrap_future(self._submit(text, options))
 
-    def _submit(self, text: str, files: Sequence[str | Path]) -> Future[str]:
-        return asyncio.run_coroutine_threadsafe(self._answer(text, files), self._loop)
+    def _submit(self, text: str, options: Options) -> Future[str]:
+        return asyncio.run_coroutine_threadsafe(self._answer(text, options), self._loop)
 
-    async def _answer(self, text: str, files: Sequence[str | Path]) -> str:
+    async def _answer(self, text: str, options: Options) -> str:
         async with self._opening:
             # After a failure the next question tries again.
             if self._asking is None:
                 self._asking = await self._stack.enter_async_context(asking())
-        return await self._asking(text, files=files)
+        return await self._asking(text, **options)
 
     def _run(self) -> None:
         self._loop.run_forever()

@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from bot.access.preferences import ModelChoice
@@ -26,6 +27,9 @@ from bot.proxy import warn_if_readable
 from bot.text.prompt import SystemPrompt
 from bot.tokens.counters import TokenEstimator
 from config.settings import Settings
+
+if TYPE_CHECKING:  # without tools nothing of them is imported
+    from bot.tools.toolset import ToolSource
 
 log = logging.getLogger(__name__)
 
@@ -48,12 +52,16 @@ _LOGGED_NAMES = 8  # of a server's models
 
 @dataclass(frozen=True, slots=True)
 class Assistant:
-    """A model and its system prompt; `label` names the model to people."""
+    """A model, its system prompt and its tools; `label` names the model to people.
+
+    `sources` are those of tools that a question without a conversation may use.
+    """
 
     model: Model
     label: str
     system_prompt: SystemPrompt
     settings: Settings
+    sources: Sequence[ToolSource] = ()
 
 
 # The models to ask in their order, those that may be chosen by their names (VISION_MODEL among

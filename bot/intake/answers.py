@@ -1,4 +1,4 @@
-"""What people do with answers: stop, regenerate, continue and rate them."""
+"""What people do with answers: stop, regenerate, continue and rate them, and allow calls."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Literal, TypeVar
 
 from prometheus_client import Counter
 
-from bot.domain import ANYBODY, Asker, Person, Place, Rating, ThreadKey, Turn
+from bot.domain import ANYBODY, Asker, Consent, Person, Place, Rating, ThreadKey, Turn
 from bot.errors import HasEnded, NotRemembered, NotTheAsker, SurfaceError, ThreadBusy
 from bot.intake.access import AccessControl, bounded
 from bot.turns.queue import TurnQueue
@@ -24,6 +25,10 @@ GO_ON = (
     " any of it, and do not begin with an introduction."
 )
 THANKS = "Thank you, I have noted that."  # to a person who rates an answer
+# To an admin who allows another person's call for always, to others who answer, and after the end.
+ALLOWED_ONCE = "I take this as allowed once: only the person who asked can allow it for always."
+NOT_YOURS = "Only the person who asked can allow or deny this."
+NOT_WAITING = "This no longer waits for an answer."
 _FEEDBACK = Counter(
     "parley_feedback_total", "First ratings of an answer by a person", ["model", "kind"]
 )
@@ -175,6 +180,39 @@ class Answers:
         )
         if is_first and rating:
             _FEEDBACK.labels(model or "unknown", rating).inc()
+
+    async def decide(
+        self,
+        turn_id: str,
+        call_id: str,
+        consent: Consent,
+        *,
+        person_id: str,
+        at: ThreadKey | None = None,
+        is_admin: Callable[[], Awaitable[bool]] | bool = False,
+    ) -> Consent:
+        """Answer whether a call may be made; return the answer that counts.
+
+        The asker may do so, and admins; a function is called only for other people than the asker.
+        An admin's "always" counts as "allow", because the list is the asker's own. Raises
+        NotTheAsker, and HasEnded if the call does not wait for an answer, or not any more.
+        """
+        if at and not _is_in_channel(at, await self._queue.lookup.thread_of_turn(turn_id)):
+            raise HasEnded(NOT_WAITING)
+        decide = partial(self._queue.changes.decide, turn_id, call_id, person_id=person_id)
+        try:
+            waited = await decide(consent, is_admin=False)
+        except NotTheAsker:
+            may_answer = self._access.rules.is_admin(Person(person_id, person_id))
+            if not may_answer:
+                may_answer = is_admin if isinstance(is_admin, bool) else await is_admin()
+            if not may_answer:
+                raise NotTheAsker(NOT_YOURS) from None
+            consent = "allow" if consent == "always" else consent
+            waited = await decide(consent, is_admin=True)
+        if not waited:
+            raise HasEnded(NOT_WAITING)
+        return consent
 
     async def _asked_by(self, person_id: str, turn_id: str, at: ThreadKey | None) -> Turn:
         turn = await self._queue.lookup.turn(turn_id)

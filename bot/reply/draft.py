@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from bot.domain import Attachment, ConsentNeeded, End, Outcome, Page, Shown, Steps
+from bot.domain import Attachment, ConsentNeeded, End, Outcome, Page, Shown, Source, Steps
 from bot.errors import GivenUp
 from bot.reply.pages import Measure, Pager
 from bot.text.attachments import attachments
@@ -261,14 +261,6 @@ class Draft:
         listed = [f"{step} ({n} times)" if n > 1 else step for step, n in counts.items()]
         return STEPS.format(steps="; ".join(listed)) if listed else ""
 
-    def _sources(self, answer: str) -> str:
-        """The pages that the answer names by their numbers; all, if it names none."""
-        named = {int(number) for number in _CITED.findall(answer)}
-        found = self._steps.sources
-        chosen = [one for one in found if one.number in named] or found
-        lines = [f"[{one.number}] {one.address}" for one in chosen[:_MOST_SOURCES]]
-        return "\n".join([SOURCES, *lines]) if lines else ""
-
     @property
     def _answer(self) -> Shown:
         """The answer of this attempt since its last start, with the notes below it."""
@@ -284,7 +276,8 @@ class Draft:
         )
         # Half a character may come before its other half.
         text = whole_characters(self._deltas[0])
-        below = "\n\n".join(filter(None, (self._sources(text), self._steps_line, *notes)))
+        sources = sources_below(text, self._steps.sources)
+        below = "\n\n".join(filter(None, (sources, self._steps_line, *notes)))
         return Shown(text=text, below=below, model=self._model)
 
     @property
@@ -351,6 +344,14 @@ def fitted(shown: Shown, *, limit: int, measure: Measure) -> Shown:
     cut = draft.shown(ids)
     end = "older" if shown.end == "older" else cut.end
     return replace(cut, said=shown.said and cut.said, outcome=shown.outcome, end=end)
+
+
+def sources_below(answer: str, found: Sequence[Source]) -> str:
+    """Return the pages that an answer names by their numbers; all, if it names none."""
+    named = {int(number) for number in _CITED.findall(answer)}
+    chosen = [one for one in found if one.number in named] or found
+    lines = [f"[{one.number}] {one.address}" for one in chosen[:_MOST_SOURCES]]
+    return "\n".join([SOURCES, *lines]) if lines else ""
 
 
 def with_notice(text: str, notice: str) -> str:

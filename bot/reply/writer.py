@@ -129,6 +129,10 @@ class Reply:
                     # Errors other than the end of an answer are raised before a final page.
                     await collecting
                     await self._write_final()
+                    if self._stop.is_set() and not self._draft.has_ended:
+                        # Somebody had stopped the answer before it asked, as the save has told.
+                        self._draft.end(Ending("stopped"))
+                        await self._write_final()
                 except (PlaceGone, WriteRefused) as refusal:
                     await cancelled(collecting)
                     await self._end_refused(refusal)

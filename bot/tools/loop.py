@@ -164,9 +164,10 @@ class ToolLoop:
             await self._steps.end(call, result)
             server, name = (offered.server, call.name) if offered else ("", "unknown")
             _CALLS.labels(server, name, result.outcome).inc()
-        yield self._note(call, result.outcome)
         self._is_foreign |= result.foreign
         yield result
+        # Once its sources have their numbers.
+        yield self._note(call, result.outcome)
 
     def _checked(self, call: ToolCall) -> tuple[Offered, Mapping[str, Json]]:
         """Return the tool of a call, and its arguments. Raises ToolFailed if it cannot be made."""
@@ -200,7 +201,7 @@ class ToolLoop:
             may_skip = not self._is_foreign and not self._steps.repeats(effect)
             if may_skip and await self._steps.is_always_allowed(offered):
                 return "always", 0.0
-            asked_at = await self._steps.ask(call)
+            asked_at = await self._steps.ask(call, _question(call, offered))
         left = asked_at + self._consent_seconds - time.time()
         if left > 0:
             return None, left

@@ -66,7 +66,8 @@ class Steps:
 
     def identified(self, call: ToolCall, *, number: int, place: int) -> ToolCall:
         """Return a call with an id of our own: a model may use one twice, or none."""
-        return ToolCall(call_id(self._turn_id, number, place), call.name, call.arguments)
+        own_id = call_id(self._turn_id, number, place, call.name, call.arguments)
+        return ToolCall(own_id, call.name, call.arguments)
 
     async def save_round(self, number: int, done: Round) -> None:
         """Save a round before its calls are made."""
@@ -75,12 +76,12 @@ class Steps:
     def asked_at(self, call: ToolCall) -> float | None:
         """Return when a person was asked to allow a call, in seconds since the epoch."""
         asked = self._journal.saved.get(f"asked:{call.id}")
-        return float(asked) if asked else None
+        return float(asked.partition(" ")[0]) if asked else None
 
-    async def ask(self, call: ToolCall) -> float:
-        """Note that a person is asked now, and return when that was."""
+    async def ask(self, call: ToolCall, question: str) -> float:
+        """Note what a person is asked now, and return when that was."""
         asked_at = time.time()
-        await self._journal.save(f"asked:{call.id}", f"{asked_at:.3f}")
+        await self._journal.save(f"asked:{call.id}", f"{asked_at:.3f} {question}")
         return asked_at
 
     def consent(self, call: ToolCall) -> Consent | None:
@@ -127,9 +128,13 @@ def unknown_calls(saved: Mapping[str, str]) -> list[str]:
     ]
 
 
-def call_id(turn_id: str, number: int, place: int) -> str:
-    """Return nine letters and digits, the same for the same call of a turn."""
-    left = int.from_bytes(hashlib.sha256(f"{turn_id} {number} {place}".encode()).digest())
+def call_id(turn_id: str, number: int, place: int, name: str, arguments: str) -> str:
+    """Return nine letters and digits, the same for the same call of a turn.
+
+    A press on an old question, from before an edit, allows no call with other arguments.
+    """
+    written = json.dumps([turn_id, number, place, name, arguments])
+    left = int.from_bytes(hashlib.sha256(written.encode()).digest())
     letters = []
     for _ in range(_ID_LENGTH):
         left, at = divmod(left, len(_LETTERS))

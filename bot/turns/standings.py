@@ -41,7 +41,9 @@ def standing(
     if not outcome:
         # Text without a message was never visible.
         growing = shown.said if shown.message_ids else ""
-        waits = state == "queued" and not growing
+        consent, _, sign = fields.get("asks", "").partition(" ")
+        waits = state == "queued" and not growing and not consent
+        one = replace(one, consent=consent, sign=sign)
         return replace(one, state="waiting" if waits else "running", answer=growing or previous)
     if not stored:
         # Without a new answer, the previous one is shown above the notice.

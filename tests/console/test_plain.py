@@ -280,6 +280,74 @@ async def test_ctrl_c_without_an_answer_ends_the_process(it: Terminal) -> None:
     assert status == 128 + signal.SIGINT
 
 
+@pytest.mark.parametrize(
+    ("typed", "answer"),
+    [
+        ("y\r", "allow"),
+        ("Always\r", "always"),
+        ("no\r", "deny"),
+        ("\x03", "deny"),
+        ("\x04", "deny"),
+    ],
+)
+async def test_a_call_is_allowed_or_denied_at_the_prompt(
+    it: Terminal, typed: str, answer: str
+) -> None:
+    await it.until_prompt()
+    it.type("ticket\r")
+    before = await it.until("Allow? [y]es / [a]lways / [n]o: ")
+    it.type(typed)
+    await it.until(f"It is: {answer}.")
+    await it.until_prompt()
+    it.type("again\r")
+    await it.until("Another one")
+
+    assert before.endswith('bot> Hm.\nMay I call `ticket` with `{"title": "[2JPrinter"}`?\n')
+
+
+async def test_another_word_allows_nothing_and_is_asked_for_again(it: Terminal) -> None:
+    await it.until_prompt()
+    it.type("ticket\r")
+    await it.until("[n]o: ")
+    it.type("yes please\r")
+    await it.until("[n]o: ")
+    it.type("y\r")
+    await it.until("It is: allow.")
+
+
+async def test_what_was_typed_before_a_question_is_no_answer_to_it(it: Terminal) -> None:
+    await it.until_prompt()
+    # The terminal has both lines before the question is asked.
+    it.type("ticket\ry\r")
+    await it.until("[n]o: ")
+    it.type("n\r")
+    await it.until("It is: deny.")
+
+
+async def test_a_question_that_nobody_answers_in_time_goes(it: Terminal) -> None:
+    await it.until_prompt()
+    it.type("ticket late\r")
+    await it.until("[n]o: ")
+    await it.until("It is: late.")
+    await it.until_prompt()
+    it.type("hello\r")
+    await it.until("Hello `world`!")
+
+
+async def test_in_a_pipe_nobody_is_asked_and_a_call_is_denied(store: Store) -> None:
+    printed, _ = await piped(store, "ticket\nagain\n")
+
+    assert printed == "Hm.\n\nIt is: deny.\nAnother one\n"
+
+
+async def test_sources_and_steps_stand_below_an_answer(store: Store) -> None:
+    printed, _ = await piped(store, "sources\n")
+
+    assert printed.splitlines()[1:] == [
+        *("", "Sources:", "[1] https://example.org/", "", "(Steps: Searching: done.)")
+    ]
+
+
 @asynccontextmanager
 async def piped_process(
     store: Store, *, stdout: int

@@ -19,7 +19,9 @@ from prompt_toolkit.application import create_app_session
 from prompt_toolkit.application.current import AppSession, get_app_session
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.data_structures import Size
+from prompt_toolkit.formatted_text import fragment_list_to_text, to_formatted_text
 from prompt_toolkit.input import PipeInput, create_pipe_input
+from prompt_toolkit.layout.controls import FormattedTextControl
 from prompt_toolkit.output import DummyOutput
 
 from adapters.console.talk import ConsoleConversation
@@ -31,7 +33,7 @@ from bot.domain import Exchange, Preferences
 from bot.domain import Person as Author
 from bot.errors import ParleyError, ThreadBusy
 from bot.store import Store
-from tests.support.console import WINDOW, AnsweringQueue, terminal
+from tests.support.console import CALL, WINDOW, AnsweringQueue, terminal
 from tests.support.waiting import until
 
 ENTER, NEW_LINE, UP, CTRL_C, CTRL_D, CTRL_R = "\r", "\x1b\r", "\x1b[A", "\x03", "\x04", "\x12"
@@ -89,6 +91,19 @@ class Person:
         return state is not None and [one.text for one in state.completions] == [command]
 
     @property
+    def is_asked(self) -> bool:
+        """Whether the input waits for an answer to a call."""
+        growing = self.window.transcript.growing
+        return growing is not None and growing.consent != ""
+
+    def above(self) -> str:
+        """Return what is drawn above the input."""
+        assert self.session.app
+        windows = self.session.app.layout.find_all_windows()
+        texts = [it.content.text for it in windows if isinstance(it.content, FormattedTextControl)]
+        return max((fragment_list_to_text(to_formatted_text(text)) for text in texts), key=len)
+
+    @property
     def buffer(self) -> Buffer:
         assert self.session.app
         return self.session.app.current_buffer
@@ -111,9 +126,10 @@ def _patient_store(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asynccontextmanager
 async def at_window(
-    store: Store, tmp_path: Path, *said: Exchange, patience: float = 30.0
+    store: Store, tmp_path: Path, *said: Exchange, patience: float = 30.0, asks_again: str = ""
 ) -> AsyncIterator[Person]:
     queue = AnsweringQueue(store)
+    queue.asks_again = asks_again
     queue.history.exchanges = list(said)
     paper = Paper()
     with create_pipe_input() as keys, create_app_session(input=keys, output=paper):
@@ -348,6 +364,68 @@ async def test_the_conversation_is_saved_as_the_model_wrote_it_and_no_file_is_re
     assert "```py\na = 1\nb = 2\n```\nDone." in (tmp_path / "said.md").read_text()
 
 
+@pytest.mark.parametrize(
+    ("typed", "answer"),
+    [("y" + ENTER, "allow"), ("A" + ENTER, "always"), (" No " + ENTER, "deny"), (CTRL_C, "deny")],
+)
+async def test_a_call_is_allowed_or_denied_at_the_input(
+    person: Person, typed: str, answer: str
+) -> None:
+    person.type("ticket" + ENTER)
+    await until(lambda: person.is_asked)
+    above = person.above()
+    person.type(typed)
+    await person.reads(f"It is: {answer}.")
+    await person.asks("hello", "Hello world!")
+
+    assert above == 'Hm.\n\nMay I call `ticket` with `{"title": "[2JPrinter"}`?\n'
+    assert person.queue.decided == [(CALL, answer)]
+
+
+async def test_a_line_that_began_before_the_question_is_no_answer_to_it(person: Person) -> None:
+    await person.asks("hello", "Hello world!")
+    person.type("y")
+    await until(lambda: person.buffer.text == "y")
+    other = replace(person.queue.turns[0], id="console:other", text="ticket")
+    await person.queue.admit(other)
+    await until(lambda: person.is_asked)
+    person.type("es" + ENTER)
+    await until(lambda: len(person.queue.turns) == 3)
+    assert person.queue.decided == []
+    person.type("yes" + ENTER)
+    await person.reads("It is: allow.")
+
+    assert person.queue.last.text == "yes"
+
+
+async def test_a_question_is_whole_in_a_small_window_and_waits_longer_than_an_answer_may(
+    store: Store, tmp_path: Path
+) -> None:
+    async with at_window(store, tmp_path, patience=0.2) as person:
+        person.paper.columns = 20
+        person.type("ticket" + ENTER)
+        await until(lambda: person.is_asked)
+        asked = person.window.transcript.growing
+        assert asked
+        asked.since -= 60
+        assert person.window.transcript.overdue(0.2) is None
+        above = person.above()
+        person.type("n" + ENTER)
+        await person.reads("It is: deny.")
+
+    assert " ".join(above.split()) == 'Hm. May I call `ticket` with `{"title": "[2JPrinter"}`?'
+
+
+async def test_a_question_from_before_a_restart_is_asked_again(
+    store: Store, tmp_path: Path
+) -> None:
+    async with at_window(store, tmp_path, asks_again="console:7") as person:
+        await person.reads("you> a ticket")
+        await until(lambda: person.is_asked)
+        person.type("y" + ENTER)
+        await until(lambda: person.queue.decided == [(CALL, "allow")])
+
+
 async def test_ctrl_c_stops_then_gives_up_then_leaves(person: Person) -> None:
     person.type("stubborn" + ENTER)
     await person.reads("you> stubborn")
@@ -433,6 +511,10 @@ async def test_a_process_at_a_terminal_has_the_window_and_leaves_it_as_it_was(
         await it.until("Hello ")
         it.type("code\r")
         code = await it.until("Done.")
+        it.type("ticket\r")
+        await it.until("[n]o:")
+        it.type("y\r")
+        await it.until("allow.")
         it.type("\x04")
         await it.until("resets: 0")
         status = await it.process.wait()

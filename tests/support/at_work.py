@@ -82,9 +82,7 @@ def make_leases(kind: type[_Leases], store: Store, *, lease: float = LEASE) -> _
     return kind(script, worker="w1", limits=LIMITS, lease_seconds=lease, late_write_seconds=0.0)
 
 
-def make_conversation(
-    store: Store, model: Model, *, tools: Toolbox | None = None
-) -> Conversation:
+def make_conversation(store: Store, model: Model, *, tools: Toolbox | None = None) -> Conversation:
     history = History(store=store, keep_seconds=KEEP)
     return Conversation(
         history=history,

@@ -9,7 +9,7 @@ import signal
 import sys
 import termios
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from bot.access.rules import AccessRules
 from bot.app import http
 from bot.app.shutdown import exit_process
 from bot.concurrency import cancelled
-from bot.domain import Page, Standing, Turn
+from bot.domain import Consent, Page, Standing, ThreadKey, Turn
 from bot.errors import StoreUnavailable, ThreadBusy
 from bot.platform_spec import Process
 from bot.reply.edit_budget import EditBudgets
@@ -36,10 +36,15 @@ ANSWERS: dict[str, Sequence[str]] = {
     "again": ("One", "Another one"),
     "evil": ("\x1b[2J\x9b31m", "\x1b[2J\x9b31mred\r\n\x07\u202edone"),
     "half": ("half of",),
+    "sources": (
+        "It is so [1].\n\nSources:\n[1] https://example.org/\n\n(Steps: Searching: done.)",
+    ),
     "many\nlines": ("both\nlines",),
     "/save it": ("I cannot.",),
 }
 
+
+CALL, MAY_I = "Call00001", 'May I call `ticket` with `{"title": "\x1b[2JPrinter"}`?'
 
 _RUN = "from tests.support.console import main; main()"
 WINDOW = (sys.executable, "-c", _RUN)
@@ -61,6 +66,10 @@ class AnsweringQueue(FakeQueue):
         self._worker = LivePlatform("console", store=store)
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopped = asyncio.Event()
+        self._decided: asyncio.Queue[Consent] = asyncio.Queue()
+        self.decided: list[tuple[str, str]] = []
+        self.asks_again = ""  # a turn that has waited since before the terminal began
+        self.first_key: ThreadKey | None = None
         self._one_by_one = asyncio.Lock()
 
     async def admit(self, turn: Turn, **_: object) -> bool:
@@ -76,6 +85,21 @@ class AnsweringQueue(FakeQueue):
         self._stopped.set()
         return await super().stop(turn_id, person_id=person_id)
 
+    async def decide(
+        self, turn_id: str, call_id: str, consent: Consent, *, person_id: str, is_admin: bool
+    ) -> bool:
+        self.decided.append((call_id, consent))
+        self._decided.put_nowait(consent)
+        return True
+
+    async def thread_of_turn(self, turn_id: str) -> ThreadKey | None:
+        found = await super().thread_of_turn(turn_id)
+        return found or (self.first_key if turn_id == self.asks_again else None)
+
+    async def first_open(self, thread: ThreadKey) -> str:
+        self.first_key = thread
+        return self.asks_again
+
     async def edit(self, turn: Turn, *, edited_at: float, **_: object) -> None:
         self.edits.append((turn, edited_at))
         self._start(turn)
@@ -87,6 +111,9 @@ class AnsweringQueue(FakeQueue):
         self._start(turn)
 
     async def standings(self, *turn_ids: str, person_id: str) -> list[Standing]:
+        if turn_ids == (self.asks_again,):
+            asks = {"consent": CALL, "sign": MAY_I}
+            return [Standing(self.asks_again, "a ticket", 0.0, "running", "Hm.", **asks)]
         turns = {one: self.known(one) for one in turn_ids}
         return [
             Standing(
@@ -115,6 +142,16 @@ class AnsweringQueue(FakeQueue):
                 stopped = turn.text == "long"
                 said = f"On and on\n\nStopped: {stopped}."
                 await surface.edit("", Page(0, said, final=stopped, said=said, last=stopped))
+            if turn.text.startswith("ticket"):
+                await surface.post(
+                    Page(0, "Hm.", final=False, said="Hm.", sign=MAY_I, consent=CALL)
+                )
+                late = 0.1 if turn.text == "ticket late" else None
+                with suppress(TimeoutError):
+                    answer = "late"
+                    answer = await asyncio.wait_for(self._decided.get(), late)
+                said = f"Hm.\n\nIt is: {answer}."
+                await surface.edit("", Page(0, said, final=True, last=True))
             states = ANSWERS.get(turn.text.partition("\n[file: ")[0], ())
             for state in states:
                 final = state == states[-1] and turn.text != "half"

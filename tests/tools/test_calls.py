@@ -45,7 +45,7 @@ async def asked_for(store: Store, number: int = 1) -> str:
     """Return the call for which a turn waits; empty if it does not."""
     name = store.key("turn", f"console:{number}")
     state, asks = await store.command("HMGET", name, "state", "asks")
-    return asks if state == "queued" and asks else ""
+    return asks.partition(" ")[0] if state == "queued" and asks else ""
 
 
 async def until_asked(store: Store, number: int = 1) -> str:
@@ -83,7 +83,7 @@ async def test_a_call_with_effects_is_made_after_a_person_has_allowed_it(store: 
         (page,) = platform.shown.screen.values()
         assert page.consent == call_id
         assert page.text == (
-            "Let me see.\n\nMay I call `make_ticket` on `tracker` with `{\"title\": \"Printer\"}`?"
+            'Let me see.\n\nMay I call `make_ticket` on `tracker` with `{"title": "Printer"}`?'
         )
         assert not tool.runs
 

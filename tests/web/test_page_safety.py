@@ -48,14 +48,14 @@ async def test_markup_in_a_question_a_title_or_a_growing_answer_does_nothing(sit
         await window.page.reload()
         await window.says("press")
 
-        await _expect_nothing(window)
+        await expect_nothing(window)
         links = await window.read(_LINKS)
         assert set(map(tuple, links)) == {("https:", "_blank", "noopener noreferrer nofollow")}
         await expect(window.page.locator(".said")).to_have_text("\n".join(PAYLOADS))
         await expect(window.page).to_have_title(f"{PAYLOADS[1]} · Parley")
 
         assert await run(window, _GROW, list(PAYLOADS)) == []
-        await _expect_nothing(window)
+        await expect_nothing(window)
 
 
 async def test_markup_in_a_name_is_text(own_page: OwnPage) -> None:
@@ -64,7 +64,7 @@ async def test_markup_in_a_name_is_text(own_page: OwnPage) -> None:
         await one.open()
 
         await expect(one.page.locator("#me")).to_have_text(name)
-        await _expect_nothing(one)
+        await expect_nothing(one)
 
 
 # Each beginning of each text is shown, as if the model had said it so far.
@@ -94,7 +94,8 @@ async def _rename(window: Window, title: str) -> None:
     await window.button("Rename").click()
 
 
-async def _expect_nothing(window: Window) -> None:
+async def expect_nothing(window: Window) -> None:
+    """Nothing that was written acts, or is an element that the page itself does not have."""
     assert await window.read("window.acted === undefined")
     assert await window.read(_ELEMENTS) == []
     await expect(window.page.locator("main")).to_be_visible()

@@ -1,4 +1,5 @@
 // The page: which conversation is open, and what people do with it.
+import { divided } from "./below.js";
 import { Events, send, sendAgain } from "./api.js";
 import { Composer, editQuestion, KEYBOARD_ON_SCREEN } from "./composer.js";
 import { Conversation, isOpen } from "./conversation.js";
@@ -113,7 +114,7 @@ class App {
   // What the server tells
 
   stateCame(state) {
-    const { id, title } = this.conversation;
+    const { id, title, turns: before } = this.conversation;
     // What was asked here is heard of, though its turn may be older than the connection.
     const asked = new Set(this.outbox.of(id).map((entry) => entry.id));
     const ended = this.conversation.replace(state);
@@ -122,14 +123,18 @@ class App {
     if (state.title !== title) this.sidebar.load();
     this.dropDelivered();
     this.paintSoon();
+    const known = new Set(before.map((turn) => turn.consent));
+    const asking = this.conversation.turns.find((turn) => turn.consent && !known.has(turn.consent));
+    if (asking) this.askForConsent(asking);
   }
 
   turnCame(change) {
-    const wasOpen = this.conversation.turns.some((turn) => turn.id === change.id && isOpen(turn));
+    const before = this.conversation.turns.find((turn) => turn.id === change.id);
     const turn = this.conversation.change(change);
     if (!turn) return this.events.connect();
     this.dropDelivered();
-    if (isOpen(turn) === wasOpen) return this.paintSoon();
+    if (turn.consent && turn.consent !== before?.consent) return this.askForConsent(turn);
+    if (isOpen(turn) === Boolean(before && isOpen(before))) return this.paintSoon();
     // The end of the answer is heard before the words that it is complete.
     this.paint();
     return this.say(turn);
@@ -139,7 +144,13 @@ class App {
     if (isOpen(turn)) announce("Parley is answering.");
     else if (turn.state === "done") announce("The answer is complete.");
     else if (turn.state === "stopped") announce("The answer was stopped.");
-    else announce(`The answer failed. ${turn.below || ""}`);
+    else announce(`The answer failed. ${divided(turn.below).others}`);
+  }
+
+  askForConsent(turn) {
+    this.paint();
+    announce(`Parley asks: ${turn.note.replaceAll("`", "")}`);
+    this.log.views.get(turn.id).card.takeFocus();
   }
 
   gone() {
@@ -289,8 +300,7 @@ class App {
   buttons = {
     stop: () => {
       this.stop();
-      // The button goes, and the focus with it; but nobody who reads wants a keyboard to come up.
-      if (!KEYBOARD_ON_SCREEN.matches) this.composer.box.focus();
+      this.toBox();
     },
     reconnect: () => this.events?.connect(),
     model: () => this.answers.open(this.conversation?.turns.length ? this.conversation.id : ""),
@@ -338,11 +348,19 @@ class App {
     if (action === "edit") this.edit(turn);
     if (action === "take-back") this.takeBack(turn);
     if (["good", "bad"].includes(action)) this.rate(turn, action);
+    if (["allow", "always", "deny"].includes(action)) this.decide(turn, action);
     if (["regenerate", "continue"].includes(action)) {
       this.log.follows = true;
       // An id of its own makes a press that is sent twice count once.
       this.act(turn, action, { id: uuid() });
     }
+  }
+
+  async decide(turn, consent) {
+    const { card } = this.log.views.get(turn.id);
+    if (card.isBusy) return;
+    card.isBusy = true;
+    card.isBusy = await this.act(turn, "consent", { call: turn.consent, consent });
   }
 
   unsend(entry) {
@@ -366,6 +384,11 @@ class App {
     const rating = turn.rating === chosen ? "" : chosen;
     if (!(await this.act(turn, "rate", { rating }))) return;
     announce(rating ? "Thank you." : "Your rating was removed.");
+  }
+
+  // What had the focus goes; but nobody who reads wants a keyboard to come up.
+  toBox() {
+    if (!KEYBOARD_ON_SCREEN.matches) this.composer.box.focus();
   }
 
   pressed(event) {
@@ -421,7 +444,9 @@ class App {
     byId("export").href = conversation ? `/api/conversations/${conversation.id}/export` : "";
     byId("stop").hidden = !conversation?.open && !this.onItsWay;
     this.sidebar.mark(conversation?.id ?? "");
+    const card = document.activeElement?.closest(".consent");
     this.log.show(turns, pending, { rates: this.me.feedback !== false, model: this.me.model });
+    if (card?.hidden) this.toBox();
   }
 }
 

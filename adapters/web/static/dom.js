@@ -38,6 +38,12 @@ export function setText(box, text) {
   box.hidden = !text;
 }
 
+// Returns a line as text, with what stands between backticks as code. Nothing else in it is markup.
+export function withCode(line) {
+  const parts = line.split("`");
+  return parts.map((part, at) => (at % 2 ? element("code", { textContent: part }) : part));
+}
+
 // Says a sentence to a screen reader only. The same sentence twice is said twice.
 export function announce(sentence) {
   const status = byId("status");

@@ -110,7 +110,7 @@ class Voice {
 
   // Says the blocks that are new. What stood there when the turn was first seen is not read again.
   follow(turn, blocks) {
-    const complete = isOpen(turn) ? Math.max(0, blocks.length - 1) : blocks.length;
+    const complete = isOpen(turn) && !turn.consent ? Math.max(0, blocks.length - 1) : blocks.length;
     if (turn.id !== this.turn) {
       this.turn = turn.id;
       this.said = complete;

@@ -1,4 +1,6 @@
 // How one question and its answer look.
+import { Below, divided } from "./below.js";
+import { ConsentCard } from "./consent.js";
 import { isOpen } from "./conversation.js";
 import { element, icon, iconButton, setText } from "./dom.js";
 import { chip } from "./files.js";
@@ -21,7 +23,9 @@ export class TurnView {
     this.markdown = new GrowingMarkdown(this.text);
     const dots = ["i", "i", "i"].map((name) => element(name));
     this.dots = element("span", { className: "dots", aria: { hidden: "true" } }, ...dots);
+    this.below = new Below();
     this.note = element("p", { className: "note" });
+    this.card = new ConsentCard();
     this.more = element("p", { className: "more" });
     this.answering = tools("The answer", [
       ["copy", "Copy the answer", "copy-answer"],
@@ -31,8 +35,8 @@ export class TurnView {
     ]);
     this.model = this.answering.appendChild(element("span", { className: "by" }));
     this.asked = part("question", "You said", this.files, this.question, this.asking);
-    const answer = [this.text, this.dots, this.note, this.more, this.answering];
-    this.answer = part("answer", "Parley said", ...answer);
+    const answer = [this.text, this.dots, ...this.below.elements, this.note, this.card.element];
+    this.answer = part("answer", "Parley said", ...answer, this.more, this.answering);
     this.element = element("article", { className: "turn" }, this.asked, this.answer);
     this.turn = null; // as it is shown
     this.slow = 0;
@@ -44,7 +48,7 @@ export class TurnView {
     if (turn === this.turn && where === this.where) return;
     Object.assign(this, { turn, where });
     this.element.dataset.turn = turn.id;
-    this.element.dataset.state = turn.state;
+    this.element.dataset.state = turn.consent ? "asking" : turn.state;
     // A turn that continues the answer above has no words of its own.
     this.asked.hidden = !turn.question;
     if (this.question.textContent !== turn.question) this.question.textContent = turn.question;
@@ -58,8 +62,12 @@ export class TurnView {
   showAnswer(turn, place) {
     const open = isOpen(turn);
     this.markdown.show(turn.answer, { ended: !open });
-    this.answer.ariaBusy = String(open);
-    this.dots.hidden = turn.answer !== "" || !(turn.state === "running" || place.isNext);
+    const isGrowing = open && !turn.consent;
+    const isNext = turn.state === "running" || place.isNext;
+    this.answer.ariaBusy = String(isGrowing);
+    this.dots.hidden = turn.answer !== "" || !isNext || Boolean(turn.consent);
+    this.below.show(turn);
+    this.card.show(turn);
     setText(this.note, noteOf(turn, place));
     // A model may be loading for a minute: the person reads that something happens.
     const tell = () => this.note.textContent || setText(this.note, TAKES_TIME);
@@ -112,7 +120,9 @@ function noteOf(turn, place) {
   if (turn.why) return turn.why;
   if (turn.isPending && turn.note) return turn.note;
   if (turn.state === "waiting" && !place.isNext) return "Waits for the answer above.";
-  if (turn.below) return plain(turn.below);
+  const { others } = divided(turn.below);
+  if (others) return plain(others);
+  if (turn.consent) return ""; // its card says what it waits for
   if (turn.note && isOpen(turn)) return plain(turn.note);
   if (turn.state === "stopped" && !turn.answer) return "Stopped.";
   if (isOpen(turn) || turn.answer) return "";

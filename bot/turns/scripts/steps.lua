@@ -3,6 +3,12 @@
 -- `steps:<id>` has the journal of a turn: texts by name, of which this script knows `asked:CALL` and `consent:CALL`.
 -- `effects:<id>` has a digest of each effect that the question has begun, whatever became of its steps.
 
+-- Notes in the record, for screens that are opened later, for which call a person is asked, and in which words.
+local function note_asked(id, call)
+  local asked = redis.call('HGET', key('steps', id), 'asked:' .. call) or ''
+  set(id, 'asks', call .. ' ' .. (string.match(asked, ' (.*)') or ''))
+end
+
 -- Saves a text of the journal before what it says is done. After a stop or an edit nothing more begins, so nothing is
 -- saved. `effect` is '' for a text that begins none. With a `limit` it is one of the person's calls of the day.
 function verbs.save_step(id, fence, name, text, effect, limit)
@@ -13,6 +19,8 @@ function verbs.save_step(id, fence, name, text, effect, limit)
   if request ~= '' then return request end
   redis.call('HSET', key('steps', id), name, text)
   if effect ~= '' then redis.call('SADD', key('effects', id), effect) end
+  local call = string.match(name, '^asked:(.+)')
+  if call then note_asked(id, call) end
   keep(key('steps', id), key('effects', id))
   return ''
 end
@@ -25,7 +33,7 @@ function verbs.suspend(id, fence, call, delay)
   if request_to(id) ~= '' or redis.call('HEXISTS', key('steps', id), 'consent:' .. call) == 1 then
     delay = 0
   else
-    set(id, 'asks', call)
+    note_asked(id, call)
   end
   return verbs.release(id, fence, delay, '')
 end

@@ -1,0 +1,32 @@
+"""A journal for questions that nothing survives: the steps of one process's memory."""
+
+from __future__ import annotations
+
+from bot.domain import Consent
+from bot.tools.toolset import Offered
+
+
+class MemoryJournal:
+    """Keeps the steps of one question in memory; satisfies `bot.tools.steps.Journal`.
+
+    Nobody can be asked, so each call with effects gets the same `consent`.
+    """
+
+    def __init__(self, consent: Consent) -> None:
+        self.saved: dict[str, str] = {}
+        self.effects: set[str] = set()
+        self._consent = consent
+
+    async def save(self, name: str, text: str, *, effect: str = "", counts: bool = False) -> None:
+        """Save a text, and the `effect` that begins with it."""
+        self.saved[name] = text
+        self.effects |= {effect} - {""}
+
+    async def settle(self, call_id: str, consent: Consent) -> Consent:
+        """Return the consent that all calls have."""
+        self.saved[f"consent:{call_id}"] = self._consent
+        return self._consent
+
+    async def is_always_allowed(self, offered: Offered) -> bool:
+        """Return False: the consent is looked up for each call."""
+        return False

@@ -43,6 +43,6 @@ export class ConsentCard {
   takeFocus() {
     const { activeElement: at } = document;
     const isFree = !at || at === document.body || (at.id === "box" && !at.value);
-    
+    if (isFree) this.element.focus({ preventScroll: true });
   }
 }

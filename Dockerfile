@@ -1,4 +1,4 @@
-# The core alone. With extras: docker build --build-arg EXTRAS="files web" .
+# The core alone. With extras: docker build --build-arg EXTRAS="files web tools" .
 ARG PYTHON=3.11
 
 FROM python:${PYTHON}-slim AS packages

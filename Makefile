@@ -61,11 +61,11 @@ COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version=
 lock: $(VENV)/dev
 	@$(BIN)/python -m pip install --quiet uv
 	@$(COMPILE) --output-file=requirements.lock requirements.txt
-	@for extra in local terminal web files; do \
+	@for extra in local terminal web files tools; do \
 		$(COMPILE) --constraints=requirements.lock --output-file=requirements-$$extra.lock \
 			requirements-$$extra.txt || exit; \
 	done
-	@$(COMPILE) $(FIRST:%=--constraints=%) --output-file=requirements-dev.lock requirements-dev.txt
+	@$(COMPILE) $(FIRST:%=--constraints=%) --constraints=requirements-tools.lock --output-file=requirements-dev.lock requirements-dev.txt
 	@$(COMPILE) --constraints=requirements.lock --constraints=requirements-dev.lock \
 		--output-file=requirements-transformers.lock requirements-transformers.txt
 	@$(COMPILE) --no-deps --output-file=requirements-demo.lock requirements-demo.txt

@@ -82,6 +82,9 @@ class LivePlatform:
         """Return nothing: a thread has one person, and its history is complete."""
         return ()
 
+    def earlier(self, turn: Turn) -> None:
+        """Return nothing, as `read_context`."""
+
     def fetch_file(self, file: FileRef) -> AsyncGenerator[bytes]:
         """Yield the bytes of an upload, which stays for another attempt or answer."""
         keep_seconds = _UPLOAD_SECONDS if self._remembers else _LAST_SECONDS
@@ -106,6 +109,10 @@ class LiveSurface:
         self._budget = EditBudget(
             f"live:{turn.id}", writes=_WRITES, seconds=_SECONDS, for_finals=0, own=True
         )
+
+    def note_step(self, what: str) -> bool:
+        """Show nothing: the reply itself says it."""
+        return False
 
     def measure(self, text: str) -> int:
         """Return the number of characters."""

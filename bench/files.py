@@ -2,11 +2,12 @@
 
     python -m bench.files [ROUNDS [PEOPLE]]
 
-The bot runs as a process and answers people in DMs of an emulated Discord. In every other round a
-text of 400,000 characters, a PDF of 80 full pages and each of the hostile files of
-tests/app/test_hostile_files.py are sent at the same moment, each in a further DM; in the rounds
-between, as many further people ask without a file. What the model says to them is short. The fifty
-ask anew until all files are answered, and as often in the round without.
+The bot runs as a process and answers people who ask by `/ask` in DMs of an emulated Discord: fifty
+growing messages alone would use up what Discord allows in a second, which does not count for
+commands. In every other round a text of 400,000 characters, a PDF of 80 full pages and each of the
+hostile files of tests/app/test_hostile_files.py are sent at the same moment, each in a further DM;
+in the rounds between, as many further people ask without a file. What the model says to them is
+short. The fifty ask anew until all files are answered, and as often in the round without.
 
 Needs Linux, requirements-files.txt and a machine that does nothing else. Prints percentiles over
 all rounds, in milliseconds, and how much larger they are with files:
@@ -30,7 +31,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import uvloop
@@ -40,16 +41,18 @@ from bench.freshness import freshness, token_delays
 from bench.stage import DiscordStage, Question, a_stage, answer, request_of
 from bot.concurrency import running
 from tests.app.test_hostile_files import FILES
+from tests.emulators.timeline import Moment
 from tests.files.samples import pdf
 from tests.support.process import bot
+from tests.support.replies import answer_of
 from tests.support.waiting import until
 
 ROUNDS, PEOPLE = 5, 50
 LONGEST = 300.0  # seconds until an answer has ended
 _IDLE = 1.5  # seconds between two rounds
 _LOOK = 0.01  # seconds between two looks at the children
+_READING = b"bot.files.fork_server"
 _COLUMNS = ("p50", "p95", "p99", "longest")
-_READING = b"bot.files.child"
 _FIRST_FURTHER = 100_000  # the number of the first question of a further person
 _NUMBERS, _FURTHER = itertools.count(1), itertools.count(_FIRST_FURTHER)
 
@@ -76,7 +79,7 @@ class Seen:
 
 
 class Dms(DiscordStage):
-    """Everybody asks in a DM."""
+    """Everybody asks by a command in a DM."""
 
     def __init__(self, stage: DiscordStage) -> None:
         super().__init__(stage.discord, stage.model, "one channel")
@@ -89,7 +92,8 @@ class Dms(DiscordStage):
         """Ask, with these files."""
         person = self.discord.user(f"Person {number}")
         place, at = self.discord.dm(person), time.monotonic()
-        said = await self.discord.say(place, person, f"question {number}", files=files)
+        asked = {"question": f"question {number}"} | dict(zip(["file"], files, strict=False))
+        said = await self.discord.slash(place, person, "ask", **asked)
         return Question(number, at, place, said)
 
     async def ended(self, questions: Iterable[Question]) -> None:
@@ -102,6 +106,10 @@ class Dms(DiscordStage):
             return not left
 
         await until(have_ended, within=LONGEST, why=lambda: left)
+
+    def moments(self, question: Question) -> list[Moment]:
+        seen = self.discord.timeline(question.channel)
+        return [replace(one, text=text) for one in seen if (text := answer_of(one.text))]
 
     def _has_ended(self, question: Question) -> bool:
         shown = self.discord.screen(question.channel)
@@ -193,13 +201,18 @@ async def _watch(pid: int, seen: Seen) -> None:
         seen.late.append(time.monotonic() - due)
         # A child, or a thread of the bot, may just have ended.
         with suppress(OSError, ValueError):
-            for child in figures.children(pid):
+            for child in _readers(pid):
                 _look_at(child, seen)
 
 
+def _readers(pid: int) -> list[int]:
+    """Return the copies of the fork server of a process."""
+    servers = figures.children(pid)
+    servers = [it for it in servers if _READING in Path(f"/proc/{it}/cmdline").read_bytes()]
+    return [child for server in servers for child in figures.children(server)]
+
+
 def _look_at(child: int, seen: Seen) -> None:
-    if _READING not in Path(f"/proc/{child}/cmdline").read_bytes():
-        return
     now, most = time.monotonic(), figures.resident(child, peak=True)
     since, _, before = seen.children.get(child, (now, now, 0.0))
     seen.children[child] = since, now, max(before, most)

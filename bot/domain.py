@@ -16,6 +16,8 @@ Role = Literal["system", "user", "assistant", "tool"]
 ToolKind = Literal["reads", "keyed", "effects"]
 # What a person answered when a call was to be allowed; "late" if nobody answered in time.
 Consent = Literal["allow", "always", "deny", "late"]
+# The answers that a person can choose, with the labels of their buttons.
+CONSENT_LABELS: Mapping[Consent, str] = {"allow": "Allow", "always": "Allow always", "deny": "Deny"}
 # How a turn ends: "done" with its answer; "stopped" by a person; "failed" if the model gave no
 # complete answer or the platform refused it; "dead" if its attempts are used up or its record
 # cannot be read. A repair then posts the apology.
@@ -121,9 +123,10 @@ class Preferences:
 
     `model` is the name of one of MODELS, and `persona` a text for the system prompt, which may
     have several lines. `temperature` is from 0 to 2, and `max_tokens` the longest answer in tokens.
-    For channels and servers only: `people` and `roles` are the ids of those who may ask there
-    (anybody if both are empty); the numbers limit one person or the whole server. They do not
-    exceed the limits of the enclosing scope unless an operator has `raised` them.
+    `tools` can only be switched off, for all that the place contains. For channels and servers
+    only: `people` and `roles` are the ids of those who may ask there (anybody if both are empty);
+    the numbers limit one person or the whole server. They do not exceed the limits of the enclosing
+    scope unless an operator has `raised` them.
     """
 
     model: str = ""

@@ -31,7 +31,8 @@ ParleyError
 │   ├── PromptRefused       another 4xx: the server rejects this request
 │   │   ├── UsageRefused    it does not support `stream_options`
 │   │   ├── SystemRefused   the chat template has no system prompt
-│   │   └── PicturesRefused the model does not see, or not these pictures
+│   │   ├── PicturesRefused the model does not see, or not these pictures
+│   │   └── ToolsRefused    the model takes no tools, or its server does not
 │   ├── EmptyAnswer         a stream without text
 │   ├── AnswerCut           no failure: the answer has the longest allowed length
 │   └── GivenUp             all attempts at the turn failed
@@ -114,7 +115,10 @@ class NotAllowed(Refused):
 
 
 class QuotaUsed(Refused):
-    """`kind` is "questions" or "tokens" of the person, or "server"; `renews_in` is in seconds."""
+    """`kind` is "questions", "tokens" or "tools" of the person, or "server".
+
+    `renews_in` is in seconds.
+    """
 
     def __init__(self, kind: str, renews_in: float) -> None:
         super().__init__(kind)
@@ -128,6 +132,7 @@ _USED_UP = {
     "questions": "You have used all your questions for today.",
     "tokens": "You have used all your tokens for today.",
     "server": "Everybody here together has used all tokens for today.",
+    "tools": "You have used all your calls of tools for today.",
 }
 
 
@@ -233,6 +238,10 @@ class SystemRefused(PromptRefused):
 
 class PicturesRefused(PromptRefused):
     """The server does not accept the pictures of a prompt; it may accept the prompt without."""
+
+
+class ToolsRefused(PromptRefused):
+    """The server does not accept tools, or their results; it may accept the prompt without."""
 
 
 class EmptyAnswer(ModelError):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
 from bot.domain import (
@@ -61,6 +62,13 @@ class Surface(Protocol):
     def shows_work(self) -> bool:
         """Whether the platform shows that the bot is working before there is a message."""
 
+    def note_step(self, what: str) -> bool:
+        """Show by the platform's own sign what is done now, such as "Searching the web".
+
+        `what` is empty if nothing is done any more. False if the sign does not say it; then the
+        reply does.
+        """
+
     def budget(self, page: Page, *, new: bool) -> EditBudget | None:
         """Return the edit budget that writing this page uses; a `new` page is posted.
 
@@ -96,6 +104,24 @@ class PartlyRead(SurfaceError):
         self.found = found
 
 
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """Messages of one place, oldest first, each behind the time at which it was written.
+
+    Times are in seconds since the epoch. What was written before `unread_before` is not among them;
+    that is 0 if there is nothing. `has_gap`: nor are some that came after the last of them.
+    """
+
+    messages: Sequence[tuple[float, ContextMessage]]
+    unread_before: float = 0.0
+    has_gap: bool = False
+
+
+# Reads at most so many messages that were written before a time, by one request. Raises
+# SurfaceError.
+ReadEarlier = Callable[[float, int], Awaitable[Earlier]]
+
+
 class Platform(Protocol):
     """A platform on which replies are shown; a worker needs no gateway for it."""
 
@@ -120,6 +146,13 @@ class Platform(Protocol):
         the one with which the thread begins. The message that the question replies to is added if
         only its id is known. One request, or none if the question begins the conversation or is in
         a direct message. Raises SurfaceError; PartlyRead with the first of too many.
+        """
+
+    def earlier(self, turn: Turn) -> ReadEarlier | None:
+        """Return what reads the channel or thread of a question, before it, and no other place.
+
+        None if there is no more than its history, as in a direct message, or if its person may not
+        read what was said there.
         """
 
     def fetch_file(self, file: FileRef) -> AsyncGenerator[bytes]:

@@ -8,6 +8,9 @@ from difflib import get_close_matches
 
 # The words of other bots' and guides' variables; the first that fits tells the name here.
 _WORDS = (
+    (r"SEARX", "SEARCH_URL"),
+    (r"BRAVE|TAVILY|SEARCH.*KEY", "SEARCH_KEY"),
+    (r"\bMCP\b|\bTOOLS?\b", "MCP_SERVERS"),
     (r"MAX NEW TOKENS", "MAX_TOKENS"),
     (r"^DO SAMPLE", "TEMPERATURE"),
     (r"^TOP K|REPETITION PENALTY", "TOP_P"),

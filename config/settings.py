@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from dotenv.parser import Binding, parse_stream
 
+from config.mcp_servers import McpServer, read_servers, variables_in
 from config.names import NEAR, OF_OTHERS, misspelt
 from config.variables import (
     ON,
@@ -203,6 +204,7 @@ class Settings:
 
     # The settings of each platform, by its name.
     platforms: Mapping[str, PlatformSettings] = field(default_factory=dict)
+    tool_servers: tuple[McpServer, ...] = ()  # those of the file that MCP_SERVERS names
     hf_token: str = setting(
         "", word, "Hugging Face token: MODEL_ID then answers through Hugging Face", secret=True
     )
@@ -292,6 +294,29 @@ class Settings:
     files_per_question: int = setting(
         5, within(0, 20), "how many files are read for one question; 0: none"
     )
+    mcp_servers: Path | None = setting(
+        None,
+        _path,
+        "a TOML file of MCP servers, and which of their tools the model may call; "
+        "docs/settings.md describes it",
+    )
+    search_url: str = setting(
+        "",
+        url("http", "https"),
+        "address of a SearXNG with which the model searches the web",
+        secret=True,
+    )
+    search_key: str = setting(
+        "", word, "instead of SEARCH_URL, a key of SEARCH_PROVIDER", secret=True
+    )
+    search_provider: Literal["", "brave", "tavily"] = setting(
+        "", one_of(("brave", "tavily")), "whose key SEARCH_KEY is: brave or tavily"
+    )
+    consent_seconds: float = setting(
+        300.0,
+        within(1, 3_600, float),
+        "how long a person may take to allow a call of a tool, in seconds",
+    )
     redis_url: str = setting(
         "",
         _redis_url,
@@ -357,6 +382,9 @@ class Settings:
     server_tokens_per_day: int | None = setting(
         None, _limit, "how many tokens all people of a server have in a day together"
     )
+    tool_calls_per_day: int | None = setting(
+        None, _limit, "how many calls of tools a person has in a day"
+    )
     history_days: int = setting(
         30, within(0, 36_500), "days for which a conversation is remembered; 0: until its turn ends"
     )
@@ -390,15 +418,18 @@ class Settings:
         An empty value counts as none, and a missing file as an empty one.
         """
         known = variables(platforms)
-        written, mistakes = read(env_file, known)
+        written, mistakes = read(
+            env_file, {*known, *variables_in(environment.get("MCP_SERVERS", "").strip())}
+        )
         texts = written | {
             name: text.strip()
             for name, text in environment.items()
             if text.strip() and not _LINK.fullmatch(f"{name}={text.strip()}")
         }
         is_strict = texts.get("STRICT_ENVIRONMENT", "").lower() in ON
+        names = {*known, *variables_in(texts.get("MCP_SERVERS", ""))}
         for name in environment:
-            if mistake := misspelt(name, "the environment", known, is_strict=is_strict):
+            if mistake := misspelt(name, "the environment", names, is_strict=is_strict):
                 mistakes.append(mistake)
         refused: list[str] = []
         values: dict[str, Any] = {}  # each parser returns the type of its field
@@ -412,7 +443,13 @@ class Settings:
             values["MODEL_ID"] = values["MODELS"][0][0]
         kinds = [one.settings for one in platforms]
         found = {kind.name: kind(**_named(kind, values, kind.variable)) for kind in kinds}
-        settings = cls(platforms=found, **_named(cls, values, str.upper))
+        servers: tuple[McpServer, ...] = ()
+        if path := values.get("MCP_SERVERS"):
+            try:
+                servers = read_servers(path, texts)
+            except ValueError as error:
+                refused += [f"MCP_SERVERS={str(path)!r}: {it}" for it in str(error).splitlines()]
+        settings = cls(platforms=found, tool_servers=servers, **_named(cls, values, str.upper))
         if not refused:
             mistakes += _contradictions(settings, texts)
         if mistakes or refused:
@@ -432,6 +469,7 @@ class Settings:
         passwords = [address.password or "" for address in addresses]
         options = [pair for address in addresses for pair in parse_qsl(address.query)]
         passwords += [value for name, value in options if name.endswith("password")]
+        passwords += [secret for server in self.tool_servers for secret in server.secrets]
         found = (*hidden.values(), *passwords, *map(unquote, passwords))
         return tuple(text for text in found if text)
 
@@ -519,7 +557,8 @@ def read(env_file: Path, known: Collection[str]) -> tuple[dict[str, str], list[s
     except SettingsError as error:
         return {}, [str(error)]
     texts = {name: text for name, text in values_of(lines).items() if text}
-    return texts, list(_line_mistakes(lines, env_file.name, known))
+    names = {*known, *variables_in(texts.get("MCP_SERVERS", ""))}
+    return texts, list(_line_mistakes(lines, env_file.name, names))
 
 
 def _line_mistakes(lines: list[Binding], file: str, known: Collection[str]) -> Iterator[str]:
@@ -575,10 +614,16 @@ def _contradictions(settings: Settings, texts: Mapping[str, str]) -> Iterator[st
     models = ["MODEL_ID=demo"] if texts.get("MODEL_ID") == "demo" else []
     models += [it for it in ("LOCAL_MODEL_PATH", "TRANSFORMERS_MODEL", "MODEL_URL") if it in texts]
     yield from two_ways(models, "to a model")
+    yield from two_ways([it for it in ("SEARCH_URL", "SEARCH_KEY") if it in texts], "to search")
     for name in ("ADMINS", "ALLOWED_PEOPLE"):
         if both := {*getattr(settings, name.lower())} & {*settings.blocked_people}:
             yield f"{name} and BLOCKED_PEOPLE both name {', '.join(sorted(both))}"
-    for name, needed in (("MODEL_API_KEY", "MODEL_URL"), ("LOCAL_MMPROJ_PATH", "LOCAL_MODEL_PATH")):
+    for name, needed in (
+        ("MODEL_API_KEY", "MODEL_URL"),
+        ("LOCAL_MMPROJ_PATH", "LOCAL_MODEL_PATH"),
+        ("SEARCH_KEY", "SEARCH_PROVIDER"),
+        ("SEARCH_PROVIDER", "SEARCH_KEY"),
+    ):
         if getattr(settings, name.lower()) and needed not in texts:
             yield f"{name} needs {needed} beside it"
     for own in settings.platforms.values():

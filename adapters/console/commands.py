@@ -29,6 +29,7 @@ COMMANDS = {
     "/persona": "show or choose how I answer: /persona TEXT, or off",
     "/temperature": "how surprising answers are, from 0 to 2: /temperature 0.5, or off",
     "/longest": "the longest answer, in tokens: /longest 500, or off",
+    "/tools": "show my tools: /tools, or off, or on, or revoke NAME",
     "/usage": _does("usage"),
     "/forget-me": _does("forget-me"),
     "/save": "write the conversation to a file: /save FILE",
@@ -121,7 +122,8 @@ class ThreadCommands:
                 return await self._handlers.forget_me(call)
             return f"{handlers.FORGET_QUESTION}\nIf so, write: /forget-me {_YES}"
         if name not in _FIELDS:
-            return await self._handlers.run(name, call, handlers.DEFAULT if is_off else text)
+            clears = is_off and name != "tools"
+            return await self._handlers.run(name, call, handlers.DEFAULT if clears else text)
         if not text:
             return (await self._handlers.overview(call)).text
         filled = {_FIELDS[name]: "" if is_off else text}

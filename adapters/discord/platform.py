@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import textwrap
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, nullcontext, suppress
 from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
 
 import discord
+from yarl import URL
 
 from adapters.discord.gateway.connection import use_gateway
 from adapters.discord.gateway.content import files_in
@@ -23,7 +27,7 @@ from adapters.discord.reply.channel import (
     reply_message_ids,
 )
 from adapters.discord.reply.command import ButtonPress, CommandAddress, CommandSurface
-from adapters.discord.reply.message import may_be_stopped
+from adapters.discord.reply.message import is_unfinished
 from adapters.discord.rest import (
     GLOBAL_LIMIT,
     Payload,
@@ -43,11 +47,13 @@ from bot.concurrency import running
 from bot.domain import ContextMessage, FileRef, Json, Place, Purpose, Turn
 from bot.errors import MessageGone, PlaceGone, SurfaceError, WriteDelayed, WriteFailed, WriteRefused
 from bot.files.download import download
+from bot.ports import Earlier, ReadEarlier
 from bot.reply.edit_budget import EditBudgets
 
 _log = logging.getLogger(__name__)
 
 _NAME_LIMIT = 100  # Discord's documentation, "Start Thread from Message"
+_MOST_READ = 100  # messages of one request ("Get Channel Messages")
 _ALREADY_OPEN = 160004  # "A thread has already been created for this message"
 _ARCHIVE_AFTER = 1440  # minutes without a message
 _THREADS = "/channels/{channel_id}/messages/{message_id}/threads"
@@ -118,7 +124,7 @@ class DiscordPlatform:
                 )
             case ChannelAddress() as asked:
                 address = _thread_of(asked)
-                if purpose is not Purpose.RESTORE:
+                if purpose is not Purpose.RESTORE and not turn.place.get("continues"):
                     address = await self._open_or_find_thread(turn, asked)
                 parent = None if address is asked else asked
                 recovery = Recovery(
@@ -170,6 +176,28 @@ class DiscordPlatform:
             replace(said, in_thread=in_thread and said.in_thread) for said in found_said if said
         ]
 
+    def earlier(self, turn: Turn) -> ReadEarlier | None:
+        """Return what reads the channel or thread of a question.
+
+        None in a DM, where the bot is no member, and for a person without the permission Read
+        Message History. A private question in a thread reads the thread.
+        """
+        if turn.place.get(HIDDEN) or turn.key.workspace == "dm":
+            return None
+        channel = _id(turn.place, READS) or parse_address(turn.place).channel
+        return partial(self._read_earlier, channel, _number(turn.id)) if channel else None
+
+    async def _read_earlier(self, channel: int, asked: int, before: float, most: int) -> Earlier:
+        behind = discord.utils.time_snowflake(datetime.fromtimestamp(before, UTC))
+        behind, most = max(min(behind, asked), 0), min(most, _MOST_READ)
+        found = await fetch_messages(self._client, channel, limit=most, before=behind)
+        ids = [int(one["id"]) for one in reversed(found)]
+        said = (context_message_in(self._client, one) for one in reversed(found))
+        return Earlier(
+            [(_time(id_), one) for id_, one in zip(ids, said, strict=True) if one],
+            unread_before=_time(ids[0]) if len(ids) == most else 0.0,
+        )
+
     async def _starter(
         self, turn: Turn, thread: int, found: Sequence[Payload]
     ) -> Sequence[Payload]:
@@ -188,10 +216,17 @@ class DiscordPlatform:
     async def fetch_file(self, file: FileRef) -> AsyncGenerator[bytes]:
         """Yield the bytes of a file from Discord's hosts, to which no token is sent.
 
-        The message is read anew, because the addresses in it expire after about a day. That of a
-        command is taken if there is no message, or none that the bot may read. Raises SurfaceError.
+        The address of a message's file is asked for anew once it has expired, after about a day.
+        That of a command is taken if there is no message, or none that the bot may read. Raises
+        SurfaceError.
         """
-        address = file.place.get("url")
+        signed, address = str(file.place.get("signed") or ""), file.place.get("url")
+        if _is_fresh(signed):
+            with suppress(MessageGone):
+                async with aclosing(self._download(signed)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+                return
         if channel := _id(file.place, "channel"):
             try:
                 message = await fetch_message(self._client, channel, _number(file.message))
@@ -203,16 +238,18 @@ class DiscordPlatform:
                 address = next((it["url"] for it in files_in(message) if it["id"] == wanted), "")
         if not address:
             raise MessageGone("the file was taken from its message")
-        own = self._client.own.api_url
-        async with aclosing(download(str(address), hosts=_FILE_HOSTS, api_url=own)) as chunks:
+        async with aclosing(self._download(str(address))) as chunks:
             async for chunk in chunks:
                 yield chunk
+
+    def _download(self, address: str) -> AsyncGenerator[bytes]:
+        return download(address, hosts=_FILE_HOSTS, api_url=self._client.own.api_url)
 
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
         """Return the messages that surely belong to a turn's reply, except those in `but`.
 
         Nonces prevent late duplicates, but an earlier attempt may have posted more pages. A message
-        in `but` is returned all the same if it has a Stop button. Raises SurfaceError.
+        in `but` is returned all the same if it is unfinished. Raises SurfaceError.
         """
         asked = _address(turn)
         if isinstance(asked, CommandAddress):
@@ -221,7 +258,7 @@ class DiscordPlatform:
         for address in dict.fromkeys((_thread_of(asked), asked)):
             own = await own_messages(self._client, address, turn_id=turn.id)
             found += reply_message_ids(own, address, turn_id=turn.id, alone=False)
-            unfinished |= {str(one["id"]) for one in own if may_be_stopped(one)}
+            unfinished |= {str(one["id"]) for one in own if is_unfinished(one)}
         return [one for one in found if one not in but or one in unfinished]
 
     async def type_once(self, turn: Turn) -> None:
@@ -341,9 +378,22 @@ async def _is_open(client: RestClient, thread: int, error: SurfaceError) -> bool
     return False
 
 
+def _is_fresh(address: str) -> bool:
+    """Whether an address is valid for another minute (docs: Signed Attachment CDN URLs)."""
+    try:
+        return int(URL(address).query["ex"], 16) > time.time() + 60
+    except (ValueError, KeyError):
+        return False
+
+
 def _is_in_thread(turn: Turn, channel: int) -> bool:
     """Whether a turn belongs to a Discord thread, where it was asked."""
     return turn.key.workspace != "dm" and turn.key.thread == str(channel)
+
+
+def _time(snowflake: int) -> float:
+    """Return when a message was written, in seconds since the epoch."""
+    return discord.utils.snowflake_time(snowflake).timestamp()
 
 
 def _number(name: str) -> int:

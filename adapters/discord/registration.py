@@ -84,6 +84,9 @@ def _subcommand(name: str) -> Payload:
         case "persona":
             what = "How I should answer, or default; without it I show the present persona"
             options = [_option(_TEXT, "text", what, max_length=_LONGEST_PERSONA), _place()]
+        case "tools":
+            what = "off, on, or revoke and the name of a tool; without it I show what I can use"
+            options = [_option(_TEXT, "change", what), _place()]
     return _described(name, COMMANDS[name]) | {"type": _SUBCOMMAND, "options": options}
 
 

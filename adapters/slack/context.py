@@ -10,7 +10,7 @@ from adapters.slack.markup import mentioned, readable
 from adapters.slack.reading import TS, WRITTEN, message_text, string_field
 from adapters.slack.workspace import Workspace
 from bot.domain import ContextMessage, Person, Turn
-from bot.ports import PartlyRead
+from bot.ports import Earlier, PartlyRead, ReadEarlier
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +31,7 @@ async def read_context(
     PartlyRead for a thread of more than a page (1000 messages; 15 for some apps): Slack gives the
     oldest first, and there is no way to ask for the newest.
     """
-    place = (turn.place[name] for name in ("channel", "thread", "question"))
-    channel, thread, asked = (str(one or "") for one in place)
+    channel, thread, asked = _place(turn)
     # A thread begins with the question, or there is nothing to read.
     if thread in ("", asked) or not most:
         return ()
@@ -58,6 +57,45 @@ async def read_context(
         log.info("Turn %s: read only the beginning of thread %s", turn.id, turn.key)
         raise PartlyRead(context)
     return context
+
+
+def earlier(workspace: Workspace, turn: Turn) -> ReadEarlier | None:
+    """Return what reads the thread of a question, or else its channel; None in a DM.
+
+    Everybody who writes there may read all of it.
+    """
+    channel, thread, asked = _place(turn)
+    if not channel or channel.startswith("D"):
+        return None
+    thread = "" if thread == asked else thread
+
+    async def read(before: float, most: int) -> Earlier:
+        latest = asked if asked and float(asked) < before else f"{before:.6f}"
+        messages, more = await workspace.read(
+            channel=channel, thread=thread, limit=_MOST_READ if thread else most, latest=latest
+        )
+        found = sorted((one for one in messages if _time(one) < float(latest)), key=_time)
+        # Slack gives the oldest messages of a thread, but of a channel those before `latest`.
+        is_more = len(found) > most if thread else bool(more)
+        found = found[-most:]
+        shown = [one for one in found if one.get("subtype") in _READ_SUBTYPES]
+        said = await context_messages(workspace, shown, turn.person, channel=channel)
+        return Earlier(
+            [*zip(map(_time, shown), said, strict=True)],
+            unread_before=_time(found[0]) if found and is_more else 0.0,
+            has_gap=bool(thread and more),
+        )
+
+    return read
+
+
+def _time(message: Message) -> float:
+    return float(str(message["ts"]))
+
+
+def _place(turn: Turn) -> tuple[str, str, str]:
+    channel, thread, asked = (turn.place[name] for name in ("channel", "thread", "question"))
+    return str(channel or ""), str(thread or ""), str(asked or "")
 
 
 async def context_messages(

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, nullcontext
 import aiohttp
 from slack_sdk.web.async_client import AsyncWebClient
 
-from adapters.slack.context import read_context
+from adapters.slack.context import earlier, read_context
 from adapters.slack.errors import translated
 from adapters.slack.files import fetch_file
 from adapters.slack.inbound.app import Dispatcher
@@ -28,7 +28,7 @@ from bot.concurrency import BackgroundTasks, together
 from bot.domain import ContextMessage, FileRef, Purpose, Turn
 from bot.errors import CannotStart, SurfaceError
 from bot.intake.intake import Intake
-from bot.ports import Downtime
+from bot.ports import Downtime, ReadEarlier
 from bot.proxy import proxy_for
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
@@ -97,6 +97,10 @@ class SlackPlatform:
     async def read_context(self, turn: Turn, *, since: str, most: int) -> Sequence[ContextMessage]:
         """Return the messages of a thread before a question. Raises SurfaceError."""
         return await read_context(self.workspace, turn, since=since, most=most)
+
+    def earlier(self, turn: Turn) -> ReadEarlier | None:
+        """Return what reads the thread or the channel of a question; None in a DM."""
+        return earlier(self.workspace, turn)
 
     def fetch_file(self, file: FileRef) -> AsyncGenerator[bytes]:
         """Yield the bytes of a file, from Slack's own host only. Raises SurfaceError."""

@@ -68,6 +68,7 @@ class Api:
         return [
             web.get("/api/me", self._me),
             web.get("/api/help", self._help),
+            web.post("/api/tools/revoke", self._revoke),
             web.post("/api/forget-me", self._forget_me),
             web.get("/api/forget-me", self._forgotten),
             *(web.get(f"{at}/preferences", self._preferences) for at in ("/api", talk)),
@@ -99,10 +100,16 @@ class Api:
             {
                 "help": await commands.help(call, HelpContext(ways=_WAYS, written="")),
                 "usage": await commands.run("usage", call),
+                "tools": [*await commands.tools(call)],
+                "allowed": [*await commands.allowed(call)],
                 "question": FORGET_QUESTION,
                 "yes": FORGET,
             }
         )
+
+    async def _revoke(self, request: web.Request) -> web.Response:
+        name = str((await body(request)).get("name"))
+        return answer({"said": await CommandHandlers(self.intake).revoke(_call(request), name)})
 
     async def _forget_me(self, request: web.Request) -> web.Response:
         notice = await CommandHandlers(self.intake).forget_me(_call(request))

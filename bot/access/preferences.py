@@ -28,7 +28,7 @@ _ID_LENGTH = 100  # characters
 _MOST = 10**9  # of a limit
 _ALL = tuple(one.name for one in fields(Preferences))
 _FIELDS: Mapping[Scope, tuple[str, ...]] = {
-    "thread": ("model", "persona", "temperature", "max_tokens", "follow"),
+    "thread": ("model", "persona", "temperature", "max_tokens", "follow", "tools"),
     "channel": tuple(one for one in _ALL if one != "server_tokens_per_day"),
     "server": _ALL,
 }
@@ -300,6 +300,7 @@ _CHECKS: Mapping[str, Callable[[Json], object]] = {
     ),
     "max_tokens": _limit("longest answer"),
     "follow": _only(get_args(Follow).__contains__, f"Choose one of {', '.join(get_args(Follow))}."),
+    "tools": _only(lambda value: value == "off", "Tools can be switched off, or left on."),
     "people": _ids,
     "roles": _ids,
     "questions_per_day": _limit("number of questions a day"),

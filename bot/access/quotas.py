@@ -21,7 +21,8 @@ class Quota:
 class Usage:
     """What a person and a server have used today, and their quota.
 
-    The tokens of questions without an answer are estimated. `renews_in` is in seconds.
+    The tokens of questions without an answer are estimated. `renews_in` is in seconds. `calls` are
+    those of tools, which are counted if there is a limit.
     """
 
     questions: int
@@ -29,3 +30,5 @@ class Usage:
     server_tokens: int
     quota: Quota
     renews_in: float
+    calls: int = 0
+    calls_per_day: int | None = None

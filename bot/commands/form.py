@@ -86,7 +86,10 @@ def chosen_lines(
     for scope, name in scopes.items():
         one = found.get(scope, Preferences())
         fields = [*_fields(one, scope, "answers", models), *_fields(one, scope, "access", models)]
-        if lines := [f"- {each.label}: {_displayed(each)}" for each in fields if each.value]:
+        lines = [f"- {each.label}: {_displayed(each)}" for each in fields if each.value]
+        # No form has room for them.
+        lines += [f"- Tools: {one.tools}"] if one.tools else []
+        if lines:
             yield from (f"For {name}:", *lines)
 
 

@@ -18,6 +18,8 @@ from bot.domain import ANYBODY, Asker, Json, Person, Preferences, ThreadKey
 from bot.errors import ParleyError, Refused, StoreUnavailable, SurfaceError, until
 from bot.intake.access import Chosen
 from bot.intake.intake import Intake
+from bot.text.sanitize import one_line
+from bot.tools.toolset import Listed
 
 # In the order of help. A platform registers them as `/parley NAME`, with these descriptions.
 COMMANDS: Mapping[str, str] = {
@@ -27,6 +29,7 @@ COMMANDS: Mapping[str, str] = {
     "follow": "Answer everything in this thread",
     "model": "Choose the model that answers",
     "persona": "Choose how I should answer",
+    "tools": "Show my tools here, and switch them off or on",
     "settings": "Show and change my settings here",
     "usage": "Show what you have used today",
     "forget-me": "Forget everything you have said to me",
@@ -149,7 +152,8 @@ class CommandHandlers:
         """Carry out a command of COMMANDS, except those that show more than a sentence.
 
         `model` and `persona` show what is chosen if there is no argument, and remove it for the
-        argument DEFAULT; their default scope is the nearest one.
+        argument DEFAULT; `tools` takes "off", "on", and "revoke" with a name. Their default scope
+        is the nearest one.
         """
         match name:
             case "reset":
@@ -164,6 +168,8 @@ class CommandHandlers:
                 return await self._persona(call, argument.strip(), scope)
             case "usage":
                 return await self._usage(call)
+            case "tools":
+                return await self._tools(call, argument.strip(), scope)
         raise NotOffered
 
     def models(self, typed: str = "") -> list[tuple[str, str]]:
@@ -211,6 +217,23 @@ class CommandHandlers:
         place, _ = await self._change(call, scope, changes)
         labels = ", ".join(one.label for one in form.fields if one.name in changes)
         return f"Saved for {place}: {labels}."
+
+    async def tools(self, call: Call) -> Sequence[str]:
+        """Return a line for each tool that may be used in a place, or that they are off."""
+        found = [_line(one) for one in self._intake.tools if one.works_in(call.thread)]
+        is_off = resolved(await self._check(call)).tools
+        return ["My tools are switched off here."] if found and is_off else found
+
+    async def allowed(self, call: Call) -> Sequence[str]:
+        """Return the names of the tools that the person has allowed for always."""
+        return await self._intake.allowed.names(call.thread.platform, call.person)
+
+    async def revoke(self, call: Call, name: str) -> str:
+        """Ask the person again before a tool of this name is used, behind that of its server."""
+        platform, person = call.thread.platform, call.person
+        if not await self._intake.allowed.revoke(platform, person, name):
+            raise NotOffered("You have not allowed a tool of that name for always.")
+        return f"I will ask you again before I use {_code(name)}."
 
     async def forget_me(self, call: Call) -> str:
         """Begin to forget a person who has confirmed FORGET_QUESTION.
@@ -311,7 +334,34 @@ class CommandHandlers:
         if quota.server_tokens is not None:
             all_people = _of(used.server_tokens, quota.server_tokens)
             lines.append(f"Tokens of everybody here today: {all_people}")
+        if used.calls_per_day is not None:
+            lines.append(f"Your calls of tools today: {_of(used.calls, used.calls_per_day)}")
         return "\n".join([*lines, f"Limits reset at 00:00 UTC, {until(used.renews_in)}."])
+
+    async def _tools(self, call: Call, words: str, scope: Scope | None) -> str:
+        verb, _, name = words.partition(" ")
+        match verb.casefold():
+            case "":
+                tools = await self.tools(call)
+                lines = [f"- {one}" for one in tools] or ["I have no tools here."]
+                if allowed := await self.allowed(call):
+                    named = ", ".join(map(_code, allowed))
+                    lines.append(f"You have allowed for always: {named}.")
+                    lines.append("Write `revoke` and one of these names to be asked again.")
+                return "\n".join([*lines, self._how(call, "Write `off` or `on` to switch them.")])
+            case "revoke":
+                return await self.revoke(call, name.strip().strip("`"))
+            case "off":
+                place, _ = await self._change(call, scope, {"tools": "off"})
+                return f"From now on I use no tools in {place}."
+            case "on":
+                place, _ = await self._change(call, scope, {"tools": None})
+                found = await self._check(call, settles=True)
+                for it in (it for it, one in found.items() if one.tools):
+                    around = call.scopes.get(it, "the place around")
+                    return f"They stay switched off here, because they are off for {around}."
+                return f"From now on I may use tools in {place}."
+        raise NotOffered("Write `off`, `on`, or `revoke` and the name of a tool.")
 
     async def _rules(self, call: Call) -> list[str]:
         """Return when the bot answers, and who may use it. Raises NotAllowed."""
@@ -381,6 +431,15 @@ class CommandHandlers:
 def _given(text: str) -> str:
     """Return a choice as it is stored; DEFAULT is none."""
     return "" if text.casefold() == DEFAULT else text
+
+
+def _line(tool: Listed) -> str:
+    parts = _code(tool.name), tool.does, "I ask you first" if tool.kind != "reads" else ""
+    return ": ".join(filter(None, parts))
+
+
+def _code(name: str) -> str:
+    return "`" + one_line(name).replace("`", "'") + "`"
 
 
 def _of(used: int, most: int | None) -> str:

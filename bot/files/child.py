@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import mimetypes
+import resource
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -23,22 +24,31 @@ _USED = ("os.listdir", "os.scandir")  # to find modules
 _MODULES = (".py", ".pyc", ".so")
 
 
-def main() -> None:
-    """Report what was read of standard input."""
-    data = sys.stdin.buffer.read()
-    _limit()
+def prepare() -> None:
+    """Hide what the libraries must not import; call this before they are imported."""
     sys.modules.update(dict.fromkeys(_UNUSED))  # type: ignore[arg-type]
     mimetypes.init(())  # openpyxl would open the system's list
+
+
+def main() -> None:
+    """Report what was read of standard input.
+
+    Its first line is empty, or has "html" and the charset of a web page, if that was told.
+    """
+    prepare()
+    kind, _, charset = sys.stdin.buffer.readline().strip().decode().partition(" ")
+    data = sys.stdin.buffer.read()
+    _limit()
     sys.addaudithook(_refuse)
-    for report in read(data):
+    for report in read(data, html=charset if kind else None):
         sys.stdout.write(f"{json.dumps(report)}\n")
         sys.stdout.flush()
 
 
-def read(data: bytes) -> Iterator[Sequence[str | int]]:
+def read(data: bytes, *, html: str | None = None) -> Iterator[Sequence[str | int]]:
     """Yield for each part its text, whether it is cut, the unit and the total; last the problem."""
     try:
-        unit, total, texts = parts_of(data)
+        unit, total, texts = parts_of(data, html=html)
         room = MOST_CHARACTERS
         for text in islice(texts, _MOST_PARTS):
             whole = strip_controls(whole_characters(text)).strip()
@@ -60,13 +70,10 @@ def read(data: bytes) -> Iterator[Sequence[str | int]]:
 
 
 def _limit() -> None:
-    """Limit this process as far as its system can: macOS does not limit memory, Windows nothing."""
-    with suppress(ImportError):
-        import resource
-
-        for name, most in _LIMITS.items():
-            with suppress(AttributeError, ValueError, OSError):
-                resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (most, most))
+    """Limit this process as far as its system can: macOS does not limit memory."""
+    for name, most in _LIMITS.items():
+        with suppress(AttributeError, ValueError, OSError):
+            resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (most, most))
 
 
 def _refuse(event: str, arguments: tuple[object, ...]) -> None:

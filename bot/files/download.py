@@ -7,8 +7,6 @@ import socket
 from collections.abc import AsyncGenerator, Collection, Mapping
 
 import aiohttp
-from aiohttp.abc import ResolveResult
-from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
 from bot.errors import MessageGone, WriteFailed, WriteRefused
@@ -18,18 +16,19 @@ _CHUNK = 65_536  # bytes
 _REDIRECTS = 3
 _TIMEOUT = aiohttp.ClientTimeout(total=None, connect=10.0, sock_read=10.0)
 _ERRORS = {404: MessageGone, 410: MessageGone, 429: WriteFailed}  # of a status
-
-
-class _PublicResolver(ThreadedResolver):
-    """Refuses names that lead to this machine or to its network."""
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        found = await super().resolve(host, port, family)
-        if not all(ipaddress.ip_address(one["host"]).is_global for one in found):
-            raise OSError(f"{host} has a private address")
-        return found
+# Of the addresses for the public (2000::/3): what stands for others, or for nothing (IANA's
+# registries of special-purpose addresses). With 2001::/23, Teredo is among them; 2002::/16 is 6to4.
+_SPECIAL = tuple(
+    map(
+        ipaddress.ip_network,
+        ("192.0.0.0/24", "192.88.99.0/24", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"),
+    )
+)
+_PUBLIC = ipaddress.IPv6Network("2000::/3")
+# The middle of ISATAP's addresses, which end with one of IPv4 (RFC 5214, section 6.1).
+_ISATAP = (0x0000_5EFE, 0x0200_5EFE)
+# Azure's platform answers each of its machines there.
+_OF_CLOUDS = (ipaddress.IPv4Address("168.63.129.16"),)
 
 
 async def download(
@@ -53,10 +52,10 @@ async def download(
             if not is_own and not (url.scheme == "https" and url.host in hosts):
                 raise WriteRefused(f"a file is at another host: {url.host}")
             proxy = proxy_for(str(url))
-            resolver = None if is_own or proxy else _PublicResolver()
+            opened = None if is_own or proxy else public_socket
             async with (
                 aiohttp.ClientSession(
-                    connector=aiohttp.TCPConnector(resolver=resolver),
+                    connector=aiohttp.TCPConnector(socket_factory=opened),
                     cookie_jar=aiohttp.DummyCookieJar(),
                     timeout=_TIMEOUT,
                     # A small file could become a large one.
@@ -85,3 +84,24 @@ async def download(
     except ValueError as error:
         raise WriteRefused("a file has no valid address") from error
     raise WriteRefused(f"{url.host} redirects again and again")
+
+
+def public_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    """Return a socket for an address to which the caller connects next. Raises OSError."""
+    host = address[4][0]
+    if not is_public(str(host)):
+        raise OSError("this is no public address")
+    return socket.socket(*address[:3])  # family, type and protocol
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address belongs to the Internet, in no form that stands for another one."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    if not ip.is_global or ip.is_multicast or ip in _OF_CLOUDS:
+        return False
+    if any(ip in network for network in _SPECIAL if network.version == ip.version):
+        return False
+    return ip.version == 4 or (ip in _PUBLIC and int(ip) >> 32 & 0xFFFF_FFFF not in _ISATAP)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import posixpath
 import re
 from collections.abc import Iterable, Iterator
@@ -35,6 +36,13 @@ _ASCII = bytes(range(128))
 _GUESSED, _BEFORE = 2_400, 100  # bytes for a guess; of more, the library would see pieces only
 _COMMON = "cp1252"  # what most files without Unicode have, if these are too few bytes to tell
 _TOO_FEW = 10
+# Of web pages: where their charset stands, and what is no part of their text.
+_CHARSET = re.compile(rb"<meta[^>]{1,200}?charset\s*=\s*[\"']?([\w.:-]{1,40})", re.IGNORECASE)
+_HEAD = 2_048  # bytes
+_NOT_SHOWN = (
+    "head, title, script, style, template, noscript, svg, iframe, nav, footer, button, select, "
+    "[hidden]"
+)
 _DOCUMENT = re.compile(r"word/(document\d*|endnotes|footnotes)\.xml")
 _PRESENTATION, _RELATIONS = "ppt/presentation.xml", "ppt/_rels/presentation.xml.rels"
 # What the end of an element of documents and slides stands for; a cell's paragraphs are on a line.
@@ -51,8 +59,8 @@ class Unreadable(Exception):
     """A file cannot be read; its `args` are one Problem."""
 
 
-def parts_of(data: bytes) -> Parts:
-    """Return the parts of a file.
+def parts_of(data: bytes, *, html: str | None = None) -> Parts:
+    """Return the parts of a file; with `html`, the charset of a web page, text is that of a page.
 
     Raises Unreadable, ImportError if a package is not installed, and whatever its library raises.
     """
@@ -76,6 +84,8 @@ def parts_of(data: bytes) -> Parts:
     start = data[:_EXAMINED].decode(encoding or "latin-1", "replace")
     controls = len(start) - len(start.translate(_CONTROLS))
     if "\0" not in start and controls <= len(start) * _MOST_CONTROLS:
+        if html is not None:
+            return "html", 2, _page(data, encoding or html)
         return "", 1, [data.decode(encoding, "replace") if encoding else _text(data)]
     # Readers of PDF search for the mark in the first kilobyte; a text may speak of it there.
     if b"%PDF-" in data[:1024]:
@@ -109,6 +119,35 @@ def _text(data: bytes) -> str:
         # Its last letter may be cut, the end of a line is not.
         near = near.rpartition(b"\n")[0] or near
     return data.decode(_guessed(data[max(first - _BEFORE, 0) : first] + near), "replace")
+
+
+def _page(data: bytes, charset: str) -> Iterator[str]:
+    """Yield the title of a web page, and its text in Markdown without links."""
+    from bs4 import BeautifulSoup
+    from markdownify import ATX, MarkdownConverter
+
+    page = BeautifulSoup(_decoded(data, charset), "html.parser")
+    yield page.title.get_text() if page.title else ""
+    for one in page.select(_NOT_SHOWN):
+        one.decompose()
+    yield MarkdownConverter(
+        heading_style=ATX,
+        strip=["a", "img"],
+        escape_asterisks=False,
+        escape_underscores=False,
+    ).convert_soup(page)
+
+
+def _decoded(data: bytes, charset: str) -> str:
+    """Return a page, in the charset of its head if none was told."""
+    found = _CHARSET.search(data[:_HEAD])
+    charset = charset or (found[1].decode() if found else "")
+    try:
+        name = codecs.lookup(charset).name
+        # Browsers read these so, too (WHATWG, Encoding, 4.2).
+        return data.decode(_COMMON if name in ("ascii", "iso8859-1") else name, "replace")
+    except (LookupError, UnicodeError):
+        return _text(data)
 
 
 def _guessed(text: bytes) -> str:

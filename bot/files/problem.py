@@ -21,6 +21,7 @@ class Problem(StrEnum):
     SLOW = "I have not read {names}: that takes too long."
     HEAVY = "I have not read {names}: that takes too much memory."
     NO_ROOM_NOW = "I no longer see {names}: there is no room beside the newer files."
+    WINDOWS = "I cannot read {names} here: that needs Linux, macOS or WSL."
     MISSING = "I cannot read {names} here: the packages in requirements-files.txt are missing."
     MANY = "I have not read {names}: I read at most {most} at once."
     OFF = "I have not read {names}: no files are read here."

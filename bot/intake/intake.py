@@ -17,6 +17,8 @@ from bot.errors import NotAllowed, NothingAsked, Refused
 from bot.intake.access import AccessControl, Chosen, bounded
 from bot.intake.addressed import Facts, Speakers, ignore_reason, is_help, is_stop
 from bot.intake.answers import Answers
+from bot.tools.toolset import Listed
+from bot.turns.allowed import AllowedTools
 from bot.turns.forgetting import named
 from bot.turns.queue import TurnQueue
 from bot.turns.records import History
@@ -99,7 +101,8 @@ class Intake:
     `preferences` are those of threads, channels and servers; `follow` applies if nothing is chosen.
     An answer has at most `longest` tokens, which are reserved together with the estimated length of
     its question. Beside it stand `answers`, for presses; `changes`, for what is deleted; `lookup`
-    and `history`, for what is known and remembered; and `access`, for who may use the bot.
+    and `history`, for what is known and remembered; `access`, for who may use the bot; `tools`,
+    those that are set up, and `allowed`, what people have allowed for always.
     """
 
     def __init__(
@@ -111,8 +114,11 @@ class Intake:
         access: AccessRules = _OPEN,
         longest: int = 0,
         preferences: PreferenceStore | None = None,
+        tools: Sequence[Listed] = (),
     ) -> None:
         self.preferences = preferences or PreferenceStore(store=queue.leases.store)
+        self.tools = tools
+        self.allowed = AllowedTools(queue.leases.store)
         self.follow: Follow = follow
         self.access = AccessControl(
             rules=access, preferences=self.preferences, queue=queue, longest=longest

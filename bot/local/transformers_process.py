@@ -65,6 +65,7 @@ async def _serve(plan: Plan, request: Mapping[str, Any], messages: IO[str]) -> N
     endpoint = _Endpoint(plan, key=request["api_key"], slots=slots)
     app = web.Application(client_max_size=_MAX_BODY_BYTES)
     app.router.add_post("/v1/chat/completions", endpoint.answer)
+    app.router.add_get("/props", _report)
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", request["port"]).start()
@@ -147,6 +148,11 @@ class _Endpoint:
         return await asyncio.get_running_loop().run_in_executor(
             self._pool, lambda: model.generate(prompt, answer, temperature=temperature, top_p=top_p)
         )
+
+
+async def _report(_: web.Request) -> web.Response:
+    """Report, as llama.cpp does, that the model takes no tools."""
+    return web.json_response({"chat_template_caps": {"supports_tools": False}})
 
 
 def _last_event(generating: asyncio.Task[str], answer: AnswerStreamer, prompt_tokens: int) -> Event:

@@ -21,10 +21,18 @@ from huggingface_hub import (
 )
 from prometheus_client import Counter, Histogram
 
-from bot.domain import FileText, Json, Message, Preferences
-from bot.errors import AnswerCut, ModelError, ModelUnknown, SystemRefused, UsageRefused
+from bot.domain import FileText, Json, Message, Preferences, Tool, ToolCall
+from bot.errors import (
+    AnswerCut,
+    ModelError,
+    ModelUnknown,
+    SystemRefused,
+    ToolsRefused,
+    UsageRefused,
+)
 from bot.model.reasoning import ReasoningFilter
-from bot.model.server_info import VALID_SECONDS, fetch_server_info, reports_vision
+from bot.model.server_info import VALID_SECONDS, Abilities, fetch_abilities, fetch_server_info
+from bot.model.tool_calls import CallReader, is_spelled, may_be_spelled, written_call, written_tools
 from bot.model.transport import EventStream, ServerConnection
 from bot.text.files import label
 from bot.text.prompt import without_system
@@ -45,6 +53,9 @@ ROUTER = "https://router.huggingface.co/v1"
 # of a common vocabulary is a run of 128 spaces (OpenAI's cl100k_base).
 _TOKEN_LENGTH = 16  # characters
 _RUN_LENGTH = 128  # characters
+
+# Hugging Face's catalogue is long, and changes seldom.
+_CATALOGUE_SECONDS = 600.0
 
 NOTHING_CHOSEN = Preferences()
 
@@ -74,10 +85,13 @@ _FAILED = Counter(
 
 @dataclass(slots=True)
 class Answer:
-    """An answer that has begun; read `deltas` to their end, which may raise ModelError."""
+    """An answer that has begun; read `deltas` to their end, which may raise ModelError.
 
-    first: str  # text with a visible character
-    deltas: AsyncGenerator[str, None]
+    The calls of tools follow all text; an answer may have no text then.
+    """
+
+    first: str | ToolCall  # text with a visible character
+    deltas: AsyncGenerator[str | ToolCall, None]
     left_out: int = 0  # characters of the last message of the prompt
     dropped: int = 0  # exchanges
     files: tuple[FileText, ...] = ()  # what was sent of them
@@ -96,6 +110,7 @@ class Endpoint(Protocol):
         self,
         prompt: Sequence[Message],
         *,
+        tools: Sequence[Tool] = (),
         deadline: float,
         preferences: Preferences = NOTHING_CHOSEN,
     ) -> AbstractAsyncContextManager[Answer]:
@@ -110,12 +125,17 @@ class Endpoint(Protocol):
         """Whether the model sees pictures."""
         ...
 
+    async def takes_tools(self) -> bool:
+        """Whether the model may take tools; a request with them tells for sure."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class _Request:
     """The content of a request, which a refusal may adjust."""
 
     prompt: Sequence[Message]
+    tools: Sequence[Tool]
     max_tokens: int
     temperature: float | None
     model: str
@@ -158,24 +178,31 @@ class ModelClient:
         self._takes_system: bool | None = None  # None: not known yet
         self._settings = settings
         self._idle_timeout = idle_timeout
-        self._sees, self._vision_until = False, -math.inf
+        self._abilities, self._abilities_until = Abilities(), -math.inf
 
     async def sees(self) -> bool:
         """Whether the model sees pictures: by VISION, or else by what its server reported last."""
         if self._settings.vision is not None:
             return self._settings.vision
+        return (await self._reported()).sees
+
+    async def takes_tools(self) -> bool:
+        """Whether the model may take tools: unless its server reported last that it does not."""
+        return (await self._reported()).takes_tools is not False
+
+    async def _reported(self) -> Abilities:
         now = asyncio.get_running_loop().time()
-        if now > self._vision_until:
-            reported = await reports_vision(self._connection)
-            if reported is not None:
-                self._sees, self._vision_until = reported, now + VALID_SECONDS
-        return self._sees
+        if now > self._abilities_until and (found := await fetch_abilities(self._connection)):
+            seconds = VALID_SECONDS if self._server.own else _CATALOGUE_SECONDS
+            self._abilities, self._abilities_until = found, now + seconds
+        return self._abilities
 
     @asynccontextmanager
     async def stream(
         self,
         prompt: Sequence[Message],
         *,
+        tools: Sequence[Tool] = (),
         deadline: float = math.inf,
         preferences: Preferences = NOTHING_CHOSEN,
     ) -> AsyncIterator[Answer]:
@@ -192,6 +219,7 @@ class ModelClient:
             chosen = preferences.temperature
             request = _Request(
                 prompt,
+                tools,
                 max_tokens=most,
                 temperature=settings.temperature if chosen is None else chosen,
                 model=self._model,
@@ -200,7 +228,8 @@ class ModelClient:
             )
             stream = await self._within(deadline, self._send(request))
             with closing(stream):
-                async with aclosing(self._deltas(stream, metrics, deadline, most)) as deltas:
+                reading = self._deltas(stream, metrics, deadline, most, has_tools=bool(tools))
+                async with aclosing(reading) as deltas:
                     answer = Answer(await anext(deltas), deltas)
                     try:
                         yield answer
@@ -255,29 +284,36 @@ class ModelClient:
         messages = without_system(request.prompt) if request.folds_system else request.prompt
         options = ChatCompletionInputStreamOptions(include_usage=True)
         await composer.chat_completion(
-            [{"role": message.role, "content": _content(message)} for message in messages],
+            [_written(message) for message in messages],
             model=request.model,
             stream=True,
             stream_options=options if request.with_usage else None,
             max_tokens=request.max_tokens,
             temperature=request.temperature,
             top_p=self._settings.top_p,
+            tools=written_tools(request.tools) or None,
         )
         composed = composer.request
         return await self._connection.open_stream(
             composed.url,
             headers=composed.headers,
             body=composed.json,
-            pictures=messages[-1].pictures,
+            pictures=[picture for message in messages for picture in message.pictures],
         )
 
     async def _deltas(
-        self, stream: EventStream, metrics: RequestMetrics, deadline: float, max_tokens: int
-    ) -> AsyncGenerator[str, None]:
+        self,
+        stream: EventStream,
+        metrics: RequestMetrics,
+        deadline: float,
+        max_tokens: int,
+        *,
+        has_tools: bool,
+    ) -> AsyncGenerator[str | ToolCall, None]:
         """Yield non-empty deltas; leading white space is part of the first visible one."""
         unseen = finish = last = ""
-        answer = ReasoningFilter()
-        has_begun = False
+        answer, calls = ReasoningFilter(), CallReader()
+        has_begun = has_word = False
         room = _RUN_LENGTH + _TOKEN_LENGTH * max_tokens  # characters
         while not (finish or stream.ended):
             events = await self._within(deadline, stream.read_events())
@@ -285,15 +321,17 @@ class ModelClient:
                 if finish:
                     metrics.add_usage(_usage(event))
                     continue
-                delta, finish, usage = self._read(event)
+                delta, pieces, finish, usage = self._read(event)
                 metrics.add_usage(usage)
+                room -= calls.add(pieces)
                 is_endless = len(delta) > room
-                delta = delta[:room]
+                delta = delta[: max(room, 0)]
                 room -= len(delta)
                 delta = answer.add(delta)
                 if not has_begun:
                     unseen += delta
-                    has_begun = is_visible(delta)
+                    has_word = has_word or is_visible(delta)
+                    has_begun = has_word and not (has_tools and may_be_spelled(unseen))
                     delta = unseen if has_begun else ""
                 if delta:
                     metrics.add_text()
@@ -304,39 +342,58 @@ class ModelClient:
                     limit = f"more than MAX_TOKENS={max_tokens} tokens can have"
                     if has_begun:
                         raise AnswerCut(f"{self._server} sent {limit}")
+                    if has_word:
+                        raise self._spelled_calls()
                     if unseen or answer.rest():
                         happened = f"sent nothing but white space, {limit}"
                         raise self._server.failure("empty", happened)
-                    raise self._server.failure("thought", f"sent only thoughts, {limit}")
-        if is_visible(rest := answer.rest()):
+                    raise self._server.failure("thought", f"sent only thoughts or calls, {limit}")
+        rest = answer.rest()  # begins like a mark of the filter, so it has none of ours
+        if not has_begun and has_word and not is_spelled(unseen):
+            rest = unseen + rest
+        if is_visible(rest):
             has_begun = True
             metrics.add_text()
-            yield rest  # begins like a mark of the filter, so it has none of ours
+            yield rest
         for event in await stream.read_tail():
             metrics.add_usage(_usage(event))
         if finish == "error" or not (finish or stream.done):
             raise self._server.failure("endless", "broke the answer off")
-        if not has_begun:
+        if finish == "length" and has_begun:
+            raise AnswerCut(f"{self._server} reached MAX_TOKENS={max_tokens}")
+        if calls and finish != "length":
+            metrics.add_text()
+            for call in calls.calls():
+                yield call
+        elif has_word and not has_begun:
+            raise self._spelled_calls()
+        elif not has_begun:
             name = "thought" if finish == "length" else "empty"
             raise self._server.failure(name, "ended its answer without a word")
-        if finish == "length":
-            raise AnswerCut(f"{self._server} reached MAX_TOKENS={max_tokens}")
 
-    def _read(self, event: bytes) -> tuple[str, str, Json]:
-        """Return an event's text and finish reason, "" if it has none, and its usage."""
+    def _spelled_calls(self) -> ToolsRefused:
+        return ToolsRefused(f"{self._server} sends the model's calls as text: it has no parser")
+
+    def _read(self, event: bytes) -> tuple[str, Json, str, Json]:
+        """Return an event's text and pieces of calls, its finish reason, and its usage.
+
+        Text and reason are empty if it has none.
+        """
         if not event:
-            return "", "", None
+            return "", None, "", None
         try:
             chunk = json.loads(event)
             if chunk.get("error") is not None or chunk.get("object") == "error":
                 raise self._server.event(chunk)
             # Events with token counts and keep-alives have no choices.
             choice = (chunk.get("choices") or [{}])[0]
-            text = (choice.get("delta") or {}).get("content") or ""
+            delta = choice.get("delta") or {}
+            text = delta.get("content") or ""
             if not isinstance(text, str):
                 # Magistral's parts; those of the type "thinking" are no part of the answer.
                 text = "".join(part["text"] for part in text if part.get("type") == "text")
-            return text, choice.get("finish_reason") or "", chunk.get("usage")
+            reason = choice.get("finish_reason") or ""
+            return text, delta.get("tool_calls"), reason, chunk.get("usage")
         except (ValueError, AttributeError, TypeError, LookupError, RecursionError) as error:
             raise self._server.failure("garbage", "sent a line that cannot be read") from error
 
@@ -362,6 +419,19 @@ class _Composer(AsyncInferenceClient):
     async def _inner_post(self, request_parameters: Any, *, stream: bool = False) -> bytes:  # type: ignore[override]
         self.request = request_parameters
         return b""
+
+
+def _written(message: Message) -> dict[str, Any]:
+    """Return a message as a request has it."""
+    if call := message.call:
+        # Templates of Mistral demand the name.
+        named = {"tool_call_id": call.id, "name": call.name}
+        return {"role": "tool", "content": message.text, **named}
+    if not message.calls:
+        return {"role": message.role, "content": _content(message)}
+    # Templates of Mistral refuse an empty content beside calls.
+    content = {"content": message.text} if message.text else {}
+    return {"role": "assistant", **content, "tool_calls": [*map(written_call, message.calls)]}
 
 
 def _content(message: Message) -> str | list[dict[str, Any]]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import math
 from bisect import bisect_left, bisect_right
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -11,14 +13,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
 
-from bot.domain import FileText, Message, Preferences
-from bot.errors import ModelError, PicturesRefused, PromptTooLong
+from bot.domain import FileText, Message, Preferences, Tool
+from bot.errors import ModelError, PicturesRefused, PromptRefused, PromptTooLong, ToolsRefused
 from bot.files.problem import Problem
 from bot.model.client import NOTHING_CHOSEN, Answer, Endpoint
 from bot.model.server_info import ServerWatch
 from bot.text.context import block, with_context, with_persona
 from bot.text.files import beginning, file_block, with_files, without_pictures
 from bot.text.graphemes import CUT, left_out, without_middle
+from bot.text.rounds import as_context, divided, with_arguments, with_notice, with_results
 from bot.text.sanitize import as_words
 from bot.tokens.counters import TokenEstimator, picture_tokens
 
@@ -43,9 +46,15 @@ _CONTEXT_SHARE = 0.25
 _FILES_SHARE = 0.6
 _NAMES_SHARE = 0.2  # of that, for the names of earlier files
 _LONGEST_TOKENS = 12  # characters, more than any token has by our count
+_WORD_LENGTH = 3  # characters for which most texts have less than a token
 # Of the budget, for the system prompt with a persona: the question needs room, too.
 _SYSTEM_SHARE = 0.5
 _CUT_STEPS = 4_000  # of a long message: it is cut to one of so many lengths
+# Of the budget, for the results of all calls, for the calls' arguments, and for what tools say of
+# themselves.
+_RESULTS_SHARE, _ARGUMENTS_SHARE, _TOOLS_SHARE = 0.4, 0.2, 0.3
+_LEAST_RESULT = 400  # characters of each; older results are left out for them
+_TOOLLESS_SECONDS = 600.0  # after a refusal of tools
 Count = Callable[[Sequence[Message]], int]
 
 
@@ -57,7 +66,8 @@ class ContextWindowModel:
     the server refuses a prompt as too long, a shorter one is sent, once. Control tokens in
     questions and answers are sent and counted as plain text. Pictures that the model does not see,
     or that have no room, are among the files of the answer, with the reason; if the server refuses
-    them, the prompt is sent without, once.
+    them, the prompt is sent without, once. So it is with tools; what the model should read of their
+    results is then context of the question.
     """
 
     def __init__(
@@ -76,12 +86,14 @@ class ContextWindowModel:
         self._most_budget = self._budget = prompt_tokens
         self._reported: int | None = None
         self._answer_tokens = answer_tokens
+        self._toolless_until = -math.inf  # loop time
 
     @asynccontextmanager
     async def stream(
         self,
         prompt: Sequence[Message],
         *,
+        tools: Sequence[Tool] = (),
         deadline: float,
         preferences: Preferences = NOTHING_CHOSEN,
     ) -> AsyncIterator[Answer]:
@@ -92,32 +104,43 @@ class ContextWindowModel:
         if self._watch:
             await self._watch.refresh(deadline=deadline)
             self._set_budget(self._watch.context)
-        is_blind = prompt[-1].pictures and not await self.sees()
+        question, _ = divided(prompt)
+        is_blind = question[-1].pictures and not await self.sees()
         problem, room = Problem.PICTURE if is_blind else "", self._room
-        answer, counted, too_long = None, 0, None
+        tools = self._affordable(tools, room) if tools and await self.takes_tools() else ()
+        answer, counted, too_long, toolless = None, 0, None, None
         send = partial(self._model.stream, deadline=deadline, preferences=preferences)
-        fitted = await self._fit(prompt, room, problem)
+        fitted = await self._fit(prompt, tools, room, problem)
         try:
             async with AsyncExitStack() as stack:
                 while answer is None:
                     try:
-                        answer = await stack.enter_async_context(send(fitted.messages))
+                        answer = await stack.enter_async_context(send(fitted.messages, tools=tools))
                     except PicturesRefused as refusal:
                         log.warning("Sending no pictures to %s: %s", self.name, refusal)
                         problem = Problem.NOT_TAKEN
-                        fitted = await self._fit(prompt, room, problem)
+                        fitted = await self._fit(prompt, tools, room, problem)
+                    except PromptRefused as refusal:
+                        # Templates refuse calls and results in many words.
+                        if not tools:
+                            raise
+                        log.warning("Sending no tools to %s: %s", self.name, refusal)
+                        tools, toolless = (), refusal
+                        fitted = await self._fit(prompt, tools, room, problem)
                     except PromptTooLong as refusal:
-                        room, refused = self._room_after(fitted, refusal), fitted.messages
-                        fitted = await self._fit(prompt, room, problem)
+                        room, refused = self._room_after(fitted, tools, refusal), fitted.messages
+                        fitted = await self._fit(prompt, tools, room, problem)
                         if too_long or fitted.messages == refused:
                             raise
                         log.warning("Sending a shorter prompt to %s: %s", self.name, refusal)
                         too_long = refusal
                 if too_long:
                     self._learn(too_long)
+                if isinstance(toolless, ToolsRefused):
+                    self._toolless_until = asyncio.get_running_loop().time() + _TOOLLESS_SECONDS
                 answer.left_out, answer.dropped = fitted.left_out, fitted.dropped
-                answer.files = fitted.messages[-1].files
-                answer.estimated = counted = self._counter.count(fitted.messages)
+                answer.files = fitted.question.files
+                answer.estimated = counted = self._count(fitted.messages, tools)
                 yield answer
         except ModelError:
             if self._watch:
@@ -125,13 +148,18 @@ class ContextWindowModel:
             raise
         finally:
             least = self._room * _LEAST_CALIBRATED
-            is_exact = not fitted.messages[-1].pictures
+            is_exact = not fitted.question.pictures
             if answer and answer.prompt_tokens and counted >= least and is_exact:
                 self._calibrate(answer.prompt_tokens / counted)
 
     async def sees(self) -> bool:
         """Whether the model sees pictures."""
         return await self._model.sees()
+
+    async def takes_tools(self) -> bool:
+        """Whether the model may take tools: for some time not after it has refused them."""
+        now = asyncio.get_running_loop().time()
+        return now >= self._toolless_until and await self._model.takes_tools()
 
     def _set_budget(self, context: int | None) -> None:
         """Set the budget by the context that the server reports, until it reports another one."""
@@ -145,19 +173,42 @@ class ContextWindowModel:
         """The tokens by our count that a prompt may have."""
         return int(self._budget * self._counter.share / self._counter.ratio)
 
-    async def _fit(self, prompt: Sequence[Message], budget: int, problem: str) -> FittedPrompt:
+    def _affordable(self, tools: Sequence[Tool], room: int) -> Sequence[Tool]:
+        """Return the first tools, as many as have room."""
+        costs = [*accumulate(self._count((), [one]) for one in tools)]
+        number = bisect_right(costs, room * _TOOLS_SHARE)
+        if number < len(tools):
+            log.warning("%s has no room for %d of the tools", self.name, len(tools) - number)
+        return tools[:number]
+
+    def _count(self, messages: Sequence[Message], tools: Sequence[Tool]) -> int:
+        """Return about the tokens of a prompt with these tools."""
+        return self._counter.count([*messages, *map(_as_message, tools)])
+
+    async def _fit(
+        self, prompt: Sequence[Message], tools: Sequence[Tool], budget: int, problem: str
+    ) -> FittedPrompt:
         """Fit a prompt, in another thread if it is long or has files.
 
         Its pictures come first, unless there is a `problem` with all of them.
         """
-        needs = list(accumulate(map(picture_tokens, prompt[-1].pictures), initial=0))
-        seen = 0 if problem else bisect_right(needs, budget * _FILES_SHARE) - 1
-        prompt = without_pictures(prompt, problem, but=seen)
-
+        budget -= self._count((), tools)
         # What cannot fit is not searched for control tokens: nothing else runs meanwhile.
         most = int(budget * _FILES_SHARE * _LONGEST_TOKENS)
+        _, rounds = divided(prompt)
+        if tools or rounds:
+            prompt = with_notice(prompt)
+        if rounds and not tools:
+            room = int(budget * _CONTEXT_SHARE * _WORD_LENGTH)
+            prompt = as_context(prompt, characters=_characters_of_each(rounds, room))
+        question, rounds = divided(prompt)
+        each = _characters_of_each(rounds, most)
+        rounds = [replace(one, text=one.text[:each]) if one.call else one for one in rounds]
+        needs = list(accumulate(map(picture_tokens, question[-1].pictures), initial=0))
+        seen = 0 if problem else bisect_right(needs, budget * _FILES_SHARE) - 1
         prompt = [
-            replace(one, files=tuple(beginning(it, most) for it in one.files)) for one in prompt
+            replace(one, files=tuple(beginning(it, most) for it in one.files))
+            for one in (*without_pictures(question, problem, but=seen), *rounds)
         ]
 
         def fitting() -> FittedPrompt:
@@ -168,9 +219,11 @@ class ContextWindowModel:
             return fitting()
         return await asyncio.to_thread(fitting)
 
-    def _room_after(self, refused: FittedPrompt, refusal: PromptTooLong) -> int:
+    def _room_after(
+        self, refused: FittedPrompt, tools: Sequence[Tool], refusal: PromptTooLong
+    ) -> int:
         """Return the tokens by our count that a prompt may have after this refusal."""
-        counted = self._counter.count(refused.messages)
+        counted = self._count(refused.messages, tools)
         room = refusal.room(answer=self._answer_tokens)
         share = _REFUSED_SHARE
         if room is not None and _LEAST_ROOM <= room < counted:
@@ -191,12 +244,17 @@ class ContextWindowModel:
 
 @dataclass(frozen=True, slots=True)
 class FittedPrompt:
-    """The messages that fit, with files in their texts; the last has what was sent of its own."""
+    """The messages that fit, with files in their texts; the question has those that were sent."""
 
     messages: tuple[Message, ...]
     dropped: int  # exchanges
     left_out: int  # characters of the new message
     unseen: tuple[FileText, ...]  # files of earlier messages that are only named
+
+    @property
+    def question(self) -> Message:
+        """The new message."""
+        return divided(self.messages)[0][-1]
 
 
 def fit(messages: Sequence[Message], *, budget: int, count: Count) -> FittedPrompt:
@@ -210,19 +268,50 @@ def fit(messages: Sequence[Message], *, budget: int, count: Count) -> FittedProm
     the earlier ones first, then those of the newest message, and no room that the new message
     needs. Files of dropped exchanges stay. If the new message has files, those that they displace
     are among them. The context of the system prompt is the persona, which is left out beyond half
-    of the budget.
+    of the budget. Rounds of calls that follow the new message stay, with what their share has room
+    for of the results.
     """
+    messages, rounds = divided(messages)
+    rounds = _fitted_rounds(rounds, budget=budget, count=count)
+    budget -= count(rounds)
     fitted = _fitted(messages, budget=budget, count=count)
     *before, new = fitted.messages
-    if not new.files or not fitted.unseen:
-        return fitted
-    previous = _fitted(messages[:-2], budget=budget, count=count)
-    displaced = tuple(
-        replace(one, text="", problem=Problem.NO_ROOM_NOW)
-        for one in fitted.unseen
-        if one not in previous.unseen
-    )
-    return replace(fitted, messages=(*before, replace(new, files=(*new.files, *displaced))))
+    if new.files and fitted.unseen:
+        previous = _fitted(messages[:-2], budget=budget, count=count)
+        displaced = tuple(
+            replace(one, text="", problem=Problem.NO_ROOM_NOW)
+            for one in fitted.unseen
+            if one not in previous.unseen
+        )
+        new = replace(new, files=(*new.files, *displaced))
+    return replace(fitted, messages=(*before, new, *rounds))
+
+
+def _fitted_rounds(rounds: Sequence[Message], *, budget: int, count: Count) -> Sequence[Message]:
+    """Return rounds in which results and arguments have their shares; the newest come first."""
+    if not rounds:
+        return rounds
+    asks = [one for one in rounds if one.calls]
+    results = [one for one in rounds if one.call]
+    longest = max((len(one.text) for one in results), default=0)
+    step, room = longest // _CUT_STEPS + 1, int(budget * _RESULTS_SHARE)
+
+    def cost(newest: int, characters: int) -> int:
+        return count(with_results(results, newest=newest, characters=characters))
+
+    newest = max(_largest(len(results), lambda it: cost(it, _LEAST_RESULT) <= room), 1)
+    steps = _largest(longest // step + 1, lambda it: cost(newest, it * step) <= room)
+    rounds = with_results(rounds, newest=newest, characters=steps * step)
+    most = count(with_arguments(asks, newest=0)) + int(budget * _ARGUMENTS_SHARE)
+    number = sum(len(one.calls) for one in asks)
+    kept = _largest(number, lambda it: count(with_arguments(asks, newest=it)) <= most)
+    return with_arguments(rounds, newest=kept)
+
+
+def _characters_of_each(rounds: Sequence[Message], most: int) -> int:
+    """Return how many characters of each result stay if all together have at most so many."""
+    lengths = [len(one.text) for one in rounds if one.call]
+    return _largest(max(lengths, default=0), lambda it: sum(min(it, n) for n in lengths) <= most)
 
 
 def _fitted(messages: Sequence[Message], *, budget: int, count: Count) -> FittedPrompt:
@@ -280,6 +369,12 @@ def _fitted(messages: Sequence[Message], *, budget: int, count: Count) -> Fitted
         left_out=left_out(last.text, asked.text),
         unseen=tuple(unseen),
     )
+
+
+def _as_message(tool: Tool) -> Message:
+    """Return about what a template shows of a tool."""
+    function = {"name": tool.name, "description": tool.description, "parameters": tool.schema}
+    return Message("system", json.dumps({"type": "function", "function": function}))
 
 
 def _with_persona(system: Message, *, budget: int, count: Count) -> Message:

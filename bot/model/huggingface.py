@@ -13,7 +13,7 @@ from huggingface_hub import is_offline_mode
 from bot.domain import Finding, Json
 from bot.model.failures import CALLS, FAILURES, SERVED, TOKENS
 from bot.model.server import parsed_object
-from bot.model.server_info import is_name, objects
+from bot.model.server_info import POLICIES, is_name, objects
 from bot.model.transport import ServerConnection, read_body
 from bot.tokens.counters import is_count
 
@@ -23,7 +23,6 @@ HUB = "https://huggingface.co"
 
 _SECONDS = 10.0  # for all requests together
 _MAX_BYTES = 1_000_000  # of a response about one model, or one token
-_POLICIES = ("", "fastest", "cheapest", "preferred")  # behind a colon; else a provider's name
 _CALL = "inference.serverless.write"  # the name of CALLS in responses
 
 
@@ -78,7 +77,7 @@ async def _providers(router: ServerConnection, name: str) -> list[Finding]:
     offers = [
         each
         for each in objects(entry.get("providers"))
-        if is_name(each.get("provider")) and provider in (*_POLICIES, each.get("provider"))
+        if is_name(each.get("provider")) and provider in (*POLICIES, each.get("provider"))
     ]
     if not offers:
         return [Finding("Model", f"Nobody serves {name} at Hugging Face", cure, wrong=True)]

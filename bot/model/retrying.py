@@ -21,10 +21,12 @@ from bot.domain import (
     Reading,
     Retrying,
     Start,
+    Tool,
     Used,
 )
 from bot.errors import AnswerCut, ModelBusy, ModelError, ModelLoading, ModelSilent, ModelUnavailable
 from bot.model.client import NOTHING_CHOSEN, Answer, Endpoint
+from bot.text.rounds import divided
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +102,9 @@ class RetryingModel:
         chosen._models = (first, *(each for each in self._models if each is not first))
         return chosen
 
-    async def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[Delta]:
+    async def stream(
+        self, prompt: Sequence[Message], *, tools: Sequence[Tool] = ()
+    ) -> AsyncGenerator[Delta]:
         """Yield the deltas of one answer, with a Start if it restarts or another model answers.
 
         Yields a Retrying before each pause, a Reading with each attempt that is answered, and a
@@ -109,7 +113,8 @@ class RetryingModel:
         """
         deadline = _now() + self._total_timeout
         models = self._models
-        if self._seeing and prompt[-1].pictures and not await models[0].sees():
+        pictures = divided(prompt)[0][-1].pictures
+        if self._seeing and pictures and not await models[0].sees():
             models = (self._seeing, *models)
         candidates = [_Candidate(each, self._breakers[id(each)], self._policy) for each in models]
         since, is_broken = _now(), False
@@ -125,7 +130,7 @@ class RetryingModel:
                 async with AsyncExitStack() as stack:
                     with candidate.breaker.attempt():
                         stream = candidate.model.stream(
-                            prompt, deadline=deadline, preferences=self._preferences
+                            prompt, tools=tools, deadline=deadline, preferences=self._preferences
                         )
                         answer = await stack.enter_async_context(stream)
                     for delta in self._before_text(

@@ -13,7 +13,14 @@ from time import time
 from urllib.parse import urlsplit
 
 from bot.domain import Json
-from bot.errors import ModelError, PicturesRefused, PromptTooLong, SystemRefused, UsageRefused
+from bot.errors import (
+    ModelError,
+    PicturesRefused,
+    PromptTooLong,
+    SystemRefused,
+    ToolsRefused,
+    UsageRefused,
+)
 from bot.model.failures import FAILURES
 from bot.text.sanitize import one_line
 from bot.tokens.counters import is_count
@@ -75,7 +82,14 @@ _NO_SYSTEM = ("system role not supported", "system role is not supported", "role
 # What servers say if a model does not see, or not this picture: llama.cpp (xllamacpp 2026.10, run:
 # with HTTP 500), vLLM, Ollama, OpenRouter (with 404); 413 means that there are too many bytes.
 _NO_PICTURES = re.compile(rb"image|multi-?modal|modalit|(?<![a-z])vision", re.IGNORECASE)
-_REFUSES_PICTURES = (400, 404, 415, 422, 500, 501)
+# The same of tools: vLLM (entrypoints/openai: "auto" tool choice requires …), Ollama ("does not
+# support tools"), llama.cpp (xllamacpp 2026.10: "tools param requires --jinja flag", "Unable to
+# generate parser for this template"), OpenRouter (404: "support tool use"), providers behind
+# Hugging Face's router (422: "not supported for this model: tools", 405), and templates of Mistral.
+_NO_TOOLS = re.compile(rb"tool|function.?call|generate parser", re.IGNORECASE)
+# Groq: the model wrote a call that cannot be read, which says nothing of the next one.
+_BAD_CALL = b"tool_use_failed"
+_REFUSES_PARTS = (400, 404, 405, 415, 422, 500, 501)
 
 # An error's type or code goes into the log; a message does not, for it may repeat the prompt.
 _IDENTIFIER = re.compile(r"[A-Za-z][\w.-]{0,63}")
@@ -126,10 +140,11 @@ class ModelServer:
         body: bytes,
         has_stream_options: bool,
         has_pictures: bool,
+        has_tools: bool,
     ) -> ModelError:
         """Return the error for a response that is no stream, whatever its status.
 
-        `has_stream_options` and `has_pictures` say what the request had.
+        `has_stream_options`, `has_pictures` and `has_tools` say what the request had.
         """
         error = _fields(parsed_object(body))
         happened = f"answered HTTP {status}{_code(error)}"
@@ -145,10 +160,13 @@ class ModelServer:
             text = f"{self} {happened}: the model's template knows no system prompt"
             return SystemRefused(text, status=status)
         name = _failure_name(status, headers, error)
-        is_of_pictures = status in _REFUSES_PICTURES and _NO_PICTURES.search(body)
-        if has_pictures and (status == 413 or (is_of_pictures and name != "413")):
+        is_of_parts = status in _REFUSES_PARTS and name != "413"
+        if has_pictures and (status == 413 or (is_of_parts and _NO_PICTURES.search(body))):
             text = f"{self} {happened}: it does not accept the pictures of the question"
             return PicturesRefused(text, status=status)
+        if has_tools and is_of_parts and _NO_TOOLS.search(body) and _BAD_CALL not in body:
+            text = f"{self} {happened}: it does not accept tools"
+            return ToolsRefused(text, status=status)
         return self.failure(
             name,
             happened,
@@ -208,7 +226,7 @@ def _failure_name(status: int, headers: Mapping[str, str], error: Mapping[str, J
     return f"{status // 100}xx" if status // 100 in (3, 4) else "5xx"
 
 
-def parsed_object(body: bytes) -> Mapping[str, Json]:
+def parsed_object(body: bytes | str) -> Mapping[str, Json]:
     """Return a JSON object; {} if the body is not one."""
     try:
         data = json.loads(body)

@@ -1,4 +1,4 @@
-"""A model server's models, and of one its context size and whether it sees, as reported."""
+"""A model server's models, and of one its context size and what it can do, as reported."""
 
 from __future__ import annotations
 
@@ -23,10 +23,19 @@ log = logging.getLogger(__name__)
 
 PROBE_SECONDS = 5.0  # for all requests of a probe together
 VALID_SECONDS = 10.0  # of a report
+POLICIES = ("", "fastest", "cheapest", "preferred")  # behind a colon; else a provider's name
 _NAME_LENGTH = 200  # characters
 # What Ollama gives a model by default on a machine with little video memory; it cuts longer
 # prompts silently (ollama/ollama, docs/context-length.mdx).
 _OLLAMA_CONTEXT = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What a model can do, as reported; `takes_tools` is None if nothing reports it."""
+
+    sees: bool = False
+    takes_tools: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,28 +77,31 @@ async def fetch_server_info(
     return info
 
 
-async def reports_vision(
+async def fetch_abilities(
     connection: ServerConnection, *, seconds: float = PROBE_SECONDS
-) -> bool | None:
-    """Whether a server, or Hugging Face's router, reports that its model sees pictures.
+) -> Abilities | None:
+    """Return what a server, or Hugging Face's router, reports that its model can do.
 
     None if it does not answer.
     """
     model, is_own = connection.server.model, connection.server.own
+    name, _, provider = model.partition(":")
     # Ollama adds a tag, and at Hugging Face a provider may follow a colon.
-    names = (model, f"{model}:latest", model.partition(":")[0])
+    names = (model, f"{model}:latest", name)
+    reports: list[Mapping[str, Json]] = []
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             entries = objects((await _get(connection, "/v1/models")).get("data"))
-            if any(_sees(one) for one in entries if len(entries) == 1 or one.get("id") in names):
-                return True
-            if is_own and (
-                _sees(await _get(connection, "/props"))
-                or _sees(await _get(connection, "/api/show", {"model": model}))
-                or _sees(await _get(connection, f"/api/v0/models/{quote(model)}"))
-            ):
-                return True
-            return False if entries else None
+            reports += (one for one in entries if len(entries) == 1 or one.get("id") in names)
+            if is_own:
+                reports.append(await _get(connection, "/props"))
+                reports.append(await _get(connection, "/api/show", {"model": model}))
+                reports.append(await _get(connection, f"/api/v0/models/{quote(model)}"))
+            if not (entries or any(reports)):
+                return None
+            said = [_takes_tools(one, provider) for one in reports]
+            takes_tools = True if True in said else False if False in said else None
+            return Abilities(any(map(_sees, reports)), takes_tools)
     return None
 
 
@@ -114,6 +126,34 @@ def _sees(report: Mapping[str, Json]) -> bool:
         case {"owned_by": "vllm"}:
             return True
     return False
+
+
+def _takes_tools(report: Mapping[str, Json], provider: str) -> bool | None:
+    """Whether a model takes tools, by any field in which servers report it."""
+    match report:
+        # Hugging Face's router, of each provider; it chooses one if the name has none.
+        case {"providers": list() as providers}:
+            anyone = provider in POLICIES
+            said = [
+                one.get("supports_tools")
+                for one in objects(providers)
+                if anyone or one.get("provider") == provider
+            ]
+            return True if True in said else False if False in said else None
+        # OpenRouter (docs: Models, supported_parameters).
+        case {"supported_parameters": list() as names}:
+            return "tools" in names
+        # Ollama (docs/api.md: Show Model Information); LM Studio (REST API v0).
+        case {"capabilities": list() as abilities}:
+            return "tools" in abilities or "tool_use" in abilities
+        # llama.cpp (common/jinja/caps.h); it drops tools silently if the template has none.
+        case {"chat_template_caps": {"supports_tools": bool() as takes}}:
+            return takes
+        # Mistral's own API.
+        case {"capabilities": {"function_calling": bool() as takes}}:
+            return takes
+    # vLLM does not report it, but refuses tools if it was started without a parser for calls.
+    return None
 
 
 class ServerWatch:

@@ -64,7 +64,7 @@ async def connect(server: ModelServer) -> AsyncIterator[ServerConnection]:
         limit=0,
         keepalive_timeout=_KEEP_SECONDS,
         socket_factory=_open_socket,
-        ssl=_certificates() if _scheme(server.url) == "https" else False,
+        ssl=certificates() if _scheme(server.url) == "https" else False,
     )
     async with aiohttp.ClientSession(
         connector=connector,
@@ -147,6 +147,7 @@ class ServerConnection:
             body=text,
             has_stream_options="stream_options" in body,
             has_pictures=bool(pictures),
+            has_tools="tools" in body,
         )
 
     def _authorization(self) -> str:
@@ -277,7 +278,7 @@ def _open_socket(address: aiohttp.AddrInfoType) -> socket.socket:
     return opened
 
 
-def _certificates() -> ssl.SSLContext:
+def certificates() -> ssl.SSLContext:
     """Return the trusted certificates: SSL_CERT_FILE, SSL_CERT_DIR or those of the machine.
 
     These are httpx2's rules, which also apply to downloads from Hugging Face.

@@ -135,7 +135,11 @@ class Draft:
     def note_steps(self, steps: Steps) -> None:
         """Note the calls of tools so far; the sign of life says what is done now."""
         self._steps = steps
-        self.silent = True
+
+    @property
+    def doing(self) -> str:
+        """What is done now, by a tool; empty if nothing is."""
+        return next((one.what for one in self._steps.notes if not one.outcome), "")
 
     def start(self, model: str) -> None:
         """Restart the text, by this model; "" is the chosen one."""
@@ -315,8 +319,8 @@ class Draft:
     def _sign(self) -> str:
         if self.consent:
             return self.consent.question
-        if doing := next((one.what for one in self._steps.notes if not one.outcome), ""):
-            return DOING.format(what=doing)
+        if self.doing:
+            return DOING.format(what=self.doing)
         if self.reading:
             return READING.format(names=", ".join(f"`{name}`" for name in self.reading))
         return BUSY if self.is_retried else WAITING

@@ -56,6 +56,7 @@ class ReplyTiming:
     first_silence: float = 20.0  # without the first delta
     unseen_silence: float = 2.0  # the same if nothing else shows that the bot is working
     busy_silence: float = 6.0  # without a delta, while a model that has failed is asked again
+    sign_pause: float = 1.0  # until a sign of life that found no spare slot is tried again
     repeat: Backoff = Backoff(first=0.5, longest=30.0)  # of failed writes
     longest_edit: float = 5.0  # until the rest of an answer is posted below, if that is possible
     free_post: float = 1.0  # in which a post counts as free, because several may turn to posts
@@ -105,6 +106,7 @@ class Reply:
         self.freshness = Freshness(platform, asyncio.get_running_loop().time())
         self._last_delta_at = 0.0  # loop time of the last delta, or of the beginning
         self._stale_since: float | None = None  # loop time of the first news not on the screen
+        self._sign_after = 0.0  # loop time of the next try to show a sign of life
         self._wrote_at = -math.inf  # loop time of the last write
         self._failures = 0  # of writes, since the last one that succeeded
         self._news = asyncio.Event()
@@ -210,6 +212,7 @@ class Reply:
                     case Steps():
                         # What is done now is shown at once: it may take long.
                         self._draft.note_steps(delta)
+                        self._draft.silent = not self._surface.note_step(self._draft.doing)
                         self._note_news()
                     case ConsentNeeded():
                         self._draft.consent = delta
@@ -227,8 +230,11 @@ class Reply:
                 return
             if page := self._next_page():
                 budget = self._budget(page)
+                if budget and self._draft.silent and self._surface.shows_work:
+                    # Beside the platform's own sign, ours takes no slot from an answer.
+                    await self._write_sign(budget)
                 # The text is chosen when the write may go out, not when the slot was requested.
-                if budget is None or await self._budgets.interim(
+                elif budget is None or await self._budgets.interim(
                     budget,
                     new=self._screen.needs_post(page),
                     since=self._stale_since or 0.0,
@@ -236,6 +242,13 @@ class Reply:
                     unless=self._ended,
                 ):
                     await self._write_interim(budget)
+
+    async def _write_sign(self, budget: EditBudget) -> None:
+        if await self._budgets.spare(budget):
+            await self._write_interim(budget)
+        else:
+            self._draft.silent = False
+            self._sign_after = asyncio.get_running_loop().time() + self._timing.sign_pause
 
     async def _wait_for_news(self) -> None:
         """Wait for a delta, the end, or a silence that is long enough for a sign of life."""
@@ -250,7 +263,7 @@ class Reply:
             silence = timing.first_silence if seen else timing.unseen_silence
         try:
             async with asyncio.timeout_at(
-                None if self._draft.silent else self._last_delta_at + silence
+                None if self._draft.silent else max(self._last_delta_at + silence, self._sign_after)
             ):
                 await self._news.wait()
         except TimeoutError:

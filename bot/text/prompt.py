@@ -52,7 +52,7 @@ class SystemPrompt:
 
     def for_turn(self, turn: Turn) -> str:
         """Return the system prompt of a turn."""
-        zone = _zone(turn.zone)
+        zone = zone_of(turn.zone)
         asked = datetime.fromtimestamp(turn.asked_at, zone)
         values = {
             "date": f"{asked:%A}, {asked.date().isoformat()}",
@@ -73,10 +73,11 @@ class SystemPrompt:
     def zone(self, turn: Turn) -> tzinfo | None:
         """Return the zone of the times at the end of the questions; None leaves them out."""
         adds = self.adds_line and self.text.strip() and not _PLACEHOLDER.search(self.text)
-        return _zone(turn.zone) if adds else None
+        return zone_of(turn.zone) if adds else None
 
 
-def _zone(name: str) -> tzinfo:
+def zone_of(name: str) -> tzinfo:
+    """Return the zone of an IANA name; UTC if there is no such zone."""
     try:
         return ZoneInfo(name) if name else UTC
     except (ValueError, OSError, ZoneInfoNotFoundError):
@@ -123,7 +124,7 @@ def compose(
     ]
     has_context = any(contexts)
     several = has_context or len({person.id for person in speakers if person}) > 1
-    labels = _labels(speakers) if several else {}
+    labels = labels_of(speakers) if several else {}
     is_label = _label_matcher(labels.values(), marks=has_context)
 
     def labelled(person: Person | None, text: str, *, prefix: str = "") -> str:
@@ -173,7 +174,7 @@ def _context(one: Exchange, answer: str) -> list[ContextMessage]:
     return [each for each in shown if each.text.strip()]
 
 
-def _labels(speakers: Collection[Person | None]) -> dict[Person | None, str]:
+def labels_of(speakers: Collection[Person | None]) -> dict[Person | None, str]:
     """Return labels on one line; no two look the same, and the first person of a name keeps it."""
     # The bot's label is reserved, even if none of its messages are shown.
     labels: dict[Person | None, str] = {None: _OWN_LABEL}

@@ -98,13 +98,20 @@ def whole_characters(text: str) -> str:
 
 
 def as_words(prompt: Sequence[Message]) -> list[Message]:
-    """Break up control tokens in questions and answers; the system prompt is the operator's."""
+    """Break up control tokens in questions, answers, calls and results.
+
+    The system prompt is the operator's.
+    """
     words = []
     for message in prompt:
         mark = partial(mark_control_tokens, is_answer=message.role == "assistant")
         files = tuple(replace(one, text=mark(one.text)) for one in message.files)
         context = tuple(map(mark, message.context))
-        marked = Message(message.role, mark(message.text), context, files)
+        # In JSON they stand in strings only, so it stays JSON.
+        calls = tuple(replace(one, arguments=mark(one.arguments)) for one in message.calls)
+        marked = replace(
+            message, text=mark(message.text), context=context, files=files, calls=calls
+        )
         words.append(message if message.role == "system" else marked)
     return words
 

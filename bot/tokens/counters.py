@@ -66,7 +66,9 @@ class TokenEstimator:
     def count(self, prompt: Sequence[Message]) -> int:
         """Return about the tokens of a prompt."""
         pictures = sum(picture_tokens(one) for message in prompt for one in message.pictures)
-        return pictures + sum(self._count(one.text) + MESSAGE_OVERHEAD for one in prompt)
+        texts = [one.text for one in prompt]
+        texts += (f"{call.name} {call.arguments}" for one in prompt for call in one.calls)
+        return pictures + sum(self._count(text) + MESSAGE_OVERHEAD for text in texts)
 
     def _count(self, text: str) -> int:
         key = hash(text), len(text)

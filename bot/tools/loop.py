@@ -201,7 +201,7 @@ class ToolLoop:
             may_skip = not self._is_foreign and not self._steps.repeats(effect)
             if may_skip and await self._steps.is_always_allowed(offered):
                 return "always", 0.0
-            asked_at = await self._steps.ask(call, _question(call, offered))
+            asked_at = await self._steps.ask(call, offered, _question(call, offered))
         left = asked_at + self._consent_seconds - time.time()
         if left > 0:
             return None, left

@@ -78,10 +78,11 @@ class Steps:
         asked = self._journal.saved.get(f"asked:{call.id}")
         return float(asked.partition(" ")[0]) if asked else None
 
-    async def ask(self, call: ToolCall, question: str) -> float:
-        """Note what a person is asked now, and return when that was."""
+    async def ask(self, call: ToolCall, offered: Offered, question: str) -> float:
+        """Note what a person is asked now, and for which description of a tool; return when."""
         asked_at = time.time()
-        await self._journal.save(f"asked:{call.id}", f"{asked_at:.3f} {question}")
+        text = f"{asked_at:.3f} {offered.digest} {offered.full_name}\n{question}"
+        await self._journal.save(f"asked:{call.id}", text)
         return asked_at
 
     def consent(self, call: ToolCall) -> Consent | None:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from bot.domain import Exchange, FileText, Json, Tool, ToolKind, Turn
+from bot.domain import Exchange, FileText, Json, ThreadKey, Tool, ToolKind, Turn
 
 
 class ToolFailed(Exception):
@@ -75,6 +75,11 @@ class Offered:
     sign: str = ""
 
     @property
+    def full_name(self) -> str:
+        """The tool's name, behind that of its server."""
+        return f"{self.server}/{self.tool.name}" if self.server else self.tool.name
+
+    @property
     def digest(self) -> str:
         """Names the tool as it is described now: a changed description or schema has another."""
         parts = [self.server, self.tool.name, self.tool.description, self.kind]
@@ -82,8 +87,35 @@ class Offered:
         return hashlib.sha256(written.encode(errors="surrogatepass")).hexdigest()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """A tool as people read of it: its full name, and what it `does` if that needs a word.
+
+    It is known without asking its server. `places` are the ids of the servers, channels and threads
+    in which it may be used; everywhere if there are none.
+    """
+
+    name: str
+    does: str = ""
+    kind: ToolKind = "reads"
+    places: frozenset[str] = frozenset()
+
+    def works_in(self, thread: ThreadKey) -> bool:
+        """Whether it may be used in a thread."""
+        around = thread.workspace, thread.channel, thread.thread
+        return not self.places or not self.places.isdisjoint(around)
+
+
 class ToolSource(Protocol):
     """Offers tools for questions."""
 
     async def offered(self, asked: Asked) -> Sequence[Offered]:
         """Return what may be used for a question; nothing if a server cannot be reached."""
+
+
+def whole_number(value: Json, *, default: int) -> int:
+    """Return a number that a model has written, also as a text; the default for anything else."""
+    try:
+        return int(float(value)) if isinstance(value, str | int | float) else default
+    except (ValueError, OverflowError):
+        return default

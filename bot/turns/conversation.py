@@ -92,6 +92,8 @@ class Conversation:
             reply = self._reply(attempt, surface)
             shown = await reply.stream(deltas)
             if (waits := attempt.consent) and not shown.outcome:
+                # Afterwards, it would take the sign of work from the next attempt.
+                await stack.aclose()
                 await attempt.lease.suspend(waits.call_id, seconds=waits.seconds)
                 return
             if shown.said.strip() and shown.outcome == "done" and self._history.remembers:

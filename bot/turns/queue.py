@@ -16,6 +16,7 @@ from bot.domain import (
     ContextMessage,
     Exchange,
     FileText,
+    Json,
     Person,
     Purpose,
     Shown,
@@ -84,9 +85,13 @@ class Taken:
 
     @property
     def placed(self) -> Turn:
-        """The turn for its surface; its place names the message above the reply, if any."""
-        place = {**self.turn.place, "above": self.above}
-        return replace(self.turn, place=place) if self.above else self.turn
+        """The turn for its surface.
+
+        Its place names the message `above` the reply, if any, and `continues` if it has messages.
+        """
+        added: dict[str, Json] = {"above": self.above, "continues": bool(self.shown.message_ids)}
+        known = {name: value for name, value in added.items() if value}
+        return replace(self.turn, place={**self.turn.place, **known}) if known else self.turn
 
     @property
     def purpose(self) -> Purpose:
@@ -188,9 +193,10 @@ class TurnQueue:
     async def usage(self, thread: ThreadKey, person: Person, quota: Quota) -> Usage:
         """Return what a person, and the server of a thread, have used today."""
         answer = await self._script.run("usage", person_key(thread.platform, person), str(thread))
-        used = map(int, answer if isinstance(answer, list) else (0, 0, 0, 0))
-        questions, tokens, server_tokens, left = used
-        return Usage(questions, tokens, server_tokens, quota, left / 1000)
+        used = map(int, answer if isinstance(answer, list) else (0, 0, 0, 0, 0))
+        questions, tokens, server_tokens, left, calls = used
+        most = self._limits.calls_per_day
+        return Usage(questions, tokens, server_tokens, quota, left / 1000, calls, most)
 
     async def claim_refusal_notice(self, platform: str, person: Person) -> bool:
         """Claim a person's refusal notice; False if they had one in the last 24 hours."""

@@ -59,7 +59,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "edit": ("admit", "stop"),
     "forget": ("kept", "people", "quota", "repairs", "stop"),
     "lease": ("forget", "people"),
-    "steps": ("lease",),
+    "steps": ("lease", "quota"),
     "finish": ("kept", "lease", "people", "quota", "repairs"),
     "forgetting": ("forget", "kept", "people"),
 }

@@ -22,7 +22,7 @@ EVERYTHING = {
         model="large/one", people=("u1", "u2"), roles=("r1",), questions_per_day=5
     ),
     place_of(KEY, "server"): Preferences(
-        temperature=0.0, max_tokens=9, tokens_per_day=7, server_tokens_per_day=8
+        tools="off", temperature=0.0, max_tokens=9, tokens_per_day=7, server_tokens_per_day=8
     ),
     place_of(replace(KEY, platform="web", workspace=""), "channel"): Preferences(model="x"),
 }

@@ -210,10 +210,26 @@ async def test_no_redirect_leads_away_from_discord(store: Store, model: ModelEmu
         assert not other.requests
 
 
+@pytest.mark.parametrize(("valid", "reads"), [(3600.0, 0), (30.0, 1)])
+async def test_the_address_of_a_file_is_asked_for_anew_if_it_expires(
+    valid: float, reads: int, store: Store, model: ModelEmulator
+) -> None:
+    async with serving_discord(store, model) as (discord, service):
+        discord.cdn.valid_seconds = valid
+        talk = Talk(discord, model, service)
+
+        (_, question), _ = await talk.ask("Well?", files=(("a.txt", b"text"),))
+
+        assert "| text\n" in question
+        paths = [one.path for one in discord.requests if one.method == "GET"]
+        assert sum(f"/channels/{talk.place}/messages/" in path for path in paths) == reads
+
+
 async def test_a_file_that_is_gone_is_told(store: Store, model: ModelEmulator) -> None:
     model.answer = "Well."
     async with serving_discord(store, model) as (discord, service):
         talk = Talk(discord, model, service)
+        discord.cdn.valid_seconds = 0
         asked = await discord.say(talk.place, talk.ann, "Well?", files=(("a.txt", b"text"),))
         unknown = {"message": "Unknown Message", "code": 10008}
         discord.fail(f"GET /channels/{talk.place}/messages/{asked}", status=404, body=unknown)

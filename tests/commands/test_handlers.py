@@ -23,6 +23,7 @@ from bot.commands.handlers import (
 from bot.domain import Asker, Exchange, Person, Preferences, Shown, ThreadKey, Turn
 from bot.errors import NotAllowed, Refused
 from bot.store import Store
+from bot.tools.toolset import Listed
 from bot.turns.queue import Taken
 from tests.support.fakes import NotedIntake, RefusingStore
 
@@ -433,3 +434,85 @@ async def test_stop_in_a_thread_stops_no_answer_in_another(store: Store) -> None
 
     assert await commands.run("stop", OWNER) == "I am not answering you here right now."
     assert await commands.run("stop", replace(OWNER, in_thread=False)) == "Stopped."
+
+
+TOOLS = (
+    Listed(name="search", does="searches the web"),
+    Listed(name="tracker/make_ticket", kind="effects", places=frozenset({"channel"})),
+    Listed(name="wiki/edit", kind="keyed", places=frozenset({"another"})),
+)
+
+
+async def allow(store: Store, *names: str) -> None:
+    for name in names:
+        await store.command("HSET", store.key("allowed", "discord:::1"), name, "digest")
+
+
+async def test_tools_are_shown_as_far_as_they_work_in_a_place(store: Store) -> None:
+    commands, intake = commands_of(store)
+    none = await commands.run("tools", OWNER)
+    intake.tools = TOOLS
+
+    own, visiting = [await commands.run("tools", call) for call in (OWNER, VISITOR)]
+
+    shown = "- `search`: searches the web\n- `tracker/make_ticket`: I ask you first\n"
+    assert none.startswith("I have no tools here.")
+    assert own == f"{shown}Write `off` or `on` to switch them."
+    assert visiting == f"{shown}{MayNotChange('thread').apology}"
+
+
+async def test_what_is_allowed_for_always_is_shown_and_taken_back(store: Store) -> None:
+    commands, intake = commands_of(store)
+    intake.tools = TOOLS
+    await allow(store, "wiki/edit", "tracker/make_ticket")
+
+    before = await commands.run("tools", OWNER)
+    said = await commands.run("tools", OWNER, "Revoke `wiki/edit`")
+    with pytest.raises(Refused, match="not allowed"):
+        await commands.run("tools", VISITOR, "revoke tracker/make_ticket")
+
+    assert "You have allowed for always: `tracker/make_ticket`, `wiki/edit`." in before
+    assert said == "I will ask you again before I use `wiki/edit`."
+    assert await commands.allowed(OWNER) == ["tracker/make_ticket"]
+
+
+async def test_tools_are_switched_off_and_on_for_a_place(store: Store) -> None:
+    commands, intake = commands_of(store)
+    intake.tools = TOOLS
+
+    off = await commands.run("tools", MANAGER, "OFF", "channel")
+    shown = await commands.run("tools", OWNER)
+    overview = await commands.overview(OWNER)
+    still = await commands.run("tools", OWNER, "on")
+    on = await commands.run("tools", MANAGER, "on", "channel")
+
+    assert off == "From now on I use no tools in this channel."
+    assert shown.startswith("- My tools are switched off here.\n")
+    assert "For this channel:\n- Tools: off" in overview.text
+    assert still == "They stay switched off here, because they are off for this channel."
+    assert on == "From now on I may use tools in this channel."
+    assert (await chosen(intake, "channel")).tools == ""
+
+
+@pytest.mark.parametrize(
+    ("call", "words", "scope"),
+    [(VISITOR, "off", None), (OWNER, "on", "channel"), (OWNER, "perhaps", None)],
+)
+async def test_tools_are_not_switched_by_others_or_by_other_words(
+    store: Store, call: Call, words: str, scope: Scope | None
+) -> None:
+    commands, intake = commands_of(store)
+
+    with pytest.raises(Refused):
+        await commands.run("tools", call, words, scope)
+
+    assert (await chosen(intake, "thread")).tools == ""
+
+
+async def test_usage_shows_calls_of_tools_if_they_are_limited(store: Store) -> None:
+    both = [CommandHandlers(NotedIntake(store, calls_per_day=most)) for most in (None, 1000)]
+
+    without, limited = [await one.run("usage", OWNER) for one in both]
+
+    assert "tools" not in without
+    assert "Your calls of tools today: 0 of 1,000" in limited

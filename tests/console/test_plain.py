@@ -67,6 +67,16 @@ async def test_a_piped_reset_starts_anew_and_quit_ends(store: Store) -> None:
     assert queue.resets == [queue.turns[0].key]
 
 
+async def test_tools_are_switched_off_and_on(store: Store) -> None:
+    printed, _ = await piped(store, "/tools off\n/tools on\n/tools perhaps\n")
+
+    assert printed.splitlines()[:2] == [
+        "From now on I use no tools in this conversation.",
+        "From now on I may use tools in this conversation.",
+    ]
+    assert "Write `off`, `on`" in printed
+
+
 async def test_usage_and_commands_are_shown(store: Store) -> None:
     printed, queue = await piped(store, "/usage\n/help\n/model\n/save it\n")
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from adapters.discord.platform import DiscordPlatform
+from adapters.discord.tuning import Tuning
 from bot.domain import Attachment, ContextMessage, Person, ThreadKey, Turn
 from bot.errors import PlaceGone, WriteDelayed
+from bot.ports import Earlier
 from bot.store import Store
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord.objects import Payload
@@ -320,3 +324,130 @@ async def test_a_refusal_to_read_is_told(status: int, code: int, kind: type[Exce
 
         with pytest.raises(kind):
             await platform.read_context(turn, since="", most=50)
+
+
+# A message that a catch-up reads lacks the rights of its author.
+UNSOUGHT = replace(Tuning(), catch_up_channels=0)
+
+
+async def say_apart(emulator: DiscordEmulator, channel: str, user: str, text: str) -> None:
+    """Say something, and return when another millisecond has begun."""
+    await emulator.say(channel, user, text)
+    said_at = time.time_ns() // 1_000_000
+    await until(lambda: time.time_ns() // 1_000_000 > said_at)
+
+
+async def read_of(platform: DiscordPlatform, turn: Turn, most: int = 50) -> Earlier:
+    read = platform.earlier(turn)
+    assert read
+    return await read(turn.asked_at, most)
+
+
+async def test_earlier_messages_are_those_of_the_thread_or_the_channel_of_the_question() -> None:
+    intake = FakeQueue()
+    async with (
+        DiscordEmulator() as emulator,
+        listening(emulator, intake, tuning=UNSOUGHT) as platform,
+    ):
+        ada, bob = emulator.user("Ada"), emulator.user("Bob")
+        thread = await in_a_thread(emulator, bob, ada)
+        await say_apart(emulator, emulator.channel("secrets"), bob, "A secret.")
+        await emulator.say(thread, ada, f"{emulator.bot_mention} in the thread?")
+        await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} in the channel?")
+        await emulator.say(emulator.channel_id, bob, "Said later.")
+        await emulator.say(thread, bob, "Said later.")
+        inside, outside = (
+            await last(intake, "in the thread?"),
+            await last(intake, "in the channel?"),
+        )
+        before = reads(emulator)
+
+        in_thread = await read_of(platform, inside)
+        in_channel = await read_of(platform, outside)
+
+        assert texts([one for _, one in in_thread.messages]) == [
+            ("Bob", "We deploy. When?"),
+            ("Bob", "On Friday?"),
+            ("Ada", "On Monday."),
+        ]
+        assert texts([one for _, one in in_channel.messages]) == [("Bob", "We deploy. When?")]
+        assert (in_thread.unread_before, in_channel.unread_before) == (0.0, 0.0)
+        assert reads(emulator) == before + 2
+
+
+async def test_earlier_messages_are_read_on_from_where_a_page_ends() -> None:
+    intake = FakeQueue()
+    async with (
+        DiscordEmulator() as emulator,
+        listening(emulator, intake, tuning=UNSOUGHT) as platform,
+    ):
+        ada = emulator.user("Ada")
+        for number in range(5):
+            await say_apart(emulator, emulator.channel_id, ada, str(number))
+        await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} and?")
+        turn = await last(intake, "and?")
+        read = platform.earlier(turn)
+        assert read
+
+        first = await read(turn.asked_at, 2)
+        second = await read(first.unread_before, 2)
+        third = await read(second.unread_before, 2)
+
+        said = [[one.text for _, one in page.messages] for page in (first, second, third)]
+        assert said == [["3", "4"], ["1", "2"], ["0"]]
+        assert third.unread_before == 0.0
+        assert first.messages[0][0] == first.unread_before
+
+
+async def test_no_earlier_messages_are_read_for_those_who_may_not_nor_in_a_dm() -> None:
+    intake = FakeQueue()
+    async with DiscordEmulator() as emulator:
+        emulator.hide_history(emulator.channel_id)
+        async with listening(emulator, intake, tuning=UNSOUGHT) as platform:
+            ada = emulator.user("Ada")
+            await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} in a channel")
+            await emulator.slash(emulator.channel_id, ada, "ask", question="by a command")
+            await emulator.say(emulator.dm(ada), ada, "in a dm")
+
+            for text in ("in a channel", "by a command", "in a dm"):
+                assert platform.earlier(await last(intake, text)) is None
+
+
+async def test_after_a_resume_a_channel_is_read_only_for_those_whose_rights_are_known(
+    store: Store,
+) -> None:
+    intake = FakeQueue()
+    async with DiscordEmulator(gateway=FAST) as emulator:
+        ada = emulator.user("Ada")
+        emulator.hide_history(emulator.channel_id)
+        async with running_process(emulator, FakeQueue(), store):
+            await emulator.say(emulator.channel_id, ada, "hi")
+            await until_saved(store, 1)
+        await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} well?")
+
+        async with running_process(emulator, intake, store) as platform:
+            turn = await last(intake, "well?")
+
+        assert platform.earlier(turn) is None
+
+
+async def test_a_private_question_reads_earlier_messages_of_a_thread_alone() -> None:
+    intake = FakeQueue()
+    async with (
+        DiscordEmulator() as emulator,
+        listening(emulator, intake, tuning=UNSOUGHT) as platform,
+    ):
+        ada, bob = emulator.user("Ada"), emulator.user("Bob")
+        thread = await in_a_thread(emulator, bob)
+        await say_apart(emulator, thread, bob, "Well?")
+        await emulator.slash(thread, ada, "ask", question="inside", private=True)
+        await emulator.slash(emulator.channel_id, ada, "ask", question="outside", private=True)
+
+        found = await read_of(platform, await last(intake, "inside"))
+
+        assert texts([one for _, one in found.messages]) == [
+            ("Bob", "We deploy. When?"),
+            ("Bob", "On Friday?"),
+            ("Bob", "Well?"),
+        ]
+        assert platform.earlier(await last(intake, "outside")) is None

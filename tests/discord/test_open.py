@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -166,6 +167,27 @@ async def test_a_reply_in_its_thread_goes_on_there_when_no_thread_may_be_opened_
             await surface.edit(shown, page("because", last=True))
 
         assert [one.text for one in emulator.screen(said)] == ["because"]
+
+
+@pytest.mark.parametrize("in_thread", [True, False])
+async def test_a_reply_that_has_messages_opens_no_thread_again(in_thread: bool) -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        said = await emulator.say(emulator.channel_id, emulator.user("Ada"), "why?")
+        turn = channel_turn(emulator, said)
+        if not in_thread:
+            emulator.fail("POST .*/threads", status=403, body={"code": 50013, "message": "no"})
+        async with platform.surface(turn) as surface:
+            shown = await surface.post(page("be"))
+
+        going_on = replace(turn, place={**turn.place, "continues": True})
+        async with platform.surface(going_on, Purpose.RESUME) as surface:
+            await surface.edit(shown, page("because", final=True))
+            await surface.post(page("and so on", number=1, last=True))
+
+        place = said if in_thread else emulator.channel_id
+        texts = [one.text for one in emulator.screen(place)]
+        assert texts[-2:] == ["because", "and so on"]
+        assert sum(one.call.endswith("/threads") for one in emulator.requests) == 1
 
 
 @pytest.mark.parametrize("how", [{"status": 503}, {"status": 429, "retry_after": 1.0}])

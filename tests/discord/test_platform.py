@@ -13,6 +13,7 @@ from adapters.discord.platform import DiscordPlatform, connect
 from adapters.discord.settings import DiscordSettings
 from adapters.discord.tuning import Tuning
 from bot.concurrency import Backoff
+from bot.domain import FileRef
 from bot.errors import CannotStart
 from tests.emulators.discord import DiscordEmulator, GatewayRules
 from tests.support.discord_platform import heard, listening, logged_in
@@ -42,6 +43,18 @@ async def test_a_token_that_is_withdrawn_ends_the_listening() -> None:
 
         with pytest.raises(CannotStart, match="DISCORD_TOKEN"):
             await platform.listener.listen(FakeQueue().intake, store=EmptyStore())
+
+
+async def test_an_address_that_has_expired_early_is_asked_for_anew() -> None:
+    async with DiscordEmulator() as emulator, logged_in(emulator) as platform:
+        place, ann = emulator.channel("general"), emulator.user("Ann")
+        said = await emulator.say(place, ann, "Look!", files=(("a.txt", b"in it"),))
+        (file_id,) = emulator.file_ids(said)
+        gone = f"{emulator.cdn.address()}/attachments/1/2/a.txt?ex=ffffffff&is=0&hm=0"
+        where = {"channel": place, "signed": gone}
+        file = FileRef(f"discord:{file_id}", f"discord:{said}", "a.txt", 5, where)
+
+        assert b"".join([chunk async for chunk in platform.fetch_file(file)]) == b"in it"
 
 
 async def test_a_gateway_that_refuses_us_is_told_in_a_sentence_at_each_try(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 import socket
 import struct
 import subprocess
 import sys
+from asyncio.subprocess import PIPE
 from datetime import date
 from io import BytesIO
 from pathlib import Path
@@ -33,7 +37,8 @@ from tests.files.samples import (
     shown,
     xlsx,
 )
-from tests.support.process import ROOT
+from tests.support.process import ROOT, alive, children
+from tests.support.waiting import until
 
 NESTED = "".join(
     f'<!ENTITY {name} "{f"&{last};" * 10}">'
@@ -297,12 +302,61 @@ def test_without_the_extra_a_sentence_names_what_is_missing(
     assert ("text", False, "", 1) in [*read(b"text")]
 
 
+def servers(*, parent: int | None = None) -> list[int]:
+    return children("bot.files.fork_server", parent=parent)
+
+
+async def test_a_fork_server_that_was_killed_is_replaced() -> None:
+    await read_file("a.txt", b"text")
+    (before,) = servers()
+    os.kill(before, signal.SIGKILL)
+    await until(lambda: not alive(before))
+
+    found = await asyncio.gather(*(read_file("a.txt", b"text") for _ in range(5)))
+
+    assert [one.text for one in found] == ["text"] * 5
+    (after,) = servers()
+    assert after != before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's /proc")
+async def test_the_readers_have_an_empty_environment_and_leave_nothing_behind() -> None:
+    await read_file("a.txt", b"text")
+    (server,) = servers()
+
+    assert not Path(f"/proc/{server}/environ").read_bytes()  # noqa: ASYNC240
+    await until(lambda: not servers(parent=server))
+
+
+READS = """
+import asyncio, sys
+from bot.files.reading import read_file
+asyncio.run(read_file("a.txt", b"text", most_mb=1))
+print("read", flush=True)
+sys.stdin.read()
+"""
+
+
+async def test_the_fork_server_ends_with_the_process_that_started_it() -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", READS, stdin=PIPE, stdout=PIPE, cwd=ROOT
+    )
+    assert process.stdout
+    assert await process.stdout.readline() == b"read\n"
+    (server,) = servers(parent=process.pid)
+
+    process.kill()
+    await process.communicate()
+
+    await until(lambda: not alive(server))
+
+
 # What code in a hostile file would try, as far as Python is asked for it.
 ATTEMPTS = """
 import os, socket, subprocess
 from bot.files import child
 
-def attempts(data):
+def attempts(data, html):
     tried = (lambda: socket.create_connection(("127.0.0.1", int(data))),
              lambda: open("/etc/passwd"), lambda: open("written", "w"),
              lambda: open("written.py", "w"), lambda: os.mkdir("made"),
@@ -327,7 +381,7 @@ def test_the_child_opens_no_connection_and_no_file_and_starts_nothing(tmp_path: 
         port = str(server.getsockname()[1])
         done = subprocess.run(
             [sys.executable, "-c", ATTEMPTS],
-            input=port.encode(),
+            input=f"\n{port}".encode(),
             capture_output=True,
             cwd=tmp_path,
             env={"PYTHONPATH": str(ROOT)},

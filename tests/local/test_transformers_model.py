@@ -170,6 +170,10 @@ class TestAnswers:
 
         assert llama.api_key not in repr(llama)
 
+    async def test_it_reports_that_it_takes_no_tools(self, llama: LocalServer) -> None:
+        async with connected(llama) as model:
+            assert not await model.endpoint.takes_tools()
+
     async def test_a_prompt_that_does_not_fit_is_reported(self, llama: LocalServer) -> None:
         async with connected(llama) as model:
             with pytest.raises(PromptTooLong):

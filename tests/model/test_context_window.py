@@ -21,6 +21,8 @@ from bot.domain import (
     Reading,
     Retrying,
     Start,
+    Tool,
+    ToolCall,
     Used,
 )
 from bot.errors import ModelDenied, PromptTooLong
@@ -468,11 +470,15 @@ class FakeEndpoint:
     async def sees(self) -> bool:
         return False
 
+    async def takes_tools(self) -> bool:
+        return True
+
     @asynccontextmanager
     async def stream(
         self,
         prompt: Sequence[Message],
         *,
+        tools: Sequence[Tool] = (),
         deadline: float,
         preferences: Preferences = NOTHING_CHOSEN,
     ) -> AsyncIterator[Answer]:
@@ -480,7 +486,7 @@ class FakeEndpoint:
         yield Answer("Well.", no_more(), prompt_tokens=self.used[-1])
 
 
-async def no_more() -> AsyncGenerator[str, None]:
+async def no_more() -> AsyncGenerator[str | ToolCall, None]:
     return
     yield
 

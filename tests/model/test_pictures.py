@@ -17,7 +17,7 @@ from bot.model.client import ModelClient
 from bot.model.context_window import ContextWindowModel
 from bot.model.retrying import RetryingModel
 from bot.model.server import ModelServer
-from bot.model.server_info import reports_vision
+from bot.model.server_info import fetch_abilities
 from bot.model.transport import connect
 from bot.tokens.counters import TokenEstimator, picture_tokens
 from config.settings import Settings
@@ -231,7 +231,7 @@ async def test_a_server_that_does_not_say_it_in_time_counts_as_blind() -> None:
         emulator.fail("GET /v1/models", "hang")
         server = ModelServer(url=emulator.url, key="-", model="emulated", own=True)
         async with connect(server) as connection:
-            assert await reports_vision(connection, seconds=0.1) is None
+            assert await fetch_abilities(connection, seconds=0.1) is None
 
 
 REFUSALS = [

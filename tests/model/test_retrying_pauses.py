@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import pytest
 
 from bot.concurrency import cancelled
-from bot.domain import Delta, Message, Preferences, Retrying, Start
+from bot.domain import Delta, Message, Preferences, Retrying, Start, Tool, ToolCall
 from bot.errors import (
     ModelBusy,
     ModelDenied,
@@ -91,11 +91,15 @@ class FakeEndpoint:
     async def sees(self) -> bool:
         return False
 
+    async def takes_tools(self) -> bool:
+        return True
+
     @asynccontextmanager
     async def stream(
         self,
         prompt: Sequence[Message],
         *,
+        tools: Sequence[Tool] = (),
         deadline: float,
         preferences: Preferences = NOTHING_CHOSEN,
     ) -> AsyncIterator[Answer]:
@@ -121,6 +125,7 @@ class PickyEndpoint(FakeEndpoint):
         self,
         prompt: Sequence[Message],
         *,
+        tools: Sequence[Tool] = (),
         deadline: float,
         preferences: Preferences = NOTHING_CHOSEN,
     ) -> AsyncIterator[Answer]:
@@ -129,12 +134,12 @@ class PickyEndpoint(FakeEndpoint):
             yield answer
 
 
-async def deltas(texts: Sequence[str]) -> AsyncGenerator[str, None]:
+async def deltas(texts: Sequence[str]) -> AsyncGenerator[str | ToolCall, None]:
     for text in texts:
         yield text
 
 
-async def breaking(texts: Sequence[str], after: float) -> AsyncGenerator[str, None]:
+async def breaking(texts: Sequence[str], after: float) -> AsyncGenerator[str | ToolCall, None]:
     for text in texts:
         yield text
     await asyncio.sleep(after)

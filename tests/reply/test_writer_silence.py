@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
 from bot.concurrency import Backoff
-from bot.domain import EditBudget, Message, Page, ReadingFiles, Retrying
+from bot.domain import EditBudget, Message, Page, ReadingFiles, Retrying, StepNote, Steps
 from bot.errors import ModelBusy, ModelUnavailable, WriteFailed, WriteRefused
-from bot.reply.draft import BUSY, PENDING, READING, STOPPED, WAITING
+from bot.reply.draft import BUSY, DOING, PENDING, READING, STOPPED, WAITING
+from bot.reply.edit_budget import EditBudgets
 from bot.reply.writer import ReplyTiming
 from bot.store import Store
 from tests.emulators.model import ModelEmulator
@@ -95,6 +96,22 @@ async def test_before_the_first_word_the_silence_is_another(
     assert not any(WAITING in text for text in saved.texts)
 
 
+@pytest.mark.parametrize(("shows_work", "signs"), [(True, []), (False, [WAITING])])
+async def test_beside_the_sign_of_the_platform_ours_takes_only_a_spare_slot(
+    store: Store, shows_work: bool, signs: list[str]
+) -> None:
+    surface, budgets = Watched(shows_work=shows_work), EditBudgets(store=store)
+    budget = surface.budget(Page(0, "", final=False), new=True)
+    while await budgets.spare(budget):
+        pass
+    timing = ReplyTiming(first_silence=0.02, unseen_silence=0.02, sign_pause=0.02)
+    parts = (surface.signed, "Well.") if signs else (0.3, "Well.")
+
+    await answer(store, surface, *parts, budgets=budgets, timing=timing)
+
+    assert surface.states == [*signs, "Well."]
+
+
 async def test_what_is_read_is_said_soon_although_the_platform_shows_work(store: Store) -> None:
     surface, saved = Watched(), Saved()
     timing = ReplyTiming(first_silence=3600.0, unseen_silence=0.02)
@@ -107,6 +124,25 @@ async def test_what_is_read_is_said_soon_although_the_platform_shows_work(store:
     assert [one for one in surface.states if one != WAITING] == [sign, "Well."]
     assert shown.said == "Well."
     assert not any(sign in text for text in saved.texts)
+
+
+@pytest.mark.parametrize("shows_steps", [False, True])
+async def test_a_step_is_said_at_once_unless_the_platform_shows_it(
+    store: Store, shows_steps: bool
+) -> None:
+    surface = Watched(shows_steps=shows_steps)
+    searching = StepNote("c1", "Searching the web")
+    begun, ended = Steps((searching,)), Steps((replace(searching, outcome="done"),))
+    sign = DOING.format(what=searching.what)
+
+    def seen() -> bool:
+        return sign in surface.states if not shows_steps else bool(surface.steps)
+
+    await make_reply(store, surface).stream(spoken(begun, seen, ended, "Well."))
+
+    assert surface.steps == ["Searching the web", ""]
+    assert (sign in surface.states) is not shows_steps
+    assert surface.text == "Well.\n\n(Steps: Searching the web: done.)"
 
 
 async def test_a_model_that_is_asked_again_is_said_to_be_busy(store: Store) -> None:

@@ -11,7 +11,7 @@ import pytest
 from adapters.slack.platform import SlackPlatform
 from bot.domain import Attachment, ContextMessage, Page, Person, Turn
 from bot.errors import NoSlot, PlaceGone, WriteDelayed
-from bot.ports import PartlyRead
+from bot.ports import Earlier, PartlyRead
 from bot.reply.edit_budget import Clock, EditBudgets
 from bot.store import Store
 from tests.emulators.slack import SlackEmulator
@@ -233,3 +233,81 @@ async def test_a_missing_scope_is_named() -> None:
 
         with pytest.raises(PlaceGone, match="channels:history"):
             await platform.read_context(turn, since="", most=50)
+
+
+async def read_of(platform: SlackPlatform, turn: Turn, most: int = 50) -> Earlier:
+    read = platform.earlier(turn)
+    assert read
+    return await read(turn.asked_at, most)
+
+
+def said_in(found: Earlier) -> list[str]:
+    return [one.text for _, one in found.messages]
+
+
+async def test_earlier_messages_of_a_thread_are_read_page_by_page() -> None:
+    intake = FakeQueue()
+    async with SlackEmulator() as slack, hearing(slack, intake) as platform:
+        await slack.say(slack.channel_id, slack.user("Bob"), "In the channel.")
+        turn = await long_thread(slack, intake)
+        await slack.say(slack.channel_id, slack.user("Bob"), "Later.", thread_ts=turn.key.thread)
+        read = platform.earlier(turn)
+        assert read
+
+        first = await read(turn.asked_at, 15)
+        second = await read(first.unread_before, 15)
+
+        assert said_in(first) == [str(number) for number in range(5, 20)]
+        assert said_in(second) == [str(number) for number in range(5)]
+        assert (second.unread_before, first.has_gap) == (0.0, False)
+        assert first.messages[0][0] == first.unread_before
+        assert calls(slack, "conversations.replies") == 2
+
+
+async def test_earlier_messages_of_a_channel_are_read_page_by_page() -> None:
+    intake = FakeQueue()
+    async with SlackEmulator() as slack, hearing(slack, intake) as platform:
+        ann = slack.user("Ann")
+        for number in range(5):
+            ts = await slack.say(slack.channel_id, ann, str(number))
+        await slack.say(slack.channel_id, ann, "In a thread.", thread_ts=ts)
+        await slack.say(slack.channel_id, ann, f"{slack.bot_mention} and?")
+        await until(lambda: intake.turns)
+        await slack.say(slack.channel_id, ann, "Later.")
+        read = platform.earlier(intake.last)
+        assert read
+
+        first = await read(intake.last.asked_at, 3)
+        second = await read(first.unread_before, 3)
+
+        assert [said_in(first), said_in(second)] == [["2", "3", "4"], ["0", "1"]]
+        assert second.unread_before == 0.0
+        assert calls(slack, "conversations.history") == 2
+
+
+async def test_no_earlier_messages_are_read_in_a_dm() -> None:
+    intake = FakeQueue()
+    async with SlackEmulator() as slack, hearing(slack, intake) as platform:
+        ann = slack.user("Ann")
+        await slack.say(slack.dm(ann), ann, "why?")
+        await until(lambda: intake.turns)
+
+        assert platform.earlier(intake.last) is None
+
+
+async def test_of_a_long_thread_an_app_outside_the_marketplace_reads_the_beginning(
+    store: Store,
+) -> None:
+    intake, budgets = FakeQueue(), EditBudgets(store=store, clock=Shifted())
+    async with (
+        SlackEmulator(unlisted=True) as slack,
+        hearing(slack, intake, budgets=budgets) as platform,
+    ):
+        turn = await long_thread(slack, intake)
+
+        found = await read_of(platform, turn)
+        with pytest.raises(WriteDelayed):
+            await read_of(platform, turn)
+
+        assert said_in(found) == [str(number) for number in range(15)]
+        assert found.has_gap

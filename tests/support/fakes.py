@@ -25,6 +25,7 @@ from bot.access.quotas import Quota, Usage
 from bot.access.rules import AccessRules
 from bot.concurrency import empty_stream
 from bot.domain import (
+    Consent,
     ContextMessage,
     Delta,
     EditBudget,
@@ -44,11 +45,19 @@ from bot.domain import (
     Tool,
     Turn,
 )
-from bot.errors import MessageGone, ModelError, Refused, StoreUnavailable, SurfaceError, WriteFailed
+from bot.errors import (
+    MessageGone,
+    ModelError,
+    NotTheAsker,
+    Refused,
+    StoreUnavailable,
+    SurfaceError,
+    WriteFailed,
+)
 from bot.intake.access import AccessControl
 from bot.intake.addressed import Facts
 from bot.intake.intake import Admitted, Decision, Ignored, Intake, Received, Stopped
-from bot.ports import Surface
+from bot.ports import ReadEarlier, Surface
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Command, Script, Store
 from bot.turns.queue import TurnQueue
@@ -145,15 +154,21 @@ class FakeSurface:
     limit: int = 2000
     widest_table: int = 2000
     shows_work: bool = True
+    shows_steps: bool = False
     edits: EditBudget = field(default_factory=lambda: EditBudget("edit", 1000, 1.0))
     posts: EditBudget = field(default_factory=lambda: EditBudget("post", 1000, 1.0))
     latency: float = 0.0
     errors: Sequence[Exception | None] = ()
     screen: dict[str, Page] = field(default_factory=dict)
     states: list[str] = field(default_factory=list)
+    steps: list[str] = field(default_factory=list)
     posted: int = 0
     at_once: int = 0
     most_at_once: int = 0
+
+    def note_step(self, what: str) -> bool:
+        self.steps.append(what)
+        return self.shows_steps
 
     def measure(self, text: str) -> int:
         return len(text)
@@ -222,6 +237,7 @@ class FakePlatform:
     context: Sequence[ContextMessage] = ()
     unreadable: Exception | None = None
     read_since: list[str] = field(default_factory=list)
+    reads: ReadEarlier | None = None
     files: dict[str, bytes | Exception] = field(default_factory=dict)
     fetched: list[str] = field(default_factory=list)
     wait: Callable[[], Awaitable[object]] | None = None  # before each file
@@ -241,6 +257,9 @@ class FakePlatform:
         if self.unreadable:
             raise self.unreadable
         return self.context
+
+    def earlier(self, turn: Turn) -> ReadEarlier | None:
+        return self.reads
 
     async def fetch_file(self, file: FileRef) -> AsyncGenerator[bytes]:
         self.fetched.append(file.id)
@@ -364,6 +383,7 @@ class FakeQueue:
         self.stopped_by: list[str] = []
         self.stopped_threads: list[ThreadKey] = []
         self.stopped_own: list[tuple[str, str]] = []
+        self.decided: list[tuple[str, str, str, str, bool]] = []
         self.pressed: list[tuple[str, str, str]] = []
         self.pressed_at: list[Place | None] = []
         self.forgotten: list[str] = []
@@ -442,6 +462,16 @@ class FakeQueue:
         self._refuse()
         self.stopped.append(turn_id)
         self.stopped_by.append(person_id)
+        return not self.has_ended
+
+    async def decide(
+        self, turn_id: str, call_id: str, consent: Consent, *, person_id: str, is_admin: bool
+    ) -> bool:
+        self._refuse()
+        turn = self.known(turn_id)
+        if not (is_admin or turn is None or turn.person.id == person_id):
+            raise NotTheAsker
+        self.decided.append((turn_id, call_id, consent, person_id, is_admin))
         return not self.has_ended
 
     async def stop_thread(self, thread: ThreadKey) -> bool:
@@ -551,11 +581,12 @@ class NotedIntake(Intake):
         follow: Follow = "auto",
         models: Sequence[ModelChoice] = (),
         access: AccessRules | None = None,
+        calls_per_day: int | None = None,
     ) -> None:
         self.queue = TurnQueue(
             store=store,
             worker="w1",
-            limits=Limits(100, 100, 100, 100),
+            limits=Limits(100, 100, 100, 100, calls_per_day=calls_per_day),
             lease_seconds=60,
             keep_seconds=60,
         )

@@ -7,7 +7,7 @@ import math
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from bot.domain import Message, Preferences
+from bot.domain import Message, Preferences, Tool
 from bot.model.client import ROUTER, Endpoint, ModelClient
 from bot.model.retrying import RetryingModel, RetryPolicy
 from bot.model.server import ModelServer
@@ -48,12 +48,16 @@ class OneAttempt:
     async def sees(self) -> bool:
         return await self.endpoint.sees()
 
-    async def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[str, None]:
+    async def stream(
+        self, prompt: Sequence[Message], *, tools: Sequence[Tool] = ()
+    ) -> AsyncGenerator[str, None]:
         answer = None
         try:
-            async with self.endpoint.stream(prompt, deadline=math.inf) as answer:
+            async with self.endpoint.stream(prompt, tools=tools, deadline=math.inf) as answer:
+                assert isinstance(answer.first, str)
                 yield answer.first
                 async for delta in answer.deltas:
+                    assert isinstance(delta, str)
                     yield delta
         finally:
             self.prompt_tokens = answer.prompt_tokens if answer else None

@@ -922,3 +922,15 @@ async def test_an_unreachable_store_is_told_as_such() -> None:
 
     with pytest.raises(StoreUnavailable, match="REDIS_URL"):
         await queue.admit(make_turn(1))
+
+
+async def test_a_reply_with_messages_goes_on_in_them(store: Store) -> None:
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
+    taken = await take(queue)
+    before = taken.placed.place
+    await queue.leases.save(taken, grown("Let me see.", "m1"))
+
+    again = await taken_again(queue)
+
+    assert again.placed.place == {**before, "continues": True}

@@ -68,7 +68,7 @@ async def test_a_press_of_continue_that_comes_twice_is_one_turn(store: Store) ->
 
     expected = replace(make_turn(), id="console:p1", text=GO_ON, asked_at=taken.turn.asked_at)
     assert taken.turn == expected
-    assert taken.above == "m1"
+    assert taken.placed.place == {"above": "m1"}
     assert (await queue.load([])).open == 1
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from playwright.async_api import expect
 
 from bot.commands.handlers import FORGET, FORGET_QUESTION, FORGOTTEN
+from bot.domain import Person
 from bot.store import Store
+from bot.turns.allowed import AllowedTools
+from bot.turns.script import person_key
 from tests.emulators.model import ModelEmulator
 from tests.support.stored import stored
 from tests.support.waiting import until
@@ -87,3 +90,26 @@ async def test_a_person_is_forgotten_in_the_page(
 
     assert await left_of(own_store, QUESTION, ANSWER) == []
     assert QUESTION not in kept
+
+
+async def test_a_tool_that_was_allowed_for_always_is_asked_for_again(
+    own_page: OwnPage, own_store: Store, model: ModelEmulator
+) -> None:
+    async with own_page() as person:
+        await person.open()
+        me = await person.read("() => fetch('/api/me').then((it) => it.json())")
+        allowed = AllowedTools(own_store)
+        of_me = own_store.key("allowed", person_key("web", Person(me["id"], me["name"])))
+        helping = person.page.locator("#help")
+        await person.button("Help and usage").click()
+        await expect(helping.locator("#help-tools")).to_be_hidden()
+        await helping.get_by_role("button", name="Close").click()
+        await own_store.command("HSET", of_me, "tracker/make_ticket", "digest")
+
+        await person.button("Help and usage").click()
+        await helping.get_by_role("button", name="Ask me again for tracker/make_ticket").click()
+
+        sentence = "I will ask you again before I use tracker/make_ticket."
+        await expect(person.page.locator("#toast")).to_have_text(sentence)
+        await expect(helping.locator("#help-allowed")).to_be_empty()
+        assert await allowed.names("web", Person(me["id"], me["name"])) == []

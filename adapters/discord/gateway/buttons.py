@@ -18,11 +18,19 @@ from adapters.discord.gateway.connection import read_message
 from adapters.discord.gateway.responses import acknowledge, finished, in_time, reply_privately
 from adapters.discord.reply.channel import ChannelAddress
 from adapters.discord.reply.command import ButtonPress, CommandAddress
-from adapters.discord.reply.message import CONTINUE, RATINGS, REGENERATE, STOP, ended_buttons
+from adapters.discord.reply.message import (
+    CONTINUE,
+    RATINGS,
+    REGENERATE,
+    STOP,
+    STOP_LABEL,
+    ended_buttons,
+    read_consent,
+)
 from adapters.discord.rest import RestClient, fetch_message, own_id, translated
-from bot.domain import Place, Rating, Shown, Turn
+from bot.domain import Consent, Place, Rating, Shown, Turn
 from bot.errors import HasEnded, StoreUnavailable, SurfaceError
-from bot.intake.answers import THANKS
+from bot.intake.answers import ALLOWED_ONCE, THANKS
 from bot.intake.intake import Intake
 
 _log = logging.getLogger(__name__)
@@ -55,6 +63,8 @@ class Buttons:
             await self._stop(interaction, turn_id)
         elif rating := RATINGS.get(button):
             await self._rate(interaction, turn_id, rating)
+        elif answered := read_consent(action):
+            await self._decide(interaction, turn_id, *answered)
         elif message and button == REGENERATE:
             await self._regenerate(interaction, message, turn_id)
         elif message and button == CONTINUE:
@@ -158,6 +168,28 @@ class Buttons:
         )
         await in_time(rating_it, within=self._answer_within)
         await reply_privately(interaction, THANKS)
+
+    async def _decide(
+        self, interaction: discord.Interaction, turn_id: str, consent: Consent, call_id: str
+    ) -> None:
+        deciding = self._intake.answers.decide(
+            turn_id,
+            call_id,
+            consent,
+            person_id=str(interaction.user.id),
+            at=command_key(interaction),
+            is_admin=may_manage(interaction) and not is_elsewhere(interaction),
+        )
+        counted = await in_time(deciding, within=self._answer_within)
+        # The turn goes on already. Its next write has Stop, too, so the order does not matter; if
+        # its last one comes first, a press of Stop restores the buttons.
+        stop: discord.ui.Button[discord.ui.View] = discord.ui.Button(
+            custom_id=f"{STOP}{turn_id}", label=STOP_LABEL
+        )
+        async with translated():
+            await interaction.response.edit_message(view=finished(stop))
+            if counted != consent:
+                await interaction.followup.send(ALLOWED_ONCE, ephemeral=True)
 
 
 async def _question_now(interaction: discord.Interaction, turn: Turn) -> str:

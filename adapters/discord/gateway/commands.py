@@ -162,7 +162,8 @@ class Commands:
                 await self._respond(interaction, lambda call: self._handlers.help(call, here))
             case _ if name in handlers.COMMANDS:
                 scope = scope_of(str(values.get("where")))
-                argument = _text(values, "name") or _text(values, "text")
+                given = (_text(values, one) for one in ("name", "text"))
+                argument = next(filter(None, given), "")
                 await self._respond(
                     interaction, lambda call: self._handlers.run(name, call, argument, scope)
                 )

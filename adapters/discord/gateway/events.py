@@ -68,12 +68,16 @@ def context_message(message: discord.Message, user_id: int) -> ContextMessage:
     return ContextMessage(id_, person_of(message.author), text, files=files_of(message))
 
 
-def files_of(message: discord.Message) -> tuple[FileRef, ...]:
-    """Return the files of a message. Their addresses expire, so its channel is their place."""
-    place = {"channel": str(message.channel.id)}
+def files_of(message: discord.Message, *, asks: bool = False) -> tuple[FileRef, ...]:
+    """Return the files of a message, whose channel gives their addresses, which expire.
+
+    Those of a question have them already: if it is deleted, it is not answered.
+    """
+    id_, place = turn_id(message.id), {"channel": str(message.channel.id)}
     return tuple(
-        FileRef(turn_id(one.id), turn_id(message.id), one.filename, one.size, place)
+        FileRef(turn_id(one.id), id_, one.filename, one.size, place | signed)
         for one in message.attachments
+        for signed in ({"signed": one.url} if asks else {},)
     )
 
 
@@ -130,7 +134,7 @@ def message_turn(
         place=address.to_json() | readable_by(_permissions(message, channel)),
         asked_at=message.created_at.timestamp(),
         where=where_of(channel, user_id),
-        files=files_of(message),
+        files=files_of(message, asks=True),
         quote=quote_of(message, user_id),
         joins=True,
         asker=Asker(direct=isinstance(channel, discord.DMChannel), roles=roles_of(message.author)),
@@ -170,8 +174,8 @@ def context_message_in(client: discord.Client, payload: Payload) -> ContextMessa
 
 
 def _permissions(message: discord.Message, channel: Channel) -> discord.Permissions:
-    """Return the author's permissions; none if they matter and are unknown."""
-    if isinstance(channel, discord.DMChannel) or not _may_have_context(message, channel):
+    """Return the author's permissions; none if they are unknown."""
+    if isinstance(channel, discord.DMChannel):
         return EVERYTHING
     author = message.author
     # The role of everybody has the server's id; it is missing if the server could not be looked up.
@@ -180,11 +184,6 @@ def _permissions(message: discord.Message, channel: Channel) -> discord.Permissi
             return channel.permissions_for(author)
     _log.warning("Message %d gets no context: its author's permissions are unknown", message.id)
     return discord.Permissions.none()
-
-
-def _may_have_context(message: discord.Message, channel: object) -> bool:
-    """Whether a message may have earlier context."""
-    return isinstance(channel, discord.Thread) or message.reference is not None
 
 
 def readable_by(permissions: discord.Permissions) -> dict[str, Json]:
@@ -304,8 +303,7 @@ class MessageFilter:
         if isinstance(channel, _Unknown):
             channel = await fetch_channel(self._client, message.channel.id)
             self._channels.put(message.channel.id, channel)
-        if _may_have_context(message, channel):
-            await self._look_up_author(message)
+        await self._look_up_author(message)
         return channel if isinstance(channel, Channel) else None
 
     async def roles(self, message: discord.Message) -> Sequence[str]:

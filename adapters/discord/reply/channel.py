@@ -94,6 +94,10 @@ class ChannelSurface:
             return edit_budget("post", self._address.channel)
         return edit_budget("old" if page.number in self._old else "edit", self._address.channel)
 
+    def note_step(self, what: str) -> bool:
+        """Show nothing: typing does not say what is done."""
+        return False
+
     def measure(self, text: str) -> int:
         """Return the code points (discord/discord-api-docs, issue 1315) of the message's text."""
         return len(shown(text))

@@ -138,6 +138,10 @@ class CommandSurface:
             return self._newest.budget
         return self._channel.budget(page, new=new)
 
+    def note_step(self, what: str) -> bool:
+        """Show nothing: "thinking" does not say what is done."""
+        return False
+
     def measure(self, text: str) -> int:
         """Return the number of code points, as for any message."""
         return len(shown(text))

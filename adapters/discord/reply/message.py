@@ -11,14 +11,17 @@ from typing import Any
 import discord
 from wcwidth import iter_graphemes, width
 
-from bot.domain import End, Json, Page, Rating
+from bot.domain import CONSENT_LABELS, Consent, End, Json, Page, Rating
 from bot.text.markdown import PIPE, Block, escape_formulas, is_table_row, may_be_delimiter_row
 from bot.text.sanitize import one_line
 
-# A button's custom_id is one of these and the turn's id.
+# A button's custom_id is one of these and the turn's id. In a question for consent it is one of
+# CONSENT_LABELS, "-", the call's id, ":" and the turn's id: at most 45 characters of the 100 that
+# Discord takes (its documentation, "Component Reference").
 STOP, REGENERATE, CONTINUE = "stop:", "regenerate:", "continue:"
 # Custom ids of the rating buttons, and their ratings.
 RATINGS: Mapping[str, Rating] = {"good:": "good", "bad:": "bad"}
+STOP_LABEL = "Stop"
 _SIGNS: Mapping[Rating, str] = {"good": "👍", "bad": "👎"}
 _OFFERED: Mapping[End, tuple[tuple[str, str], ...]] = {
     "": ((REGENERATE, "Regenerate"),),
@@ -91,9 +94,15 @@ def turns_of(message: dict[str, Any]) -> set[str]:
     return {name.partition(":")[2] for name in _custom_ids(message)}
 
 
-def may_be_stopped(message: dict[str, Any]) -> bool:
-    """Whether a message has a Stop button."""
-    return any(name.startswith(STOP) for name in _custom_ids(message))
+def read_consent(action: str) -> tuple[Consent, str] | None:
+    """Return the answer and the call's id in a custom_id, without the turn's; None for others."""
+    name, _, call_id = action.partition("-")
+    return next(((consent, call_id) for consent in CONSENT_LABELS if consent == name), None)
+
+
+def is_unfinished(message: dict[str, Any]) -> bool:
+    """Whether a message has buttons that no ended reply has: Stop, or a question for consent."""
+    return any(it.startswith(STOP) or read_consent(it) for it in _custom_ids(message))
 
 
 def replied_to_id(message: dict[str, Any]) -> str | None:
@@ -116,7 +125,14 @@ def _custom_ids(message: dict[str, Any]) -> list[str]:
 def _buttons(page: Page, turn_id: str, *, rated: bool) -> list[dict[str, Any]]:
     if page.last:
         return ended_buttons(page.end, turn_id, rated=rated)
-    return [] if page.final else [_button(STOP, turn_id, label="Stop")]
+    if page.final:
+        return []
+    if page.consent:
+        return [
+            _button(f"{consent}-{page.consent}:", turn_id, label=label)
+            for consent, label in CONSENT_LABELS.items()
+        ]
+    return [_button(STOP, turn_id, label=STOP_LABEL)]
 
 
 def _button(action: str, turn_id: str, **face: Json) -> dict[str, Any]:

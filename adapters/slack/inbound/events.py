@@ -25,10 +25,10 @@ from adapters.slack.workspace import Workspace
 from bot.cache import BoundedCache
 from bot.commands.handlers import CommandHandlers
 from bot.concurrency import do_nothing
-from bot.domain import Asker, ContextMessage, Person, Rating, Turn
+from bot.domain import CONSENT_LABELS, Asker, Consent, ContextMessage, Person, Rating, Turn
 from bot.errors import NothingAsked, Refused, StoreUnavailable, SurfaceError
 from bot.intake.addressed import Facts
-from bot.intake.answers import THANKS
+from bot.intake.answers import ALLOWED_ONCE, THANKS
 from bot.intake.intake import Admitted, Commanded, Intake, Received
 
 log = logging.getLogger(__name__)
@@ -89,6 +89,8 @@ class Press:
     turn_id: str
     rating: Rating | None = None
     team: str = ""
+    consent: Consent | None = None
+    call_id: str = ""
 
 
 class EventHandler:
@@ -171,6 +173,14 @@ class EventHandler:
         at = self._identity.key(press.channel)
         if press.action == STOP:
             await answers.stop(turn_id, person_id=person_id, at=at)
+            return
+        if consent := press.consent:
+            manages = partial(self._manages, person_id)
+            counted = await answers.decide(
+                turn_id, press.call_id, consent, person_id=person_id, at=at, is_admin=False
+            )
+            if counted != consent:
+                self._notify(press, ALLOWED_ONCE)
             return
         asker = await self._asker(press)
         who: dict[str, Any] = {"person_id": person_id, "at": at, "asker": asker}
@@ -404,10 +414,13 @@ def to_edit(event: Event, *, bot: str) -> Question | None:
 def to_press(body: Event) -> Press:
     """Return the press of a block_actions payload."""
     action, user, container = body["actions"][0], body["user"], body["container"]
-    turn_id, rating = action["value"], None
+    turn_id, rating, call_id = action["value"], None, ""
+    consent = next((one for one in CONSENT_LABELS if one == action["action_id"]), None)
     if action["action_id"] == RATE:
         # The value of the one that was pressed (bolt's templates for agents).
         rating, _, turn_id = turn_id.partition(":")
+    elif consent:
+        call_id, _, turn_id = turn_id.partition(":")
     return Press(
         id=f"slack:{body['trigger_id']}",
         action=action["action_id"],
@@ -417,6 +430,8 @@ def to_press(body: Event) -> Press:
         turn_id=turn_id,
         rating=rating,
         team=string_field(user, "team_id"),
+        consent=consent,
+        call_id=call_id,
     )
 
 

@@ -12,14 +12,15 @@ from typing import Any, TypeVar
 from adapters.slack.errors import code_of, is_transient, translated
 from adapters.slack.markup import markdown_block
 from adapters.slack.workspace import MOST_PAGES, Workspace
-from bot.domain import End, Page, Rating, Turn
+from bot.domain import CONSENT_LABELS, End, Page, Rating, Turn
 from bot.errors import PlaceGone, SurfaceError, WriteRefused
 from bot.text.sanitize import escape_markup, one_line
 
 log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-# The action_ids of buttons; a button's value is the turn's id.
+# The action_ids of buttons, beside CONSENT_LABELS; a button's value is the turn's id. That of an
+# answer to a question for consent begins with the call's id and ":".
 STOP, REGENERATE, CONTINUE = "stop", "regenerate", "continue"
 RATE = "rate"  # the value begins with the rating
 _SIGNS: Mapping[Rating, tuple[str, str]] = {
@@ -34,6 +35,7 @@ _OFFERED: Mapping[End, tuple[tuple[str, str], ...]] = {
     "older": (),
 }
 _STOPS = ((STOP, "Stop"),)
+_UNFINISHED = {STOP, *CONSENT_LABELS}  # no ended reply has them
 UNNUMBERED = -1  # in place of a page's number: a running stream does not have one yet
 _EVENT = "parley_turn"
 
@@ -127,15 +129,20 @@ class Messages:
     async def orphaned(self, *, but: Collection[str]) -> list[str]:
         """Find this reply's messages and running streams, except those in `but`. Raises as `find`.
 
-        Messages in `but` with a Stop button are included.
+        Messages in `but` that are unfinished are included.
         """
         found, _ = await self._find(but, unfinished=True)
         return [message_id for _, message_id in found]
 
     def controls(self, page: Page) -> list[dict[str, object]]:
         """Return the blocks below the text."""
-        offered = _OFFERED[page.end] if page.last else ()
-        buttons = [self._button(*each) for each in (offered if page.final else _STOPS)]
+        if page.final:
+            buttons = [self._button(*each) for each in (_OFFERED[page.end] if page.last else ())]
+        elif page.consent:
+            named = f"{page.consent}:"
+            buttons = [self._button(*each, value=named) for each in CONSENT_LABELS.items()]
+        else:
+            buttons = [self._button(*each) for each in _STOPS]
         blocks = [self._reference()] if self._turn.place.get("refers") and not page.number else []
         if buttons:
             blocks.append({"type": "actions", "elements": buttons})
@@ -151,9 +158,9 @@ class Messages:
         is_rated = self._workspace.rated and page.last and page.end != "failed"
         return is_rated and not self._workspace.is_refused(RATE)
 
-    def _button(self, action: str, label: str) -> dict[str, object]:
-        text = {"type": "plain_text", "text": label}
-        return {"type": "button", "action_id": action, "text": text, "value": self._turn.id}
+    def _button(self, action: str, label: str, value: str = "") -> dict[str, object]:
+        text, value = {"type": "plain_text", "text": label}, value + self._turn.id
+        return {"type": "button", "action_id": action, "text": text, "value": value}
 
     def _feedback(self) -> dict[str, object]:
         """Return Slack's own buttons (docs: "Feedback buttons element")."""
@@ -198,7 +205,7 @@ class Messages:
     ) -> tuple[list[tuple[int, str]], str]:
         """Return the messages of this reply, and the id of the last message of another turn.
 
-        Messages in `but` are left out; with `unfinished`, those with a Stop button are included.
+        Messages in `but` are left out; with `unfinished`, those that are unfinished are included.
         """
         found: list[tuple[int, str]] = []
         above, bot = self._turn.place.get("above"), self._workspace.identity.user
@@ -207,7 +214,7 @@ class Messages:
             async for message in self._since_question(waits=unfinished):
                 message_id = f"{self.channel}:{message.get('ts')}"
                 # Other apps may send the same metadata, so the author is compared.
-                is_left_out = message_id in but and not (unfinished and _may_be_stopped(message))
+                is_left_out = message_id in but and not (unfinished and _is_unfinished(message))
                 if message.get("user") != bot or is_left_out:
                     continue
                 match message:
@@ -249,8 +256,8 @@ class Messages:
         raise SurfaceError("there are too many messages since the question")
 
 
-def _may_be_stopped(message: Mapping[str, object]) -> bool:
+def _is_unfinished(message: Mapping[str, object]) -> bool:
     match message:
         case {"blocks": [*_, {"type": "actions", "elements": [{"action_id": action}, *_]}]}:
-            return bool(action == STOP)
+            return action in _UNFINISHED
     return False

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from typing import Literal
 
 from adapters.slack.errors import REQUEST_TIMEOUT, refuses_app, translated
 from adapters.slack.workspace import Workspace
@@ -22,6 +23,7 @@ RECEIVED = "I have read your message, and answer it here as soon as I can."
 _WORKING = "is thinking..."
 _STATUS = "status lines"  # what Slack may refuse
 _TIMEOUT = 1.5  # seconds; the first text waits for a status request in progress
+_MOST_LINE = 50  # characters (field: getsentry/junior, pull request 56)
 _REFRESH = 100.0  # seconds; Slack removes the line after two minutes
 # docs: assistant.threads.setStatus, "Rate limiting"; for each app and workspace.
 _PER_MINUTE = 600
@@ -29,7 +31,7 @@ _RECEIVED_PER_MINUTE = 100  # docs: chat.postEphemeral, Tier 4
 _RECEIVED_SECONDS = 30.0  # within which the notice is not repeated in a DM
 _TITLES_PER_MINUTE = 50  # docs: agents.sessions.rename, Tier 3
 _MOST_TITLE = 80  # characters; Slack takes 200, and a list shows fewer
-# Guess: Slack parses no markup in a title. If it does, this prevents mentions.
+# Guess: Slack parses no markup in a title or a line. If it does, this prevents mentions.
 _NO_MARKUP = str.maketrans("<>", "()")
 
 
@@ -69,14 +71,14 @@ async def _acknowledge(workspace: Workspace, turn: Turn, channel: str) -> None:
 class Status:
     """The status line of one reply; Slack removes it when a message of the bot follows.
 
-    All replies share the refusals of status lines. Failures are only logged. `processing`: a
-    stream was started and not ended; Slack shows "working" until the session is reset (docs:
-    agent_session_stopped). The thread's session gets the `title`, if there is one, by which people
-    find it (docs: Agent sessions).
+    All replies share the refusals of status lines. Failures are only logged. `session` is the
+    status that the thread's session needs at the end, if any: after a stream that was not ended it
+    stays "processing" (docs: agent_session_stopped). The session gets the `title`, if there is one,
+    by which people find it (docs: Agent sessions).
     """
 
     def __init__(self, workspace: Workspace, *, channel: str, thread: str, title: str = "") -> None:
-        self.processing = False
+        self.session: Literal["active", "suspended", ""] = ""
         self._workspace = workspace
         self._title = one_line(title).translate(_NO_MARKUP)
         self._client = workspace.client
@@ -84,6 +86,7 @@ class Status:
         self._thread = thread  # empty at the top level of a DM, which has no status line
         self._lock = asyncio.Lock()
         self._is_needed = True  # until a page is posted
+        self._line = _WORKING
 
     @property
     def is_possible(self) -> bool:
@@ -103,10 +106,11 @@ class Status:
         async with running(self._refresh()):
             yield
         self._start_naming()
-        if self._is_needed:
-            await self._set("")
-        if self.processing:
-            await self._request(self._client.agents_sessions_setStatus, status="active")
+        async with self._lock:
+            if self._is_needed:
+                await self._set("")
+        if self.session:
+            await self._request(self._client.agents_sessions_setStatus, status=self.session)
 
     @asynccontextmanager
     async def posting(self) -> AsyncIterator[None]:
@@ -118,7 +122,24 @@ class Status:
     async def show_again(self) -> None:
         """Show the line below a reply that has stalled."""
         self._is_needed = True
-        await self._set(_WORKING)
+        await self._show()
+
+    def note_step(self, what: str) -> None:
+        """Show soon what is done now, such as "Searching the web"; empty if that has ended."""
+        line = _doing(what) if what else _WORKING
+        if line != self._line:
+            self._line, self._is_needed = line, True
+            self._workspace.signs.start(self._show())
+
+    def suspend(self) -> None:
+        """Let the session wait for a person at the end, if a line can end that when it goes on."""
+        if self.is_possible:
+            self.session = "suspended"
+
+    async def _show(self) -> None:
+        async with self._lock:
+            if self._is_needed:
+                await self._set(self._line)
 
     async def _acknowledge_late(self, turn: Turn) -> None:
         await asyncio.sleep(self._workspace.limits.unseen_after)
@@ -130,7 +151,7 @@ class Status:
             async with self._lock:
                 if not self._is_needed:
                     return
-                await self._set(_WORKING)
+                await self._set(self._line)
             self._start_naming()
             await asyncio.sleep(_REFRESH)
 
@@ -168,3 +189,9 @@ class Status:
             log.debug("No %s in thread %s of %s: %s", fields, self._thread, self._channel, error)
             return error
         return None
+
+
+def _doing(what: str) -> str:
+    """Return the line of a step; Slack writes the app's name before it (docs: its page)."""
+    said = f"is {what[:1].lower()}{one_line(what[1:])}".translate(_NO_MARKUP).replace("`", "")
+    return f"{said[: _MOST_LINE - 1].rstrip()}…"

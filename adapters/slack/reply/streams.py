@@ -127,7 +127,7 @@ class Stream:
 
     def budget(self, page: Page) -> EditBudget:
         """Return the budget of the method that shows the page."""
-        ends = page.final or not self.takes(page)
+        ends = ends_stream(page) or not self.takes(page)
         method = "stop" if ends else "append"
         return method_budget(self._workspace, method)
 
@@ -170,9 +170,14 @@ def chunks(markdown: str) -> list[Json] | None:
     return [{"type": "markdown_text", "text": markdown}] if markdown else None
 
 
+def ends_stream(page: Page) -> bool:
+    """Whether a stream ends with the page: a running one has no buttons to answer a question."""
+    return page.final or bool(page.consent)
+
+
 def streamed(page: Page) -> str:
     """Return the Markdown of a page in a stream, without text that the next delta may change."""
-    text = page.text if page.final else without_partial_entity(settled(page.said))
+    text = page.text if ends_stream(page) else without_partial_entity(settled(page.said))
     return markdown_block(text)["text"]
 
 

@@ -11,7 +11,7 @@ from prometheus_client import Counter
 from adapters.slack.errors import code_of, is_transient, refuses_app
 from adapters.slack.reply.messages import UNNUMBERED, Messages
 from adapters.slack.reply.status import Status
-from adapters.slack.reply.streams import Stream, Streams, method_budget
+from adapters.slack.reply.streams import Stream, Streams, ends_stream, method_budget
 from adapters.slack.workspace import Workspace
 from bot.concurrency import Backoff
 from bot.domain import Attachment, EditBudget, Page, Purpose, Turn
@@ -73,6 +73,7 @@ class SlackSurface:
         # The page numbers of the messages that were edited: they are not posted pages of an earlier
         # attempt. If such a page is posted again, its message accepts no more edits.
         self._edited: dict[str, int] = {}
+        self._is_seen = purpose is not Purpose.ANSWER  # or may be: a message of the reply
         self._uploaded: dict[Attachment, str] = {}  # their ids
         self._attached: set[tuple[str, tuple[Attachment, ...]]] = set()  # tried for a message
 
@@ -134,6 +135,8 @@ class SlackSurface:
             else:
                 return earlier
         message_id = await self._send(page)
+        self._is_seen = True
+        self._note_question(page)
         await self._attach(message_id, page)
         return message_id
 
@@ -146,8 +149,23 @@ class SlackSurface:
                 # The slot was one for the stream.
                 await self._wait_for("update")
             await self._change(message_id, page)
+        self._note_question(page)
         if page.text:
             await self._attach(message_id, page)
+
+    def note_step(self, what: str) -> bool:
+        """Show in the status line what is done now, before and below the text of a stream.
+
+        Not below a message that grows by updates: that one may have a question's buttons.
+        """
+        shows = self.status.is_possible and (self._stream is not None or not self._is_seen)
+        if shows:
+            self.status.note_step(what)
+        return shows
+
+    def _note_question(self, page: Page) -> None:
+        if page.consent:
+            self.status.suspend()
 
     async def _attach(self, message_id: str, page: Page) -> None:
         """Give a message the files of its page by a further update; a failure is only logged.
@@ -208,7 +226,9 @@ class SlackSurface:
     def _may_stream(self, page: Page) -> bool:
         # A page that is posted again has to be found by its number. A status text could not be
         # removed from a stream.
-        grows = bool(page.said) and not page.final and page.number not in self._edited.values()
+        grows = (
+            bool(page.said) and not ends_stream(page) and page.number not in self._edited.values()
+        )
         return grows and self._may_start and self._streams.are_possible(self._messages.team)
 
     async def _start(self, page: Page) -> str:
@@ -222,7 +242,7 @@ class SlackSurface:
                 self._may_start = False
                 raise
             else:
-                self.status.processing = True
+                self.status.session = "active"
                 return self._stream.id
         return await self._messages.send(page)
 
@@ -234,7 +254,7 @@ class SlackSurface:
         try:
             if not stream.takes(page):
                 await self._streams.end(stream.id)
-                self._stream, self.status.processing = None, False
+                self._stream, self.status.session = None, ""
                 return False
             await self._append(stream, page)
         except WriteRefused as error:
@@ -248,12 +268,12 @@ class SlackSurface:
         return True
 
     async def _append(self, stream: Stream, page: Page) -> None:
-        if page.final:
+        if ends_stream(page):
             messages, metadata = self._messages, self._messages.metadata(page)
             await messages.with_controls(
                 page, lambda: stream.finish(page, blocks=messages.controls(page), metadata=metadata)
             )
-            self._stream, self.status.processing = None, False
+            self._stream, self.status.session = None, ""
         elif stream.is_silent(page):
             await self.status.show_again()
         else:
@@ -285,4 +305,4 @@ class SlackSurface:
             # If this were a refusal, the page would be posted again beside a stream that may run
             # for minutes.
             raise WriteFailed(str(error)) from error
-        self.status.processing = False
+        self.status.session = ""

@@ -53,7 +53,7 @@ async function read(path) {
 export async function openHelp(forgotten) {
   const known = await read("/api/help");
   if (!known) return;
-  const { help, usage, question, yes } = known;
+  const { help, usage, tools, allowed, question, yes } = known;
   const dialog = byId("help");
   // A further line of a list stands below its words.
   const lines = help.split(/(?<=\n)/).map((line) =>
@@ -61,6 +61,10 @@ export async function openHelp(forgotten) {
   );
   byId("help-text").replaceChildren(...lines);
   byId("help-usage").textContent = usage;
+  const names = tools.map((line) => element("span", { textContent: line.replaceAll("`", "") }));
+  byId("help-tools-text").replaceChildren(...names);
+  byId("help-allowed").replaceChildren(...allowed.map(revoking));
+  byId("help-tools").hidden = !tools.length && !allowed.length;
   byId("help-forget").textContent = yes;
   dialog.returnValue = "";
   dialog.onclose = async () => {
@@ -68,6 +72,20 @@ export async function openHelp(forgotten) {
     if (await ask({ title: `${yes}?`, text: question, yes, isDanger: true })) forget(forgotten);
   };
   dialog.showModal();
+}
+
+// A button that has the person asked again before a tool is used.
+function revoking(name) {
+  const button = element("button", { type: "button", textContent: `Ask me again for ${name}` });
+  button.onclick = async () => {
+    try {
+      toast((await send("POST", "/api/tools/revoke", { name })).said.replaceAll("`", ""));
+      button.remove();
+    } catch (error) {
+      toast(error.message);
+    }
+  };
+  return button;
 }
 
 async function forget(forgotten) {

@@ -5,7 +5,7 @@ local CROWD = 4
 -- About as long as an answer takes.
 local YIELD_US = 30000000
 -- The preferences that say how to answer.
-local PREFERRED = {'model', 'persona', 'temperature', 'max_tokens'}
+local PREFERRED = {'model', 'persona', 'temperature', 'max_tokens', 'tools'}
 
 -- One person can fill a thread's slots; then further slots are for people who have none there. Turns that
 -- will be answered together have one slot.

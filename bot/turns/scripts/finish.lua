@@ -26,7 +26,7 @@ local function remember(id, thread, exchange, limits)
       note_context(one, thread)
     end
   end
-  keep(history, key('speakers', thread))
+  keep(history, key('speakers', thread), key('seen', thread))
 end
 
 -- The questions of joined turns stay in their records, so that they can be edited one by one.

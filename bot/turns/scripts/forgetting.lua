@@ -55,7 +55,7 @@ end
 function verbs.hide_spent(day, who)
   local name = key('spent', day, who)
   local hidden = key('spent', day, redis.sha1hex((redis.call('GET', key('spent', 'salt')) or '') .. who))
-  for _, field in ipairs({'questions', 'tokens'}) do
+  for _, field in ipairs({'questions', 'tokens', 'calls'}) do
     redis.call('HINCRBY', hidden, field, natural(redis.call('HGET', name, field)))
   end
   redis.call('PEXPIRE', hidden, SPENT_MS)

@@ -48,6 +48,16 @@ local function quota_refusal(person, thread, quota, questions, tokens)
   return what and string.format('used %s %.0f', what, left) or ''
 end
 
+-- Counts a call of a tool by a person. If they have made `limit` today, it is refused as by `quota_refusal`.
+local function count_call(person, limit)
+  local day, left = today()
+  if spent_on(day, person, 'calls') >= tonumber(limit) then return string.format('used tools %.0f', left) end
+  local name = key('spent', string.format('%.0f', day), person)
+  redis.call('HINCRBY', name, 'calls', 1)
+  redis.call('PEXPIRE', name, SPENT_MS)
+  return ''
+end
+
 local function reserved_by(id)
   local day, questions, tokens = string.match(get(id, 'reserved') or '', '^(%d+) (%d+) (%d+)$')
   return tonumber(day), natural(questions), natural(tokens)
@@ -75,9 +85,9 @@ local function settle(id, turn, counts, tokens)
 end
 
 -- Returns what a person, and all people of the server of a thread, have used today: {questions, tokens, tokens of the
--- server, ms until the next day}.
+-- server, ms until the next day, calls of tools}.
 function verbs.usage(person, thread)
   local day, left = today()
-  local server = spent_on(day, server_of(thread), 'tokens')
-  return {spent_on(day, person, 'questions'), spent_on(day, person, 'tokens'), server, left}
+  local server, calls = spent_on(day, server_of(thread), 'tokens'), spent_on(day, person, 'calls')
+  return {spent_on(day, person, 'questions'), spent_on(day, person, 'tokens'), server, left, calls}
 end

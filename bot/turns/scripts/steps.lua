@@ -6,7 +6,7 @@
 -- Notes in the record, for screens that are opened later, for which call a person is asked, and in which words.
 local function note_asked(id, call)
   local asked = redis.call('HGET', key('steps', id), 'asked:' .. call) or ''
-  set(id, 'asks', call .. ' ' .. (string.match(asked, ' (.*)') or ''))
+  set(id, 'asks', call .. ' ' .. (string.match(asked, '\n(.*)') or ''))
 end
 
 -- Saves a text of the journal before what it says is done. After a stop or an edit nothing more begins, so nothing is
@@ -17,6 +17,10 @@ function verbs.save_step(id, fence, name, text, effect, limit)
   if not holds(turn, fence) then return 'lost' end
   local request = request_to(id)
   if request ~= '' then return request end
+  -- A command that is sent again counts once.
+  local is_new = redis.call('HEXISTS', key('steps', id), name) == 0
+  local refused = limit ~= '' and is_new and count_call(turn.person, limit) or ''
+  if refused ~= '' then return refused end
   redis.call('HSET', key('steps', id), name, text)
   if effect ~= '' then redis.call('SADD', key('effects', id), effect) end
   local call = string.match(name, '^asked:(.+)')
@@ -45,13 +49,23 @@ function verbs.close_consent(id, fence, call, consent)
   return redis.call('HGET', key('steps', id), 'consent:' .. call)
 end
 
--- Stores what a person has answered, and wakes the turn. Only the asker may answer, or an admin. Returns 0 if nothing
--- waits for it any more.
+-- Notes that a person allows a tool for always. `asked` is what they were asked: the time, the digest of the tool as it
+-- was described then, and its name.
+local function allow_always(person, asked)
+  local digest, name = string.match(asked, '^%S+ (%S+) ([^\n]+)')
+  if not digest or is_being_forgotten(platform_of(person), id_of(person)) then return end
+  redis.call('HSET', key('allowed', person), name, digest)
+end
+
+-- Stores what a person has answered, and wakes the turn. Only the asker may answer, or an admin, who allows nothing for
+-- always. Returns 0 if nothing waits for it any more.
 function verbs.decide(id, call, person, consent, is_admin)
   local turn, steps = record(id), key('steps', id)
-  if not is_open(turn) or redis.call('HEXISTS', steps, 'asked:' .. call) == 0 then return 0 end
+  local asked = redis.call('HGET', steps, 'asked:' .. call)
+  if not is_open(turn) or not asked then return 0 end
   if is_admin == '' and get(id, 'asker') ~= person then return 'asker' end
   if redis.call('HSETNX', steps, 'consent:' .. call, consent) == 0 then return 0 end
+  if consent == 'always' and get(id, 'asker') == person then allow_always(turn.person, asked) end
   wake_asking(id)
   return 1
 end

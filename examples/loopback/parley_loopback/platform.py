@@ -97,6 +97,10 @@ class LoopbackSurface:
     def __init__(self, client: Client, turn: Turn, room: str) -> None:
         self._client, self._turn, self._room = client, turn, room
 
+    def note_step(self, what: str) -> bool:
+        """Show nothing: this chat has no sign of work."""
+        return False
+
     def measure(self, text: str) -> int:
         """Return the characters, which are what the server counts."""
         return len(text)
@@ -159,6 +163,9 @@ class LoopbackPlatform:
             if after < one["id"] < asked
         ]
         return found[-most:] if most else []
+
+    def earlier(self, turn: Turn) -> None:
+        """Return nothing: `read_context` reads all that matters here."""
 
     def fetch_file(self, file: FileRef) -> AsyncGenerator[bytes]:
         """Yield nothing: no message here has a file."""

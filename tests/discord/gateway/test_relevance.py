@@ -60,7 +60,9 @@ async def test_a_role_that_was_made_while_we_listen_is_ours() -> None:
             await until(lambda: intake.turns)
 
         assert intake.texts == ["why?"]
-        assert not [one for one in emulator.requests if one.path.startswith("/guilds/")]
+        asked = [one.path for one in emulator.requests if one.path.startswith("/guilds/")]
+        # A catch-up may have read the message, which then lacks its author's rights.
+        assert not [path for path in asked if "/members/" not in path]
 
 
 async def test_after_a_resume_a_server_is_asked_for_once(store: Store) -> None:

@@ -93,6 +93,24 @@ async def test_a_persona_for_a_channel_needs_the_right_to_manage_it(store: Store
         assert (await chosen(emulator, intake, thread, "channel")).persona == "Be brief."
 
 
+async def test_tools_are_switched_off_for_a_channel_by_those_who_manage_it(store: Store) -> None:
+    async with talk(store) as (emulator, intake, thread):
+        mona = emulator.user("Mona", manages="channel")
+        options = {"change": "off", "where": "channel"}
+
+        by_ada = await emulator.slash(thread, ada_of(emulator, thread), "parley tools", **options)
+        refused = await told(emulator, by_ada)
+        before = await chosen(emulator, intake, thread, "channel")
+        by_mona = await told(
+            emulator, await emulator.slash(thread, mona, "parley tools", **options)
+        )
+
+        assert "manages this channel" in refused.text
+        assert before == Preferences()
+        assert by_mona.text == "From now on I use no tools in this channel."
+        assert await chosen(emulator, intake, thread, "channel") == Preferences(tools="off")
+
+
 @pytest.mark.parametrize(("name", "follow"), [("quiet", "mention"), ("follow", "all")])
 async def test_quiet_and_follow_hold_in_a_thread(store: Store, name: str, follow: str) -> None:
     async with talk(store) as (emulator, intake, thread):

@@ -6,6 +6,7 @@ import asyncio
 import mimetypes
 import secrets
 import struct
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import quote
@@ -16,7 +17,6 @@ from tests.emulators.clock import Clock
 from tests.emulators.discord.objects import Payload, snowflake
 from tests.support.pictures import png
 
-_SECONDS = 24 * 3600  # docs: Signed Attachment CDN URLs
 _CHUNK = 65_536  # bytes
 
 # A file's name, or its name and its bytes.
@@ -29,7 +29,7 @@ class Cdn:
 
     `fetched` has the names of files in the order in which they were fetched. `elsewhere` is an
     address to which every file redirects, and `gate` holds files back until it is set. Pictures are
-    scaled to the sides in a query.
+    scaled to the sides in a query. Addresses are valid for `valid_seconds`.
     """
 
     clock: Clock
@@ -38,6 +38,7 @@ class Cdn:
     fetched: list[str] = field(default_factory=list)
     elsewhere: str = ""
     gate: asyncio.Event | None = None
+    valid_seconds: float = 24 * 3600  # docs: Signed Attachment CDN URLs
     _files: dict[str, bytes] = field(default_factory=dict)  # by path
     _signed: dict[str, tuple[str, float]] = field(default_factory=dict)  # paths and ends
 
@@ -58,10 +59,12 @@ class Cdn:
         return self._files[str(attachment["url"])]
 
     def signed(self, attachment: Payload) -> Payload:
-        """Return an attachment with an address that is valid for a day."""
+        """Return an attachment with an address that expires."""
         path, key = str(attachment["url"]), secrets.token_hex(8)
-        self._signed[key] = path, self.clock.now() + _SECONDS
-        url = f"{self.address()}{quote(path)}?ex=0&is=0&hm={key}"
+        self._signed[key] = path, self.clock.now() + self.valid_seconds
+        now = time.time()
+        times = f"ex={int(now + self.valid_seconds):x}&is={int(now):x}"
+        url = f"{self.address()}{quote(path)}?{times}&hm={key}"
         return attachment | {"url": url, "proxy_url": url}
 
     async def serve(self, request: web.Request) -> web.StreamResponse:

@@ -314,6 +314,10 @@ class DiscordEmulator:
         here = [one for one in self._world.standing(channel) if not one.deleted]
         return [one.shown() for one in here if one.kind != STARTER]
 
+    def file_ids(self, message_id: str) -> list[str]:
+        """Return the ids of a message's files."""
+        return [str(one["id"]) for one in self._message(message_id).attachments]
+
     def states(self, message_id: str) -> list[str]:
         """Return every text that the message has shown, in order."""
         return list(self._message(message_id).states)

@@ -2,9 +2,9 @@
 
 from tests.emulators.faults import How
 from tests.emulators.model.asked import Asked
-from tests.emulators.model.behaviour import Script
+from tests.emulators.model.behaviour import Calls, Script
 from tests.emulators.model.emulator import ModelEmulator
 from tests.emulators.model.failures import FAILURES, Failure
 from tests.emulators.model.servers import Flavour
 
-__all__ = ["FAILURES", "Asked", "Failure", "Flavour", "How", "ModelEmulator", "Script"]
+__all__ = ["FAILURES", "Asked", "Calls", "Failure", "Flavour", "How", "ModelEmulator", "Script"]

@@ -54,11 +54,17 @@ class Asked:
         return messages
 
     @property
+    def tools(self) -> list[str]:
+        """The names of the tools that the model may call."""
+        tools = cast("list[dict[str, Any]]", self.body.get("tools") or [])
+        return [one["function"]["name"] for one in tools]
+
+    @property
     def pictures(self) -> list[tuple[str, bytes]]:
         """The media types and the data of all pictures."""
         messages = cast("list[dict[str, Any]]", self.body.get("messages", []))
         parts = [
-            part for it in messages if isinstance(it["content"], list) for part in it["content"]
+            part for it in messages if isinstance(it.get("content"), list) for part in it["content"]
         ]
         addresses = [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
         found = [it.removeprefix("data:").split(";base64,") for it in addresses]

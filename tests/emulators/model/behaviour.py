@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,8 +27,13 @@ def tokens(text: str) -> list[str]:
 
 def render(messages: Iterable[Mapping[str, object]]) -> str:
     """Return the text that the model continues, in ChatML; its tokens are those of the prompt."""
-    turns = [f"<|im_start|>{each['role']}\n{each['content']}<|im_end|>\n" for each in messages]
+    turns = [f"<|im_start|>{each['role']}\n{_said(each)}<|im_end|>\n" for each in messages]
     return "".join(turns) + "<|im_start|>assistant\n"
+
+
+def _said(message: Mapping[str, object]) -> str:
+    calls = message.get("tool_calls")
+    return f"{message.get('content', '')}{json.dumps(calls) if calls else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +56,17 @@ class Piece:
 
 # Pauses and texts.
 Script = Sequence[tuple[float | asyncio.Event, str]]
-Answer = str | Script
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """An answer that ends with calls of tools: their names and arguments, after a text."""
+
+    calls: Sequence[tuple[str, str]]
+    text: str = ""
+
+
+Answer = str | Script | Calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +75,14 @@ class Speech:
 
     pieces: list[Piece]
     tokens: int
-    finish_reason: Literal["stop", "length"]
+    finish_reason: Literal["stop", "length", "tool_calls"]
+    calls: Sequence[tuple[str, str]] = ()
 
 
 def pieces(answer: Answer, *, chunk: int, first_delay: float, delay: float) -> list[Piece]:
     """Return a script's own pieces, or a text in pieces of `chunk` characters."""
+    if isinstance(answer, Calls):
+        answer = answer.text
     if isinstance(answer, str):
         return [
             Piece(delay if start else first_delay, answer[start : start + chunk])
@@ -113,7 +132,8 @@ class Behaviour:
 
     `says_once` and `says_each` are tokens that its template has beyond ChatML, in all and around
     each message; `says_each_picture` are those of a picture. `models` are those that are served,
-    and `context` is what fits into each, in tokens; those in `seeing` see pictures. `api_key`
+    and `context` is what fits into each, in tokens; those in `seeing` see pictures, and those in
+    `calling` take tools. `api_key`
     is the key that callers need; `providers` run the models and `permissions` are those of the
     caller's token (both the router's). `refuses` are fields of the API that this server does not
     know, and `names_them` says whether its refusal tells which.
@@ -138,9 +158,17 @@ class Behaviour:
     names_them: bool = True
     latency: float = 0.0
     seeing: Sequence[str] = ()
+    calling: Sequence[str] = ()
 
     def served(self) -> Served:
-        return Served(self.models, self.context, self.providers, self.permissions, self.seeing)
+        return Served(
+            self.models,
+            self.context,
+            self.providers,
+            self.permissions,
+            self.seeing,
+            self.calling,
+        )
 
     def say(self, messages: list[dict[str, str]]) -> Answer:
         """Return the answer to these messages."""
@@ -150,13 +178,16 @@ class Behaviour:
         """Return the tokens that a request takes of the context."""
         more = self.says_once + self.says_each * len(asked.sent)
         more += self.says_each_picture * len(asked.pictures)
+        if tools := asked.body.get("tools"):
+            more += len(tokens(json.dumps(tools)))
         prompt = more + len(tokens(render(asked.sent))) - asked.unread
         return Need(prompt, _limit(asked.body))
 
     def speech(self, asked: Asked) -> Speech:
         """Return what the model says to a request, within all limits."""
+        answer = self.say(asked.messages)
         script = pieces(
-            self.say(asked.messages),
+            answer,
             chunk=self.chunk,
             first_delay=self.first_delay,
             delay=self.delay,
@@ -164,7 +195,10 @@ class Behaviour:
         need = self.need(asked)
         room = None if self.context is None else self.context - need.prompt
         limit = min((each for each in (need.answer, room) if each is not None), default=None)
-        return speak(script, limit=limit)
+        speech = speak(script, limit=limit)
+        if isinstance(answer, Calls) and speech.finish_reason == "stop":
+            return replace(speech, calls=answer.calls, finish_reason="tool_calls")
+        return speech
 
 
 def _limit(body: dict[str, Json]) -> int | None:

@@ -70,6 +70,8 @@ class Completion:
                 break
             await piece.rest()
             await self._say(piece)
+        for delta in self._dialect.calls(self._speech.calls):
+            await self._stream.choose(delta)
         if fault is not None:
             await self._break(fault)
         return fault is None
@@ -94,8 +96,8 @@ class Completion:
                 await self._stream.line(f"data: {_text(fault, self._error(fault))}")
 
     async def _end(self) -> None:
-        is_cut = self._speech.finish_reason == "length"
-        reason = "length" if is_cut else self._behaviour.finish_reason
+        said, usual = self._speech.finish_reason, self._behaviour.finish_reason
+        reason = said if said == "length" or usual == "stop" else usual
         await self._stream.choose({}, finish_reason=reason)
         options = self._asked.body.get("stream_options")
         if isinstance(options, dict) and options.get("include_usage"):

@@ -144,6 +144,9 @@ class Server:
         is_blind = asked.pictures and asked_for not in served.seeing
         if is_blind and (refused := self._dialect.blind(asked_for)):
             raise refused
+        lacks_tools = asked.tools and asked_for not in served.calling
+        if lacks_tools and (refused := self._dialect.toolless(asked_for)):
+            raise refused
         need, context = self._behaviour.need(asked), self._behaviour.context
         if context is not None and (refused := self._dialect.too_long(need, context)):
             raise refused

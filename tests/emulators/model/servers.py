@@ -46,6 +46,7 @@ class Served:
     providers: Mapping[str, str] = field(default_factory=dict)  # who runs them, and how that goes
     permissions: Sequence[str] | None = None  # of the caller's token; None: it is not fine-grained
     seeing: Collection[str] = ()  # those of the models that see pictures
+    calling: Collection[str] = ()  # those that take tools
 
     @property
     def name(self) -> str:
@@ -79,6 +80,7 @@ class Dialect:
     chorus: ClassVar[Object] = {}
     open_calls: frozenset[str] = frozenset()  # those that need no key
     key_refused = "Invalid API Key"
+    with_name = 0  # characters of a call's arguments that come with its name
 
     def error(self, status: int, message: str) -> Json:
         """Return the body of an error."""
@@ -103,6 +105,21 @@ class Dialect:
         """Return the refusal of a picture by a model that does not see; None: it is ignored."""
         return None
 
+    def toolless(self, name: str) -> Refused | None:
+        """Return the refusal of tools by a model that takes none; None: they are ignored."""
+        return None
+
+    def calls(self, calls: Sequence[tuple[str, str]]) -> list[Object]:
+        """Return the deltas of calls, as OpenAI and vLLM stream them: in small pieces."""
+        deltas: list[Object] = []
+        for index, (name, arguments) in enumerate(calls):
+            first = _call(name, arguments[: self.with_name], index, f"call_{index}")
+            deltas.append({"tool_calls": [first]})
+            for start in range(self.with_name, len(arguments), 3):
+                function: Json = {"arguments": arguments[start : start + 3]}
+                deltas.append({"tool_calls": [{"index": index, "function": function}]})
+        return deltas
+
     def unread(self, need: Need, context: int) -> int:
         """Return how many tokens of a prompt that was not refused the model does not see."""
         return 0
@@ -121,6 +138,7 @@ class LlamaCpp(Dialect):
 
     endpoints = frozenset({COMPLETIONS, MODELS, PROPS})
     opening: ClassVar[Object | None] = {"role": "assistant", "content": None}
+    with_name = 1
     _TYPES: ClassVar = {
         400: "invalid_request_error",
         401: "authentication_error",
@@ -154,9 +172,11 @@ class LlamaCpp(Dialect):
 
     def tell(self, endpoint: str, served: Served, name: str) -> Json:
         if endpoint == PROPS:
+            # A template without tools drops them silently (its issue 27129).
             return {
                 "default_generation_settings": {"n_ctx": served.context or 32768},
                 "modalities": {"vision": served.name in served.seeing, "audio": False},
+                "chat_template_caps": {"supports_tools": served.name in served.calling},
             }
         return super().tell(endpoint, served, name)
 
@@ -192,6 +212,12 @@ class Vllm(Dialect):
     def blind(self, name: str) -> Refused | None:
         return Refused(400, self.error(400, f"{name} is not a multimodal model"))
 
+    def toolless(self, name: str) -> Refused | None:
+        message = (
+            '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'
+        )
+        return Refused(400, self.error(400, message))
+
     def card(self, name: str, served: Served) -> Json:
         context = served.context or 32768
         return {"id": name, "object": "model", "owned_by": "vllm", "max_model_len": context}
@@ -213,6 +239,13 @@ class Tgi(Dialect):
 
     def complaint(self, body: Object) -> str:
         return "top_p: `top_p` must be > 0.0 and < 1.0" if body.get("top_p") == 1 else ""
+
+    def calls(self, calls: Sequence[tuple[str, str]]) -> list[Object]:
+        # Its older versions: an object in place of a list, and arguments that are no text.
+        return [
+            {"tool_calls": _call(name, json.loads(arguments), index, str(index))}
+            for index, (name, arguments) in enumerate(calls)
+        ]
 
     def too_long(self, need: Need, context: int) -> Refused | None:
         if need.prompt + (need.answer or 1) <= context:
@@ -252,14 +285,26 @@ class Ollama(Dialect):
         message = "this model is missing data required for image input"
         return Refused(400, self.error(400, message))
 
+    def toolless(self, name: str) -> Refused | None:
+        message = f"registry.ollama.ai/library/{name} does not support tools"
+        return Refused(400, self.error(400, message))
+
+    def calls(self, calls: Sequence[tuple[str, str]]) -> list[Object]:
+        # All with the same index (its issue 15457).
+        return [
+            {"tool_calls": [_call(name, arguments, 0, f"call_{place}")]}
+            for place, (name, arguments) in enumerate(calls)
+        ]
+
     def unread(self, need: Need, context: int) -> int:
         # What is left of it is half of the context, so that an answer has room.
         return need.prompt - context // 2 if need.prompt > context else 0
 
     def tell(self, endpoint: str, served: Served, name: str) -> Json:
         if endpoint == SHOW:
-            abilities: list[Json] = ["completion"]
-            return {"capabilities": [*abilities, "vision"] if name in served.seeing else abilities}
+            abilities = {"vision": served.seeing, "tools": served.calling}
+            able: list[Json] = [one for one, models in abilities.items() if name in models]
+            return {"capabilities": ["completion", *able]}
         if endpoint != PS:
             return super().tell(endpoint, served, name)
         context = served.context or 4096
@@ -296,17 +341,18 @@ class Router(Dialect):
         if endpoint == MODELS:
             return super().tell(endpoint, served, name)
         self._find(name, served, status=404)
-        providers: list[Json] = [
-            {"provider": who, "status": status, "is_model_author": False}
-            for who, status in served.providers.items()
-        ]
-        return _card(name, served) | {"providers": providers}
+        return _card(name, served)
 
     def card(self, name: str, served: Served) -> Json:
         return _card(name, served)
 
     def blind(self, name: str) -> Refused | None:
         return Refused(400, _of_router("This model does not support image input.", "messages"))
+
+    def toolless(self, name: str) -> Refused | None:
+        # A provider's words (huggingface/smolagents issue 1808).
+        message = "The following parameters are not supported for this model: tools, tool_choice"
+        return Refused(422, self.error(422, message))
 
     def too_long(self, need: Need, context: int) -> Refused | None:
         if need.prompt + (need.answer or 1) <= context:
@@ -333,7 +379,22 @@ class Router(Dialect):
 def _card(name: str, served: Served) -> Object:
     kinds: list[Json] = ["text", "image"] if name in served.seeing else ["text"]
     architecture: Object = {"input_modalities": kinds, "output_modalities": ["text"]}
-    return {"id": name, "object": "model", "created": 0, "architecture": architecture}
+    providers: list[Json] = [
+        {
+            "provider": who,
+            "status": status,
+            "supports_tools": name in served.calling,
+            "is_model_author": False,
+        }
+        for who, status in served.providers.items()
+    ]
+    card: Object = {"id": name, "object": "model", "created": 0}
+    return card | {"architecture": architecture, "providers": providers}
+
+
+def _call(name: str, arguments: Json, index: int, identity: str) -> Object:
+    function: Json = {"name": name, "arguments": arguments}
+    return {"index": index, "id": identity, "type": "function", "function": function}
 
 
 def unsupported(name: str) -> Refused:

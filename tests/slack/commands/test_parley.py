@@ -64,6 +64,18 @@ async def test_a_dm_of_two_people_is_nobodys_own(words: str, store: Store) -> No
         assert await chosen(slack, intake, "thread", place) == Preferences()
 
 
+async def test_tools_are_switched_off_for_a_channel_by_an_admin(store: Store) -> None:
+    async with commanded(store) as (slack, intake):
+        ann, bob = slack.user("Ann"), slack.user("Bob", role="admin")
+
+        for person in (ann, bob):
+            await slack.slash(slack.channel_id, person, "/parley", "tools off")
+
+        assert "manages this channel" in read_by(slack, ann)[0]
+        assert read_by(slack, bob) == ["From now on I use no tools in this channel."]
+        assert await chosen(slack, intake, "channel") == Preferences(tools="off")
+
+
 async def test_an_admin_ends_anothers_answer_in_its_thread(store: Store) -> None:
     async with commanded(store) as (slack, intake):
         ann, bob, place = slack.user("Ann"), slack.user("Bob", role="admin"), slack.channel_id

@@ -122,7 +122,7 @@ class _Reading:
         found = {}
         for name, text in self.table(where, value).items():
             found[name] = self._text(f"{where}.{name}", text)
-            pass
+            self._secrets.append(found[name])
             if not _HEADER.fullmatch(name) or not _HEADER_TEXT.fullmatch(found[name] or "-"):
                 self.mistakes.append(f"{where}.{name} has a character that no header may have")
         return found

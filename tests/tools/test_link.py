@@ -179,6 +179,7 @@ async def test_a_page_is_read_as_text_with_its_title(site: Serving) -> None:
     [
         ("; charset=latin-1", "<p>Grüße</p>".encode("latin-1")),
         ("", "<meta charset='iso-8859-2'><p>Łódź</p>".encode("iso-8859-2")),
+        ("; charset=iso-8859-2", "<p>Łódź</p>".encode("iso-8859-2")),
         ("; charset=nonsense", "<p>Grüße</p>".encode()),
         ("; charset=hex", "<p>Grüße</p>".encode()),
     ],

@@ -168,6 +168,22 @@ async def test_a_call_is_one_request_in_the_newer_protocol() -> None:
     assert before == ["server/discover", "tools/list"]
 
 
+async def test_a_session_of_the_older_protocol_is_ended_and_has_no_stream_beside_it() -> None:
+    methods: list[str] = []
+    server, _ = office()
+    app = older(server.streamable_http_app())
+
+    async def noting(scope: Any, receive: Any, send: Any) -> None:
+        methods.append(scope.get("method", ""))
+        await app(scope, receive, send)
+
+    async with serving(noting) as url, source(entry(url)) as found:
+        await call(found, "office_count")
+
+    assert "GET" not in methods
+    assert methods.count("DELETE") == 2  # of the list, and of the call
+
+
 async def test_a_tool_is_offered_only_in_its_places() -> None:
     async with handmade(places=("C1",)) as (found, _):
         key = ASKED.turn.key

@@ -162,7 +162,7 @@ class Commands:
                 await self._respond(interaction, lambda call: self._handlers.help(call, here))
             case _ if name in handlers.COMMANDS:
                 scope = scope_of(str(values.get("where")))
-                given = (_text(values, one) for one in ("name", "text"))
+                given = (_text(values, one) for one in ("name", "text", "change"))
                 argument = next(filter(None, given), "")
                 await self._respond(
                     interaction, lambda call: self._handlers.run(name, call, argument, scope)

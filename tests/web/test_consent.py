@@ -12,13 +12,13 @@ import pytest
 from bot.errors import NotRemembered
 from bot.intake.answers import NOT_WAITING
 from bot.store import Store
-from tests.support.asking import QUESTION, asking_worker
+from tests.support.asking import QUESTION, Rounds, asking_worker
 from tests.support.service import serving
 from tests.support.tools import CallingModel, FakeTool, call
 from tests.support.waiting import until
 from tests.support.web_page import Browser, Screen, address_of, browser, new_talk, web_variables
 
-ROUNDS = (["Let me see.", call()], ["It is done."])
+ROUNDS: Rounds = (["Let me see.", call()], ["It is done."])
 
 
 @dataclass

@@ -138,7 +138,8 @@ async def test_a_step_is_said_at_once_unless_the_platform_shows_it(
     def seen() -> bool:
         return sign in surface.states if not shows_steps else bool(surface.steps)
 
-    await make_reply(store, surface).stream(spoken(begun, seen, ended, "Well."))
+    timing = ReplyTiming(first_silence=3600.0)
+    await make_reply(store, surface, timing=timing).stream(spoken(begun, seen, ended, "Well."))
 
     assert surface.steps == ["Searching the web", ""]
     assert (sign in surface.states) is not shows_steps

@@ -177,7 +177,7 @@ class EventHandler:
         if consent := press.consent:
             manages = partial(self._manages, person_id)
             counted = await answers.decide(
-                turn_id, press.call_id, consent, person_id=person_id, at=at, is_admin=False
+                turn_id, press.call_id, consent, person_id=person_id, at=at, is_admin=manages
             )
             if counted != consent:
                 self._notify(press, ALLOWED_ONCE)

@@ -62,6 +62,8 @@ class TalkView:
     is_known: bool = False  # whether it is in its person's list
     is_gone: bool = False  # deleted while it was followed
     turns: dict[str, TurnView] = field(default_factory=dict)
+    # The call that is to be allowed, or "", and the status text that no record has, by turn.
+    notes: dict[str, tuple[str, str]] = field(default_factory=dict)
     pages: set[OpenPage] = field(default_factory=set)
     loading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -211,11 +213,10 @@ class Follower:
             return
         talk.title, talk.is_known = title or "", title is not None
         # A question goes with its answer; other notes stay while the turn runs.
-        notes = {(one, it.standing.consent): it.note for one, it in talk.turns.items()}
+        running = {one.turn_id: one.consent for one in standings if one.state == "running"}
+        talk.notes = {one: it for one, it in talk.notes.items() if running.get(one) == it[0]}
         talk.turns = {
-            one.turn_id: TurnView(one, one.sign or notes.get((one.turn_id, one.consent), ""))
-            if one.state == "running"
-            else TurnView(one)
+            one.turn_id: TurnView(one, one.sign or talk.notes.get(one.turn_id, ("", ""))[1])
             for one in standings
         }
 
@@ -234,7 +235,10 @@ class Follower:
 def _apply(talk: TalkView, change: live.Change) -> bool:
     """Apply a change; False if the records must be reloaded."""
     view = talk.turns.get(change.turn_id)
-    if change.look or change.last or view is None:
+    if change.look or change.last:
+        return False
+    talk.notes[change.turn_id] = change.consent, change.note
+    if view is None:
         return False
     text = change.applied(view.standing.answer)
     if text is None:

@@ -113,7 +113,10 @@ async def stream_answer(
                         yield note
                 # A single question has nothing before it.
                 elif isinstance(delta, str | Start):
-                    said = [*said, delta] if isinstance(delta, str) else []
+                    if isinstance(delta, str):
+                        said.append(delta)
+                    else:
+                        said.clear()
                     yield delta
     except AnswerCut as cut:
         log.warning("The answer is cut short: %s", cut)

@@ -230,7 +230,8 @@ class Reply:
                 return
             if page := self._next_page():
                 budget = self._budget(page)
-                if budget and self._draft.silent and self._surface.shows_work:
+                own = budget is None or budget.own
+                if budget and not own and self._draft.silent and self._surface.shows_work:
                     # Beside the platform's own sign, ours takes no slot from an answer.
                     await self._write_sign(budget)
                 # The text is chosen when the write may go out, not when the slot was requested.

@@ -13,18 +13,18 @@ import pytest
 from bot.app import ask
 from bot.app.ask import Asking, print_answer
 from bot.app.assistant import Assistant
-from bot.domain import Delta, Start
+from bot.domain import Start
 from bot.text.prompt import SystemPrompt
 from bot.tools.toolset import Found, ToolSource
 from config.settings import Settings
-from tests.support.asking import Search
+from tests.support.asking import Rounds, Search
 from tests.support.tools import CallingModel, FakeTool, call
 
 FOUND = [Found(one, f"https://example.org/{one}", "...") for one in ("one", "two")]
 STEP = "Calling `make_ticket` on `tracker`: "
 
 
-def assistant(rounds: Sequence[Sequence[Delta]], *tools: ToolSource) -> Assistant:
+def assistant(rounds: Rounds, *tools: ToolSource) -> Assistant:
     prompt = SystemPrompt("Be brief.", adds_line=False)
     return Assistant(CallingModel(rounds), "calling", prompt, Settings(), tools)
 
@@ -39,7 +39,7 @@ async def test_effects_are_denied_unless_they_are_allowed(
 ) -> None:
     caplog.set_level(logging.INFO)
     tool, search = FakeTool(), Search(found=FOUND)
-    rounds = ([call("search", "{}")], ["Well.", call()], ["So."])
+    rounds: Rounds = ([call("search", "{}")], ["Well.", call()], ["So."])
     said = await Asking(assistant(rounds, tool, search))("Make a ticket.", allow=allow)
 
     # Also after a stranger's text, since nobody can be asked.
@@ -50,7 +50,7 @@ async def test_effects_are_denied_unless_they_are_allowed(
 
 
 async def test_the_sources_that_an_answer_names_stand_below_it() -> None:
-    rounds = ([call("search", "{}")], ["Never.", Start(""), "It is so [2]."])
+    rounds: Rounds = ([call("search", "{}")], ["Never.", Start(""), "It is so [2]."])
     asked = Asking(assistant(rounds, Search(found=FOUND)))
     whole = await asked("Is it so?")
     growing = [text async for text in asked.stream("Is it so?")]

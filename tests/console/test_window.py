@@ -91,6 +91,11 @@ class Person:
         return state is not None and [one.text for one in state.completions] == [command]
 
     @property
+    def decided(self) -> list[tuple[str, str]]:
+        """The answers to calls."""
+        return [(call_id, consent) for _, call_id, consent, *_ in self.queue.decided]
+
+    @property
     def is_asked(self) -> bool:
         """Whether the input waits for an answer to a call."""
         growing = self.window.transcript.growing
@@ -379,7 +384,7 @@ async def test_a_call_is_allowed_or_denied_at_the_input(
     await person.asks("hello", "Hello world!")
 
     assert above == 'Hm.\n\nMay I call `ticket` with `{"title": "[2JPrinter"}`?\n'
-    assert person.queue.decided == [(CALL, answer)]
+    assert person.decided == [(CALL, answer)]
 
 
 async def test_a_line_that_began_before_the_question_is_no_answer_to_it(person: Person) -> None:
@@ -391,7 +396,7 @@ async def test_a_line_that_began_before_the_question_is_no_answer_to_it(person: 
     await until(lambda: person.is_asked)
     person.type("es" + ENTER)
     await until(lambda: len(person.queue.turns) == 3)
-    assert person.queue.decided == []
+    assert person.decided == []
     person.type("yes" + ENTER)
     await person.reads("It is: allow.")
 
@@ -423,7 +428,7 @@ async def test_a_question_from_before_a_restart_is_asked_again(
         await person.reads("you> a ticket")
         await until(lambda: person.is_asked)
         person.type("y" + ENTER)
-        await until(lambda: person.queue.decided == [(CALL, "allow")])
+        await until(lambda: person.decided == [(CALL, "allow")])
 
 
 async def test_ctrl_c_stops_then_gives_up_then_leaves(person: Person) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from adapters.live import LivePlatform
-from bot.domain import Delta, Tool
+from bot.domain import Delta, Json, Tool, ToolKind
 from bot.store import Store
 from bot.tools.toolset import Asked, Found, Offered, ToolResult
 from bot.turns.worker import Worker
 from tests.support.at_work import POLICY, make_conversation, make_queue, working
 from tests.support.tools import CallingModel, FakeTool, toolbox
 
+Rounds = Sequence[Sequence[Delta]]
 QUESTION = 'May I call `make_ticket` on `tracker` with `{"title": "Printer"}`?'
 
 
@@ -21,7 +22,7 @@ QUESTION = 'May I call `make_ticket` on `tracker` with `{"title": "Printer"}`?'
 class Search(FakeTool):
     """Finds pages, or nothing before it `may`."""
 
-    kind = "reads"
+    kind: ToolKind = "reads"
     name: str = "search"
     server: str = ""
     found: Sequence[Found] = ()
@@ -30,7 +31,7 @@ class Search(FakeTool):
         tool = Tool(self.name, "Searches the web.", {"type": "object"})
         return [Offered(tool, "reads", self._search, sign="Searching the web")]
 
-    async def _search(self, arguments: dict[str, object], key: str) -> ToolResult:
+    async def _search(self, arguments: Mapping[str, Json], key: str) -> ToolResult:
         await self._run(arguments, key)
         return ToolResult("", found=tuple(self.found))
 

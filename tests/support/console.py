@@ -10,6 +10,7 @@ import sys
 import termios
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,6 @@ class AnsweringQueue(FakeQueue):
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopped = asyncio.Event()
         self._decided: asyncio.Queue[Consent] = asyncio.Queue()
-        self.decided: list[tuple[str, str]] = []
         self.asks_again = ""  # a turn that has waited since before the terminal began
         self.first_key: ThreadKey | None = None
         self._one_by_one = asyncio.Lock()
@@ -88,9 +88,10 @@ class AnsweringQueue(FakeQueue):
     async def decide(
         self, turn_id: str, call_id: str, consent: Consent, *, person_id: str, is_admin: bool
     ) -> bool:
-        self.decided.append((call_id, consent))
         self._decided.put_nowait(consent)
-        return True
+        return await super().decide(
+            turn_id, call_id, consent, person_id=person_id, is_admin=is_admin
+        )
 
     async def thread_of_turn(self, turn_id: str) -> ThreadKey | None:
         found = await super().thread_of_turn(turn_id)
@@ -112,8 +113,8 @@ class AnsweringQueue(FakeQueue):
 
     async def standings(self, *turn_ids: str, person_id: str) -> list[Standing]:
         if turn_ids == (self.asks_again,):
-            asks = {"consent": CALL, "sign": MAY_I}
-            return [Standing(self.asks_again, "a ticket", 0.0, "running", "Hm.", **asks)]
+            one = Standing(self.asks_again, "a ticket", 0.0, "running", "Hm.")
+            return [replace(one, consent=CALL, sign=MAY_I)]
         turns = {one: self.known(one) for one in turn_ids}
         return [
             Standing(

@@ -26,7 +26,7 @@ async def test_the_record_tells_a_question_before_it_is_shown_and_until_it_is_an
     taken = await take(queue)
     await queue.leases.save(taken, Shown(("m1",), "Hm.", "Hm."))
     seen = []
-    step = f"asked:{CALL}", f"1.0 {MAY_I}"
+    step = f"asked:{CALL}", f"1.0 digest tracker/x\n{MAY_I}"
     await queue.leases.save_step(taken, *step, effect="", counts=False)
     seen.append(asked(await standing(store)))
     await queue.leases.suspend(taken, CALL, seconds=60.0)

@@ -12,13 +12,13 @@ import pytest
 from bot.errors import NotRemembered
 from bot.intake.answers import NOT_WAITING
 from bot.store import Store
-from tests.support.asking import QUESTION, asking_worker
+from tests.support.asking import QUESTION, Rounds, asking_worker
 from tests.support.service import serving
 from tests.support.tools import CallingModel, FakeTool, call
 from tests.support.waiting import until
 from tests.support.web_page import Browser, Screen, address_of, browser, new_talk, web_variables
 
-ROUNDS = (["Let me see.", call()], ["It is done."])
+ROUNDS: Rounds = (["Let me see.", call()], ["It is done."])
 
 
 @dataclass
@@ -82,6 +82,23 @@ async def test_a_call_is_shown_on_every_page_until_one_of_them_allows_it(own_sto
     assert (status, len(tool.runs)) == (202, 1)
     assert (ended["answer"], ended["consent"]) == ("Let me see.\n\nIt is done.", "")
     assert ended["below"] == "(Steps: Calling `make_ticket` on `tracker`: done.)"
+
+
+async def test_other_pages_see_a_press_before_any_worker_goes_on(own_store: Store) -> None:
+    talk = new_talk()
+    async with (
+        serving(own_store, "web", variables=web_variables()) as service,
+        browser(address_of(service)) as person,
+        person.page(talk) as screen,
+    ):
+        async with asking_worker(own_store, *ROUNDS, tools=[FakeTool()]) as model:
+            name = await person.ask(talk, "Make a ticket.")
+            one = Waiting(person, talk, name, screen, model)
+            await one.until_asked()
+        await one.decide("allow")
+        await until(lambda: not one.turn["consent"], why=screen.__str__)
+
+        assert (one.turn["answer"], one.turn["note"]) == ("Let me see.", "")
 
 
 async def test_a_denied_call_is_not_made(own_store: Store) -> None:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Locator, expect
+from playwright.async_api import Browser, Locator, Route, expect
 
-from bot.domain import Delta
 from bot.intake.answers import NOT_WAITING
 from bot.store import Store
 from bot.tools.toolset import Found
-from tests.support.asking import QUESTION, Search, asking_worker
+from tests.support.asking import QUESTION, Rounds, Search, asking_worker
 from tests.support.chromium import PHONE, WIDE, Window, window
 from tests.support.service import serving
 from tests.support.tools import FakeTool, call
@@ -24,7 +23,7 @@ from tests.web.test_page_access import findings
 from tests.web.test_page_keyboard import to
 from tests.web.test_page_safety import PAYLOADS, expect_nothing
 
-ROUNDS = (["Let me see.", call()], ["It is done."])
+ROUNDS: Rounds = (["Let me see.", call()], ["It is done."])
 SHOWN = QUESTION.replace("`", "")
 
 
@@ -37,7 +36,7 @@ async def opened(
     chromium: Browser,
     store: Store,
     *tools: FakeTool,
-    rounds: Sequence[Sequence[Delta]] = ROUNDS,
+    rounds: Rounds = ROUNDS,
     **context: Any,
 ) -> AsyncIterator[Window]:
     """A window of a new person, whose worker is elsewhere."""
@@ -79,7 +78,7 @@ async def test_who_types_goes_on_typing(chromium: Browser, own_store: Store) -> 
     tool = FakeTool()
     ready = False
     search = Search(may=lambda: ready)
-    rounds = (["Hm.", call("search", "{}")], [call()], ["It is not done."])
+    rounds: Rounds = (["Hm.", call("search", "{}")], [call()], ["It is not done."])
     async with opened(chromium, own_store, tool, search, rounds=rounds) as one:
         await one.ask("Make a ticket.")
         await expect(one.page.locator(".note")).to_have_text("Searching the web …")
@@ -118,20 +117,26 @@ async def test_a_card_stays_after_a_reload_and_goes_in_all_tabs(
 
 
 async def test_a_press_that_is_too_late_is_told_calmly(chromium: Browser, own_store: Store) -> None:
+    presses, may_pass = [], asyncio.Event()
+
+    async def refuse(route: Route) -> None:
+        presses.append(route)
+        await may_pass.wait()
+        await route.fulfill(status=409, json={"error": NOT_WAITING})
+
     async with opened(chromium, own_store, FakeTool()) as one:
         await one.ask("Make a ticket.")
         await expect(card(one)).to_be_visible()
         # Another page has answered, and this one has not heard of it.
-        await one.page.route("**/consent", lambda route: route.fulfill(status=409, json=LATE))
-        await one.button("Allow").click()
+        await one.page.route("**/consent", refuse)
+        await one.button("Allow").dblclick()
+        may_pass.set()
 
         await expect(one.page.locator("#toast")).to_have_text(NOT_WAITING)
         await one.page.unroute("**/consent")
         await one.button("Deny").click()
         await one.ended()
-
-
-LATE = {"error": NOT_WAITING}
+    assert len(presses) == 1
 
 
 async def test_nothing_in_a_question_a_source_or_a_step_acts(
@@ -147,7 +152,7 @@ async def test_nothing_in_a_question_a_source_or_a_step_acts(
         call("<img src=x>", "{}"),
         call(arguments=hostile),
     ]
-    rounds = (calls, ["As [1] and [2] say."])
+    rounds: Rounds = (calls, ["As [1] and [2] say."])
     async with opened(chromium, own_store, FakeTool(), Search(found=found), rounds=rounds) as one:
         await one.ask("Make a ticket.")
         await expect(card(one)).to_contain_text("<script>window.acted = 1</script>")
@@ -168,7 +173,7 @@ async def test_sources_are_numbered_links_and_steps_are_folded(
         Found("Two", "https://example.org/two", "..."),
         Found("Three", "https://example.com@evil.example/three?a=b#c", "..."),
     ]
-    rounds = (
+    rounds: Rounds = (
         [call("search", "{}"), call("search", '{"again": 1}'), call()],
         ["It is so [1] [3]."],
     )
@@ -207,7 +212,7 @@ async def test_axe_finds_nothing_in_a_card_which_is_no_wider_than_a_phone(
 ) -> None:
     found = [Found("One", f"https://example.org/{'one' * 100}", "...")]
     long = f'{{"title": "{"word" * 60}"}}'
-    rounds = (["Let me see.", call("search", "{}"), call(arguments=long)], ["So it is."])
+    rounds: Rounds = (["Let me see.", call("search", "{}"), call(arguments=long)], ["So it is."])
     context: dict[str, Any] = {"viewport": viewport, "reduced_motion": "reduce"}
     tools = FakeTool(), Search(found=found)
     async with opened(chromium, own_store, *tools, rounds=rounds, **context) as one:
@@ -231,9 +236,16 @@ _WIDTH = "document.documentElement.scrollWidth"
 async def test_a_screen_reader_hears_what_was_said_before_the_question(
     chromium: Browser, own_store: Store
 ) -> None:
-    async with opened(chromium, own_store, FakeTool()) as one:
+    ready = False
+    search = Search(may=lambda: ready)
+    rounds: Rounds = (["Let me see.", call("search", "{}")], [call()], ["It is done."])
+    async with opened(chromium, own_store, FakeTool(), search, rounds=rounds) as one:
         await one.ask("Make a ticket.")
+        await one.says("Let me see.")
+        # The last words may still grow.
+        await expect(one.page.locator("#spoken")).to_be_empty()
+        ready = True
         await expect(card(one)).to_be_visible()
 
-        await expect(one.page.locator("#spoken")).to_have_text(re.compile("Let me see."))
+        await expect(one.page.locator("#spoken")).to_have_text("Let me see.")
         await expect(one.page.locator(".answer")).to_have_attribute("aria-busy", "false")

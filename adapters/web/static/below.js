@@ -56,10 +56,10 @@ function times(step) {
   return Number(/\((\d+) times\)$/.exec(step)?.[1] ?? 1);
 }
 
-// The host stands first and alone: the rest of an address can look like another one.
+// The host stands first, and names before it are left out: they can look like another one.
 function sourceItem({ number, url }) {
   const host = element("strong", { textContent: url.host });
-  const rest = url.href.slice(url.href.indexOf(url.host) + url.host.length).replace(/^\/$/, "");
+  const rest = `${url.pathname}${url.search}${url.hash}`.replace(/^\/$/, "");
   const safe = { rel: "noopener noreferrer nofollow", target: "_blank" };
   const link = element("a", { href: url.href, title: url.href, ...safe }, host, rest);
   return element("li", { value: Number(number) }, link);

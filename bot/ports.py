@@ -37,6 +37,9 @@ class Model(Protocol):
         If the preferred model is gone, another one answers, and a Start names it.
         """
 
+    async def takes_tools(self) -> bool | None:
+        """Whether the model takes tools; None if nobody knows before it is asked with some."""
+
     def stream(
         self, prompt: Sequence[Message], *, tools: Sequence[Tool] = ()
     ) -> AsyncGenerator[Delta]:

@@ -294,6 +294,12 @@ class Settings:
     files_per_question: int = setting(
         5, within(0, 20), "how many files are read for one question; 0: none"
     )
+    tools: bool | None = setting(
+        None,
+        switch_or_auto,
+        "whether the model may call tools: auto (if its server says that it can, or if MCP_SERVERS "
+        "or a search is set), on or off",
+    )
     mcp_servers: Path | None = setting(
         None,
         _path,
@@ -478,6 +484,11 @@ class Settings:
         """Whether a model was chosen; else the demo model answers."""
         ways = (self.hf_token, self.model_url, self.local_model_path, self.transformers_model)
         return self.model_id == "demo" or any(ways)
+
+    @property
+    def names_tools(self) -> bool:
+        """Whether the operator has chosen tools, so that a model is asked to try them."""
+        return bool(self.tools or self.tool_servers or self.search_url or self.search_key)
 
     @property
     def remembers(self) -> bool:

@@ -145,8 +145,9 @@ async def _with_tools(
     async def is_always_allowed(_: Turn, offered: toolset.Offered) -> bool:
         return await journal.is_always_allowed(offered)
 
-    tools = Toolbox(assistant.sources, is_always_allowed, -math.inf)
-    offered = await tools.offered(toolset.Asked(turn, files=files))
+    is_tried = assistant.settings.names_tools
+    tools = Toolbox(assistant.sources, is_always_allowed, -math.inf, is_tried)
+    offered = await tools.offered(toolset.Asked(turn, files=files), assistant.model)
     if not offered:
         return assistant.model.stream(prompt)
     loop = ToolLoop(

@@ -124,10 +124,18 @@ async def open_assistant(
             offered=offered,
             seeing=settings.vision_model,
         )
+        sources: Sequence[ToolSource] = ()
+        # The demo model calls none.
+        if settings.tools is not False and (settings.names_tools or not is_demo(settings)):
+            from bot.tools.toolbox import open_sources
+
+            sources = await stack.enter_async_context(open_sources(settings))
+            if settings.names_tools and await model.takes_tools() is False:
+                log.warning("%s calls no tools, so those that are set up are not used", model.name)
         # Date and time would confuse so small a model.
         adds_line = settings.system_prompt_line and not is_demo(settings)
         names = {spec.name: spec.where for spec in all_specs()}
-        yield Assistant(model, label, SystemPrompt(prompt, adds_line, names), settings)
+        yield Assistant(model, label, SystemPrompt(prompt, adds_line, names), settings, sources)
 
 
 def _system_prompt(settings: Settings, *, default: str) -> str:

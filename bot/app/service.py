@@ -36,6 +36,9 @@ from bot.local import hardware
 from bot.platform_spec import Process, Service
 from bot.reply.edit_budget import EditBudgets
 from bot.store import connect
+from bot.tools.earlier import EarlierMessages
+from bot.tools.toolbox import Toolbox, listed
+from bot.turns.allowed import AllowedTools
 from bot.turns.context import ContextReader
 from bot.turns.conversation import Conversation
 from bot.turns.files import FileReader
@@ -160,7 +163,7 @@ async def _open(
     queue = TurnQueue(
         store=store,
         worker=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
-        limits=LIMITS if settings.remembers else replace(LIMITS, history=0),
+        limits=_limits(settings),
         lease_seconds=settings.lease_seconds,
         keep_seconds=settings.keep_seconds,
         own_names=own_names(),
@@ -174,6 +177,7 @@ async def _open(
         access=_access(settings),
         longest=settings.max_tokens,
         preferences=PreferenceStore(store=store, models=models, max_tokens=settings.max_tokens),
+        tools=() if is_demo(settings) and assistant else listed(settings),
     )
     process = Process(
         settings=settings,
@@ -198,7 +202,7 @@ async def _open(
         worker = Worker(
             queue=queue,
             platforms=platforms.platforms,
-            conversation=_conversation(process, assistant, queue, history),
+            conversation=_conversation(process, assistant, queue, history, platforms),
             capacity=settings.capacity,
             lease_seconds=settings.lease_seconds,
             drain_seconds=drain_seconds,
@@ -208,8 +212,17 @@ async def _open(
     return jobs, address
 
 
+def _limits(settings: Settings) -> Limits:
+    history = LIMITS.history if settings.remembers else 0
+    return replace(LIMITS, history=history, calls_per_day=settings.tool_calls_per_day)
+
+
 def _conversation(
-    process: Process, assistant: Assistant, queue: TurnQueue, history: History
+    process: Process,
+    assistant: Assistant,
+    queue: TurnQueue,
+    history: History,
+    platforms: Platforms,
 ) -> Conversation:
     settings = process.settings
     return Conversation(
@@ -220,6 +233,24 @@ def _conversation(
         patience=settings.reply_timeout,
         context=ContextReader(queue=queue, history=history, most=settings.thread_context),
         files=FileReader(most=settings.files_per_question, most_mb=settings.file_max_mb),
+        tools=_toolbox(assistant, queue, history, platforms),
+    )
+
+
+def _toolbox(
+    assistant: Assistant, queue: TurnQueue, history: History, platforms: Platforms
+) -> Toolbox | None:
+    settings = assistant.settings
+    if not assistant.sources:
+        return None
+    earlier = EarlierMessages(
+        platforms=platforms.platforms, is_seen=history.is_seen, withheld=queue.lookup.withheld
+    )
+    return Toolbox(
+        (earlier, *assistant.sources),
+        is_always_allowed=AllowedTools(queue.leases.store).is_allowed,
+        consent_seconds=settings.consent_seconds,
+        is_tried=settings.names_tools,
     )
 
 

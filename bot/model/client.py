@@ -31,7 +31,13 @@ from bot.errors import (
     UsageRefused,
 )
 from bot.model.reasoning import ReasoningFilter
-from bot.model.server_info import VALID_SECONDS, Abilities, fetch_abilities, fetch_server_info
+from bot.model.server_info import (
+    PROBE_SECONDS,
+    VALID_SECONDS,
+    Abilities,
+    fetch_abilities,
+    fetch_server_info,
+)
 from bot.model.tool_calls import CallReader, is_spelled, may_be_spelled, written_call, written_tools
 from bot.model.transport import EventStream, ServerConnection
 from bot.text.files import label
@@ -56,6 +62,7 @@ _RUN_LENGTH = 128  # characters
 
 # Hugging Face's catalogue is long, and changes seldom.
 _CATALOGUE_SECONDS = 600.0
+_FIRST_REPORT = 1.0  # seconds for which a question waits, to learn whether tools are taken
 
 NOTHING_CHOSEN = Preferences()
 
@@ -125,8 +132,8 @@ class Endpoint(Protocol):
         """Whether the model sees pictures."""
         ...
 
-    async def takes_tools(self) -> bool:
-        """Whether the model may take tools; a request with them tells for sure."""
+    async def takes_tools(self) -> bool | None:
+        """Whether the model takes tools; None if nobody knows before a request with them."""
         ...
 
 
@@ -179,23 +186,37 @@ class ModelClient:
         self._settings = settings
         self._idle_timeout = idle_timeout
         self._abilities, self._abilities_until = Abilities(), -math.inf
+        self._probe: asyncio.Task[None] | None = None
 
     async def sees(self) -> bool:
         """Whether the model sees pictures: by VISION, or else by what its server reported last."""
         if self._settings.vision is not None:
             return self._settings.vision
-        return (await self._reported()).sees
+        return (await self._reported(waits=PROBE_SECONDS)).sees
 
-    async def takes_tools(self) -> bool:
-        """Whether the model may take tools: unless its server reported last that it does not."""
-        return (await self._reported()).takes_tools is not False
+    async def takes_tools(self) -> bool | None:
+        """Whether the model takes tools: by TOOLS, or else by what its server reported last.
 
-    async def _reported(self) -> Abilities:
-        now = asyncio.get_running_loop().time()
-        if now > self._abilities_until and (found := await fetch_abilities(self._connection)):
-            seconds = VALID_SECONDS if self._server.own else _CATALOGUE_SECONDS
-            self._abilities, self._abilities_until = found, now + seconds
+        None if it has reported nothing. That it may have changed holds no question up.
+        """
+        if self._settings.tools is not None:
+            return self._settings.tools
+        has_report = self._abilities_until > -math.inf
+        return (await self._reported(waits=0.0 if has_report else _FIRST_REPORT)).takes_tools
+
+    async def _reported(self, *, waits: float) -> Abilities:
+        """Return what was reported last; wait so long if the server is asked again."""
+        if asyncio.get_running_loop().time() > self._abilities_until:
+            if self._probe is None or self._probe.done():
+                self._probe = asyncio.create_task(self._ask())
+            await asyncio.wait([self._probe], timeout=waits)
         return self._abilities
+
+    async def _ask(self) -> None:
+        if found := await fetch_abilities(self._connection):
+            seconds = VALID_SECONDS if self._server.own else _CATALOGUE_SECONDS
+            self._abilities = found
+            self._abilities_until = asyncio.get_running_loop().time() + seconds
 
     @asynccontextmanager
     async def stream(

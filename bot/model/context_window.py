@@ -107,7 +107,9 @@ class ContextWindowModel:
         question, _ = divided(prompt)
         is_blind = question[-1].pictures and not await self.sees()
         problem, room = Problem.PICTURE if is_blind else "", self._room
-        tools = self._affordable(tools, room) if tools and await self.takes_tools() else ()
+        if tools and await self.takes_tools() is False:
+            tools = ()
+        tools = self._affordable(tools, room)
         answer, counted, too_long, toolless = None, 0, None, None
         send = partial(self._model.stream, deadline=deadline, preferences=preferences)
         fitted = await self._fit(prompt, tools, room, problem)
@@ -156,10 +158,11 @@ class ContextWindowModel:
         """Whether the model sees pictures."""
         return await self._model.sees()
 
-    async def takes_tools(self) -> bool:
-        """Whether the model may take tools: for some time not after it has refused them."""
-        now = asyncio.get_running_loop().time()
-        return now >= self._toolless_until and await self._model.takes_tools()
+    async def takes_tools(self) -> bool | None:
+        """Whether the model takes tools, if that is known: not for some time after a refusal."""
+        if asyncio.get_running_loop().time() < self._toolless_until:
+            return False
+        return await self._model.takes_tools()
 
     def _set_budget(self, context: int | None) -> None:
         """Set the budget by the context that the server reports, until it reports another one."""

@@ -166,9 +166,10 @@ def write_result(result: ToolResult) -> str:
 def read_result(written: str) -> ToolResult | None:
     """Read what `write_result` returned; None if it cannot be read."""
     try:
-        value = json.loads(written) if written else None
-        found = value and tuple(Found(**it) for it in value.pop("found"))
-        return value and ToolResult(**value, found=found)
+        if not (value := json.loads(written) if written else None):
+            return None
+        found = tuple(Found(**it) for it in value.pop("found"))
+        return ToolResult(**value, found=found)
     except (ValueError, LookupError, TypeError) as error:
         log.warning("The result of a call cannot be read: %s", type(error).__name__)
         return None

@@ -175,7 +175,7 @@ class Conversation:
         """Ask the model, with tools if there are any for the question."""
         turn, lease, tools = attempt.turn, attempt.lease, self._tools
         model = self._model.chosen(turn.preferences)
-        offered = await tools.offered(asked) if tools else ()
+        offered = await tools.offered(asked, model) if tools else ()
         if not tools or not (offered or lease.taken.steps):
             return model.stream(prompt)
         journal = TurnJournal(lease, is_allowed=partial(tools.is_always_allowed, turn))

@@ -16,7 +16,7 @@ class TurnJournal:
 
     def __init__(self, lease: Lease, *, is_allowed: IsAllowed) -> None:
         self._lease = lease
-        self.is_always_allowed = is_allowed
+        self._is_allowed = is_allowed
         self.saved = dict(lease.taken.steps)
         self.effects = set(lease.taken.effects)
 
@@ -36,3 +36,7 @@ class TurnJournal:
         found = await self._lease.close_consent(call_id, consent)
         self.saved[f"consent:{call_id}"] = found
         return found
+
+    async def is_always_allowed(self, offered: Offered) -> bool:
+        """Whether the person has allowed a tool, as it is described now, for always."""
+        return await self._is_allowed(offered)

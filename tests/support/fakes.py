@@ -88,6 +88,9 @@ class FakeModel:
         self.preferences.append(preferences)
         return self
 
+    async def takes_tools(self) -> bool | None:
+        return True
+
     async def stream(
         self, prompt: Sequence[Message], *, tools: Sequence[Tool] = ()
     ) -> AsyncGenerator[Delta]:

@@ -45,6 +45,9 @@ class OneAttempt:
     def chosen(self, preferences: Preferences) -> OneAttempt:
         return self
 
+    async def takes_tools(self) -> bool | None:
+        return await self.endpoint.takes_tools()
+
     async def sees(self) -> bool:
         return await self.endpoint.sees()
 

@@ -22,11 +22,15 @@ class CallingModel:
 
     rounds: Sequence[Sequence[Delta]]
     name: str = "calling"
+    takes: bool | None = True
     prompts: list[list[Message]] = field(default_factory=list)
     offered: list[list[str]] = field(default_factory=list)
 
     def chosen(self, preferences: Preferences) -> CallingModel:
         return self
+
+    async def takes_tools(self) -> bool | None:
+        return self.takes
 
     async def stream(
         self, prompt: Sequence[Message], *, tools: Sequence[Tool] = ()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bot.domain import Consent, Message, ToolCall
+from bot.domain import Consent, Delta, Message, ToolCall
 from bot.errors import NotTheAsker
 from bot.store import Store
 from bot.tools.loop import MOST_ROUNDS
@@ -30,10 +30,10 @@ from tests.support.fakes import FakePlatform
 from tests.support.tools import CallingModel, FakeTool, always, call, toolbox
 from tests.support.waiting import until
 
-ANSWERS = (["Let me see.", call()], ["It is done."])
+ANSWERS: Sequence[Sequence[Delta]] = (["Let me see.", call()], ["It is done."])
 
 
-def calls_once(*rounds: Sequence[Any]) -> CallingModel:
+def calls_once(*rounds: Sequence[Delta]) -> CallingModel:
     return CallingModel(rounds or ANSWERS)
 
 

@@ -82,19 +82,20 @@ class TokenEstimator:
 class Meter:
     """Counts the tokens that a turn uses, `before` by earlier attempts.
 
-    They are estimated if the server does not report them or the answer did not end.
+    They are estimated if the server does not report them or the answer did not end. What comes
+    before the model has begun to read is text of an earlier attempt.
     """
 
     def __init__(self, before: int = 0) -> None:
         self._before = before
         self._read = self._written = 0  # by ended attempts at a model
-        self._under_way = Used(0, 0)
+        self._under_way: Used | None = None
         self._texts: list[str] = []  # not counted yet in the running attempt
 
     @property
     def used(self) -> Used:
         """What this attempt at the turn has read and written so far."""
-        now = self._under_way
+        now = self._under_way or Used(0, 0)
         unseen = estimate("".join(self._texts)) if self._texts else 0
         return Used(self._read + now.read, self._written + now.written + unseen)
 
@@ -105,7 +106,7 @@ class Meter:
 
     def note(self, delta: Delta) -> None:
         """Count a delta."""
-        if isinstance(delta, str):
+        if isinstance(delta, str) and self._under_way:
             self._texts.append(delta)
         elif isinstance(delta, Reading):
             self._read, self._written = self.used.read, self.used.written
@@ -113,6 +114,7 @@ class Meter:
             self._under_way = Used(delta.tokens, 0)
         elif isinstance(delta, Used):
             # A server without counts sends zeros.
-            self._under_way = Used(delta.read or self._under_way.read, delta.written)
+            read = self._under_way.read if self._under_way else 0
+            self._under_way = Used(delta.read or read, delta.written)
             if delta.written:
                 self._texts.clear()

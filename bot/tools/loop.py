@@ -225,7 +225,7 @@ class ToolLoop:
                 result = await offered.run(arguments, key)
         except (ToolBroken, TimeoutError) as error:
             log.warning("Turn %s: tool %s: %s", self._turn.id, call.name, error or "no answer")
-            return _UNKNOWN if effect else _failure("The tool did not answer.")
+            return _UNKNOWN if effect else _failure(str(error) or "The tool did not answer.")
         except ToolFailed as error:
             log.warning("Turn %s: tool %s: %s", self._turn.id, call.name, error)
             return _failure(str(error))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -64,6 +63,8 @@ def read_servers(path: Path, values: Mapping[str, str]) -> tuple[McpServer, ...]
 
     Raises ValueError with all mistakes, one a line, without values.
     """
+    import tomllib  # only where there is such a file
+
     try:
         file = tomllib.loads(path.read_text("utf-8-sig"))
     except OSError as error:

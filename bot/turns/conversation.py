@@ -159,7 +159,8 @@ class Conversation:
         )
         if attempt.context.is_incomplete:
             yield ContextUnread()
-        stream = await self._stream(attempt, prompt, Asked(turn, before, files))
+        shown = replace(turn, quote=asked.quote, context=asked.context)
+        stream = await self._stream(attempt, prompt, Asked(shown, before, files))
         async with aclosing(stream) as deltas:
             async for delta in deltas:
                 attempt.meter.note(delta)

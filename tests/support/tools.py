@@ -59,8 +59,10 @@ class FakeTool:
     foreign: bool = True
     description: str = "Makes a ticket."
     runs: list[tuple[dict[str, Json], str]] = field(default_factory=list)
+    asked: list[Asked] = field(default_factory=list)
 
     async def offered(self, asked: Asked) -> Sequence[Offered]:
+        self.asked.append(asked)
         schema: dict[str, Json] = {"type": "object", "required": ["title"]}
         tool = Tool(self.name, self.description, schema)
         return [Offered(tool, self.kind, self._run, server=self.server)]

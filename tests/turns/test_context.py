@@ -32,6 +32,7 @@ from tests.support.at_work import (
     working,
 )
 from tests.support.fakes import FakeModel, FakePlatform, is_for_bot
+from tests.support.tools import FakeTool, toolbox
 from tests.support.waiting import until
 
 EVE = Person("u3", "Eve")
@@ -70,6 +71,16 @@ async def test_in_a_thread_that_is_not_known_earlier_messages_are_read_once(stor
 
     assert prompt[-1] == Message("user", "Ann: question 1", SHOWN)
     assert platform.read_since == [""]
+
+
+async def test_tools_know_what_was_read(store: Store) -> None:
+    tool = FakeTool()
+    worker = make_worker(store, FakePlatform(context=HEARD), FakeModel(), tools=toolbox(tool))
+    async with working(worker):
+        await intake_of(store).ask(make_turn(1))
+        await all_ended(store)
+
+    assert tool.asked[0].turn.context == HEARD
 
 
 async def test_what_the_adapter_has_read_is_shown_and_nothing_else_is_read(store: Store) -> None:

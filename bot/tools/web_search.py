@@ -39,7 +39,7 @@ _TOOL = Tool(
     _SCHEMA,
 )
 _SERVICES = {"brave": "https://api.search.brave.com", "tavily": "https://api.tavily.com"}
-_PLACES = {"brave": ("web", "results")}  # of the results in an answer, elsewhere "results"
+_PLACES = {"brave": "web/results"}  # of the results in an answer, elsewhere "results"
 _NO_JSON = " (a SearXNG answers in JSON if its `search.formats` have `json`)"
 
 
@@ -125,7 +125,7 @@ def web_search(settings: Settings) -> WebSearch | None:
 
 
 def _results(answer: Json | Mapping[str, Json], provider: str) -> list[Json]:
-    for name in _PLACES.get(provider, ("results",)):
+    for name in _PLACES.get(provider, "results").split("/"):
         answer = answer.get(name) if isinstance(answer, dict) else None
     return answer if isinstance(answer, list) else []
 

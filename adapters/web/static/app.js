@@ -149,7 +149,8 @@ class App {
 
   askForConsent(turn) {
     this.paint();
-    announce(`Parley asks: ${turn.note.replaceAll("`", "")}`);
+    const question = turn.note.replaceAll("`", "");
+    announce(`Parley asks: ${question}`);
     this.log.views.get(turn.id).card.takeFocus();
   }
 

@@ -53,6 +53,7 @@ async def check(settings: Settings, output: TextIO, *, env_file: Path) -> bool:
         ("Files", lambda: _examine_files(settings, env_file)),
         ("Store", lambda: examine_store(settings)),
         ("Model", lambda: examine_model(settings)),
+        ("Tools", lambda: examine_tools(settings)),
         *((it.title, partial(it.examine, settings)) for it in remote_specs(settings) if it.examine),
         ("Ports", lambda: _ports(settings)),
     ]
@@ -177,6 +178,24 @@ async def examine_model(settings: Settings) -> AsyncIterator[Finding]:
             return
         took = time.monotonic() - began
         yield Finding("Model", f"{assistant.model.name} answers, after {took:.1f} s")
+        if settings.names_tools and await assistant.model.takes_tools() is False:
+            text = f"{assistant.model.name} calls no tools"
+            yield Finding(
+                "Model", text, "choose another model, or set TOOLS=on to try it", wrong=True
+            )
+
+
+async def examine_tools(settings: Settings) -> AsyncIterator[Finding]:
+    """Yield whether the search and the MCP servers answer, if there are any."""
+    from bot.tools.mcp_servers import mcp_source
+    from bot.tools.web_search import web_search
+
+    async with mcp_source(settings) as servers:
+        if search := web_search(settings):
+            yield await search.examine()
+        if servers:
+            async for finding in servers.examine():
+                yield finding
 
 
 async def _ports(settings: Settings) -> AsyncIterator[Finding]:

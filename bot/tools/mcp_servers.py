@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from bot.concurrency import BackgroundTasks
-from bot.domain import Json, Tool
+from bot.domain import Finding, Json, Tool
 from bot.errors import CannotStart
 from bot.model.transport import certificates
 from bot.proxy import proxy_for, warn_if_readable
@@ -61,6 +61,18 @@ class McpSource:
         found = await asyncio.gather(*(one.tools() for one in lists))
         return [tool for tools in found for tool in tools]
 
+    async def examine(self) -> AsyncIterator[Finding]:
+        """Yield which tools each server offers, and what is wrong with it."""
+        for one in self._lists:
+            await one.ask()
+            name = one.server.name
+            for problem in sorted(one.problems):
+                cure = f"look at [servers.{name}] in the file MCP_SERVERS, and at that server"
+                yield Finding("Tools", f"{name}: {problem}", cure, wrong=True)
+            if one.offered:
+                named = ", ".join(it.tool.name for it in one.offered)
+                yield Finding("Tools", f"{name} offers {named}")
+
 
 @asynccontextmanager
 async def mcp_source(
@@ -98,20 +110,20 @@ class _ToolList:
         self.server = server
         self._client = client
         self._tasks = tasks
-        self._tools: Sequence[Offered] = ()
+        self.offered: Sequence[Offered] = ()
         self._asking: asyncio.Task[None] | None = None
         self._clock = clock
         self._ask_at = -math.inf
-        self._problems = set[str]()
+        self.problems = set[str]()
 
     async def tools(self) -> Sequence[Offered]:
         if not self._asking and self._clock() >= self._ask_at:
-            self._asking = self._tasks.start(self._ask())
+            self._asking = self._tasks.start(self.ask())
         if self._asking:
             await asyncio.wait((self._asking,), timeout=_WAIT_SECONDS)
-        return self._tools
+        return self.offered
 
-    async def _ask(self) -> None:
+    async def ask(self) -> None:
         tools, problems, seconds = dict[str, Offered](), set[str](), _KNOWN_SECONDS
         try:
             async with asyncio.timeout(_LIST_SECONDS):
@@ -130,9 +142,9 @@ class _ToolList:
                         tools.setdefault(name, self._offer(name, description, schema))
                     except (ValueError, RecursionError):
                         problems.add(f"The schema of {name} is too large, or cannot be read.")
-        for problem in problems - self._problems:
+        for problem in problems - self.problems:
             log.warning("MCP server %s: %s", self.server.name, problem)
-        self._tools, self._problems = tuple(tools.values()), problems
+        self.offered, self.problems = tuple(tools.values()), problems
         self._ask_at = self._clock() + seconds
         self._asking = None
 
@@ -153,12 +165,14 @@ class _ToolList:
             sent = key if kind == "keyed" else ""
             return await self._client.call(name, arguments, key=sent, lists=lists)
 
-        tool = Tool(_named(self.server.name, name), _text(description)[:_MOST_DESCRIPTION], plain)
+        tool = Tool(
+            tool_name(self.server.name, name), _text(description)[:_MOST_DESCRIPTION], plain
+        )
         return Offered(tool, kind, run, server=self.server.name)
 
 
-def _named(server: str, tool: str) -> str:
-    """Return the name that the model calls. A name that is changed ends with a digest."""
+def tool_name(server: str, tool: str) -> str:
+    """Return the name by which the model calls a tool; if it is changed, it ends with a digest."""
     plain = re.sub(r"[^A-Za-z0-9_-]", "_", tool)
     if plain != tool or len(f"{server}_{tool}") > _NAME_LENGTH:
         digest = hashlib.sha256(tool.encode(errors="surrogatepass")).hexdigest()[:6]

@@ -82,10 +82,12 @@ def listed(settings: Settings) -> list[Listed]:
     found = [Listed(name=name, does=does) for name, does in _OWN.items()]
     if settings.search_url or settings.search_key:
         found.append(Listed(name="search_web", does="searches the web"))
-    for server in settings.tool_servers:
-        places = frozenset(server.places)
+    if settings.tool_servers:
+        from bot.tools.mcp_servers import tool_name
+
         found += [
-            Listed(name=f"{server.name}/{name}", kind=kind, places=places)
-            for name, kind in server.tools.items()
+            Listed(name=tool_name(it.name, name), kind=kind, places=frozenset(it.places))
+            for it in settings.tool_servers
+            for name, kind in it.tools.items()
         ]
     return found

@@ -75,11 +75,6 @@ class Offered:
     sign: str = ""
 
     @property
-    def full_name(self) -> str:
-        """The tool's name, behind that of its server."""
-        return f"{self.server}/{self.tool.name}" if self.server else self.tool.name
-
-    @property
     def digest(self) -> str:
         """Names the tool as it is described now: a changed description or schema has another."""
         parts = [self.server, self.tool.name, self.tool.description, self.kind]
@@ -89,7 +84,7 @@ class Offered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """A tool as people read of it: its full name, and what it `does` if that needs a word.
+    """A tool as people read of it: its name, and what it `does` if that needs a word.
 
     It is known without asking its server. `places` are the ids of the servers, channels and threads
     in which it may be used; everywhere if there are none.

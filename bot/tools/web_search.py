@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from bot.domain import Json, Tool
+from bot.domain import Finding, Json, Tool
 from bot.model.server import parsed_object
 from bot.model.transport import read_body
 from bot.proxy import proxy_for
@@ -58,6 +58,16 @@ class WebSearch:
     async def offered(self, asked: Asked) -> Sequence[Offered]:
         """Return the one tool."""
         return (Offered(_TOOL, "reads", self._search, sign="Searching the web"),)
+
+    async def examine(self) -> Finding:
+        """Return whether the service answers a query."""
+        try:
+            await self._search({"query": "weather"}, "")
+        except ToolFailed as error:
+            hint = _NO_JSON if not self._provider else ""
+            cure = f"correct {'SEARCH_KEY' if self._provider else 'SEARCH_URL'}{hint}"
+            return Finding("Tools", str(error), cure, wrong=True)
+        return Finding("Tools", "The search service answers")
 
     async def _search(self, arguments: Mapping[str, Json], key: str) -> ToolResult:
         query = one_line(whole_characters(str(arguments.get("query", ""))))[:_QUERY]

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -30,6 +31,7 @@ from config.settings import SettingsError
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SCOPES, SlackEmulator
+from tests.support.mcp_server import Handmade, said, tool
 from tests.support.process import discord_variables, slack_variables
 from tests.support.settings import settings_of
 
@@ -405,3 +407,25 @@ async def test_the_invitation_has_what_the_bot_needs() -> None:
 async def test_without_a_token_nobody_can_be_invited() -> None:
     with pytest.raises(CannotStart, match="DISCORD_TOKEN"):
         await INVITE.run(settings_of(), Namespace(), io.StringIO())
+
+
+async def test_the_tools_of_the_operator_are_examined(store: Store, tmp_path: Path) -> None:
+    async def call(*_: object) -> dict[str, Any]:
+        return said("Nothing.")
+
+    office = Handmade([tool("create")], call)
+    servers = tmp_path / "servers.toml"
+    async with scene(store, tmp_path) as it, office.serving() as address:
+        servers.write_text(
+            f"[servers.office]\nurl = '{address}'\n"
+            "tools = { create = 'effects', close = 'effects' }\n"
+        )
+        works, output = await it.check(
+            MCP_SERVERS=str(servers), SEARCH_URL="http://127.0.0.1:9", HF_TOKEN=""
+        )
+
+    assert not works
+    assert "✓ Tools: office offers office_create" in output
+    assert "✗ Tools: office: It has no tool close." in output
+    assert "✗ Tools: The search service cannot be reached." in output
+    assert "correct SEARCH_URL (a SearXNG answers in JSON" in output

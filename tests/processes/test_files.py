@@ -47,7 +47,7 @@ MOST = 3  # kills for one question
 ROLES = (("discord", "slack", "worker"), ("discord", "slack", "worker"), ("worker",))
 LONGEST = 10  # questions of a conversation
 THINKING = 0.1  # seconds, of the model
-PATIENCE = 120.0  # seconds until a kill has struck
+PATIENCE = 240.0  # seconds until a kill has struck
 # Of a person: a question that no process has heard comes again from Slack after a minute and five.
 UNHEARD = 400.0
 RNG = random.Random(KILLS)

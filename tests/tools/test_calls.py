@@ -208,7 +208,8 @@ async def test_an_effect_in_a_reply_that_is_given_up_is_named(store: Store) -> N
     [
         (ToolFailed("The queue is full."), "effects", "The queue is full."),
         (ToolBroken("reset"), "effects", "Nobody knows"),
-        (ToolBroken("reset"), "reads", "The tool did not answer."),
+        (ToolBroken("The answer is too long."), "reads", "The answer is too long."),
+        (TimeoutError(), "reads", "The tool did not answer."),
         (RuntimeError("secret"), "effects", "Nobody knows"),
         (RuntimeError("secret"), "reads", "The tool failed."),
     ],

@@ -154,7 +154,7 @@ class _ToolList:
             return await self._client.call(name, arguments, key=sent, lists=lists)
 
         tool = Tool(_named(self.server.name, name), _text(description)[:_MOST_DESCRIPTION], plain)
-        return Offered(tool, kind, run, server=self.server.name)
+        return Offered(tool, kind, run, server=self.server.name, own_name=name)
 
 
 def _named(server: str, tool: str) -> str:

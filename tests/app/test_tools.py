@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -12,10 +10,8 @@ pytest.importorskip("mcp", reason="MCP servers need requirements-tools.txt")
 
 from bot.intake.answers import NOT_YOURS
 from bot.store import Store
-from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import Calls, ModelEmulator
-from tests.emulators.slack import SlackEmulator
-from tests.support.asked_first import LABELS, Asker
+from tests.support.asked_first import LABELS, THREADS, Asker, asking, platform_of
 from tests.support.process import (
     DiscordDm,
     DiscordMention,
@@ -25,7 +21,7 @@ from tests.support.process import (
     SlackSlash,
     Way,
 )
-from tests.support.service import serving_both
+from tests.support.rooms import served
 from tests.support.tool_servers import (
     QUESTION,
     SEARCH,
@@ -38,34 +34,11 @@ from tests.support.tool_servers import (
 )
 from tests.support.waiting import until
 
-Windows = Callable[[DiscordEmulator | SlackEmulator], Way]
 windows = pytest.mark.parametrize(
     "window",
     [DiscordMention, DiscordDm, DiscordSlash, SlackMention, SlackDm, SlackSlash],
     ids=lambda one: one.__name__,
 )
-threads = pytest.mark.parametrize(
-    "window", [DiscordMention, SlackMention], ids=["Discord", "Slack"]
-)
-
-
-@asynccontextmanager
-async def asking(
-    window: type[Way], store: Store, model: ModelEmulator, **variables: str
-) -> AsyncIterator[Asker]:
-    async with serving_both(store, model, **variables) as (discord, slack, service):
-        place = discord if window.__name__.startswith("Discord") else slack
-        yield Asker(window(place), model, service)  # type: ignore[call-arg]
-
-
-def told(window: Way, person: str) -> list[str]:
-    """Return what this person alone was told."""
-    if isinstance(window, DiscordMention):
-        place = window.discord.thread_of(window.question) or ""
-        shown = window.discord.screen(place)
-        return [one.text for one in shown if one.ephemeral and one.reader == person]
-    assert isinstance(window, SlackMention)
-    return [one.text for one in window.slack.ephemerals if one.user_id == person]
 
 
 @windows
@@ -90,10 +63,9 @@ async def test_a_question_that_needs_a_search_is_answered_with_numbered_sources(
             "Sources:\n[1] https://example.org/1\n[3] https://example.org/3\n\n"
             "(Steps: Searching the web: done.)"
         )
-        assert not ann.service.errors()
 
 
-@threads
+@THREADS
 async def test_the_beginning_of_a_thread_is_known_that_no_prompt_has_room_for(
     window: type[Way], own_store: Store, model: ModelEmulator
 ) -> None:
@@ -116,7 +88,6 @@ async def test_the_beginning_of_a_thread_is_known_that_no_prompt_has_room_for(
         (found,) = results(second)
         assert "My cat is called Mia." in found
         assert "My cat is called Mia." in answer
-        assert not ann.service.errors()
 
 
 @windows
@@ -140,7 +111,6 @@ async def test_a_ticket_is_made_once_after_allow(
         assert answer == f"Let me see.\n\nIt is done.\n\n(Steps: {STEP}: done.)"
         assert "Ticket 1: Printer" in results(model.requests[-1].messages)[0]
         assert len(model.requests) == 2
-        assert not ann.service.errors()
 
 
 @windows
@@ -164,10 +134,9 @@ async def test_no_ticket_is_made_after_deny_or_silence(
         outcome = "denied" if answered else "not allowed in time"
         assert answer == f"Let me see.\n\nIt is not done.\n\n(Steps: {STEP}: {outcome}.)"
         assert not office.made
-        assert not ann.service.errors()
 
 
-@threads
+@THREADS
 async def test_a_press_of_somebody_else_makes_nothing_and_the_asker_can_still_answer(
     window: type[Way], own_store: Store, model: ModelEmulator, tmp_path: Path
 ) -> None:
@@ -177,16 +146,79 @@ async def test_a_press_of_somebody_else_makes_nothing_and_the_asker_can_still_an
         office.serving(tmp_path) as variables,
         asking(window, own_store, model, **variables) as ann,
     ):
-        way = ann.way
-        bob = (way.discord if isinstance(way, DiscordMention) else way.slack).user("Bob")  # type: ignore[union-attr]
+        bob = ann.platform.user("Bob")
         await ann.ask("Make a ticket.")
         await ann.until_asked()
         for number, label in enumerate(LABELS, 1):
             await ann.press(label, by=bob)
-            await until(lambda n=number: told(way, bob) == [NOT_YOURS] * n, why=ann.why)  # type: ignore[misc]
+            await until(lambda n=number: ann.told(bob) == [NOT_YOURS] * n, why=ann.why)  # type: ignore[misc]
         made = list(office.made)
         await ann.press("Allow")
         await ann.answered()
 
         assert (made, office.made) == ([], ["Printer"])
-        assert not ann.service.errors()
+
+
+@THREADS
+async def test_what_is_allowed_always_is_asked_for_again_once_it_is_revoked_or_changed(
+    window: type[Way], own_store: Store, model: ModelEmulator, tmp_path: Path
+) -> None:
+    office = Office()
+    answers(model, TICKET, "It is done.")
+    async with platform_of(window) as platform:
+        async with (
+            office.serving(tmp_path) as variables,
+            served(platform, own_store, model, variables=variables) as service,
+        ):
+            ann = Asker(platform, window, model, service)
+            await ann.ask("Make a ticket.")
+            await ann.until_asked()
+            await ann.press("Allow always")
+            await ann.answered()
+            await ann.ask("And another.")
+            await ann.answered()
+            assert office.made == ["Printer"] * 2
+
+            shown = await ann.command("")
+            told = await ann.command("revoke office/create_ticket")
+            await ann.ask("And another.")
+            await ann.until_asked()
+            await ann.press("Allow always")
+            await ann.answered()
+
+        office.description = "Make a ticket, and send it to everybody."
+        async with (
+            office.serving(tmp_path) as variables,
+            served(platform, own_store, model, variables=variables) as ann.service,
+        ):
+            await ann.ask("And another.")
+            await ann.until_asked()
+            await ann.press("Deny")
+            await ann.answered()
+
+    assert "allowed for always: `office/create_ticket`" in shown
+    assert told == "I will ask you again before I use `office/create_ticket`."
+    assert office.made == ["Printer"] * 3
+
+
+@THREADS
+async def test_a_question_that_waits_to_be_allowed_survives_a_restart(
+    window: type[Way], own_store: Store, model: ModelEmulator, tmp_path: Path
+) -> None:
+    office = Office()
+    answers(model, TICKET, "It is done.")
+    async with platform_of(window) as platform, office.serving(tmp_path) as variables:
+        async with served(platform, own_store, model, variables=variables) as service:
+            ann = Asker(platform, window, model, service)
+            await ann.ask("Make a ticket.")
+            await ann.until_asked()
+        async with served(platform, own_store, model, variables=variables) as ann.service:
+            waits = ann.labels(), list(office.made)
+            await ann.press("Allow")
+            answer = await ann.answered()
+
+    assert waits == (LABELS, [])
+    assert office.made == ["Printer"]
+    assert answer == f"Let me see.\n\nIt is done.\n\n(Steps: {STEP}: done.)"
+    # What was said before the question is not asked for again.
+    assert len(model.requests) == 2

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
+import pytest
+
+from bot.store import Store
+from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord import Shown as DiscordShown
 from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import Shown as SlackShown
-from tests.support.process import InDiscord, InSlack, Way
+from tests.emulators.slack import SlackEmulator
+from tests.support.process import DiscordMention, InDiscord, InSlack, SlackMention, Way
+from tests.support.rooms import Platform, served
 from tests.support.service import Service
 from tests.support.waiting import until
+
+THREADS = pytest.mark.parametrize(
+    "window", [DiscordMention, SlackMention], ids=["Discord", "Slack"]
+)
 
 LABELS = ("Allow", "Allow always", "Deny")
 
 
-@dataclass
 class Asker:
-    """Asks in a `way`, and answers when the bot asks back; `service` is the bot that runs now."""
+    """Asks in a window, and answers when the bot asks back; `service` is the bot that runs now."""
 
-    way: Way
-    model: ModelEmulator
-    service: Service
-    seen: int = 0  # messages of the bot before the last question
+    def __init__(
+        self, platform: Platform, window: type[Way], model: ModelEmulator, service: Service
+    ) -> None:
+        self.platform, self.model, self.service = platform, model, service
+        self.way = window(platform)  # type: ignore[call-arg]
+        self.seen = 0  # messages of the bot before the last question
 
     async def ask(self, text: str) -> None:
         # Nothing is there before the first question: its thread is not open yet.
@@ -69,5 +81,43 @@ class Asker:
         hidden = (None, self.way.person)
         return [one for one in self.way.shown() if getattr(one, "reader", None) in hidden]
 
+    async def command(self, words: str, **options: str) -> str:
+        """Use `/parley tools` in the channel; return what the asker alone is told."""
+        way = self.way
+        if isinstance(way, InDiscord):
+            place = way.discord.channel_id
+            options = {"change": words, **options}
+            given = await way.discord.slash(place, way.person, "parley tools", **options)
+            await until(lambda: (one := way.discord.original(given)) and one.text, why=self.why)
+            told = way.discord.original(given)
+            return told.text if told else ""
+        before, words = len(way.slack.ephemerals), " ".join(["tools", words, *options.values()])
+        await way.slack.slash(way.slack.channel_id, way.person, "/parley", words)
+        await until(lambda: len(way.slack.ephemerals) > before, why=self.why)
+        return way.slack.ephemerals[-1].text
+
+    def told(self, person: str) -> list[str]:
+        """Return what this person alone was told."""
+        if isinstance(self.platform, SlackEmulator):
+            return [one.text for one in self.platform.ephemerals if one.user_id == person]
+        return [one.text for one in self.way.shown() if getattr(one, "reader", None) == person]
+
     def why(self) -> str:
         return f"{self.last()}\n{self.service.text()}"
+
+
+def platform_of(window: type[Way]) -> Platform:
+    """Return an emulator that does not run yet."""
+    return DiscordEmulator() if issubclass(window, InDiscord) else SlackEmulator()
+
+
+@asynccontextmanager
+async def asking(
+    window: type[Way], store: Store, model: ModelEmulator, **variables: str
+) -> AsyncIterator[Asker]:
+    """Serve a platform; at the end nothing must have been logged as an error."""
+    async with (
+        platform_of(window) as platform,
+        served(platform, store, model, variables=variables) as service,
+    ):
+        yield Asker(platform, window, model, service)

@@ -19,8 +19,8 @@ from tests.support.mcp_server import serving
 Said = str | Calls
 
 KINDS = {"create_ticket": "effects", "read_notes": "reads"}
-STEP = "Calling `office_create_ticket` on `office`"
-QUESTION = 'May I call `office_create_ticket` on `office` with `{"title": "Printer"}`?'
+STEP = "Calling `create_ticket` on `office`"
+QUESTION = 'May I call `create_ticket` on `office` with `{"title": "Printer"}`?'
 TICKET = Calls([("office_create_ticket", '{"title": "Printer"}')], text="Let me see.")
 NOTES = Calls([("office_read_notes", "{}")])
 SEARCH = Calls([("search_web", '{"query": "who won"}')])

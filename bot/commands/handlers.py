@@ -229,7 +229,7 @@ class CommandHandlers:
         return await self._intake.allowed.names(call.thread.platform, call.person)
 
     async def revoke(self, call: Call, name: str) -> str:
-        """Ask the person again before a tool of this name is used."""
+        """Ask the person again before a tool of this full name is used."""
         platform, person = call.thread.platform, call.person
         if not await self._intake.allowed.revoke(platform, person, name):
             raise NotOffered("You have not allowed a tool of that name for always.")

@@ -162,7 +162,7 @@ class ToolLoop:
                 if effect:
                     self._log(call, offered, effect, result.outcome)
             await self._steps.end(call, result)
-            server, name = (offered.server, call.name) if offered else ("", "unknown")
+            server, name = (offered.server, offered.name) if offered else ("", "unknown")
             _CALLS.labels(server, name, result.outcome).inc()
         self._is_foreign |= result.foreign
         yield result
@@ -257,7 +257,7 @@ class ToolLoop:
         turn, consent = self._turn, self._steps.consent(call) or "always"
         audit.info(
             "call turn=%s thread=%s person=%s server=%s tool=%s consent=%s outcome=%s arguments=%s",
-            *(turn.id, turn.key, turn.person.id, offered.server, call.name),
+            *(turn.id, turn.key, turn.person.id, offered.server, offered.name),
             *(consent, outcome.replace(" ", "_"), effect[:16]),
         )
 
@@ -285,7 +285,7 @@ def _question(call: ToolCall, offered: Offered) -> str:
 
 def _named(call: ToolCall, offered: Offered | None) -> str:
     server = f" on `{_code(offered.server)}`" if offered and offered.server else ""
-    return f"`{_code(call.name)}`{server}"
+    return f"`{_code(offered.name if offered else call.name)}`{server}"
 
 
 def _code(text: str) -> str:

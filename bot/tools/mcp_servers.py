@@ -70,7 +70,7 @@ class McpSource:
                 cure = f"look at [servers.{name}] in the file MCP_SERVERS, and at that server"
                 yield Finding("Tools", f"{name}: {problem}", cure, wrong=True)
             if one.offered:
-                named = ", ".join(it.tool.name for it in one.offered)
+                named = ", ".join(it.full_name for it in one.offered)
                 yield Finding("Tools", f"{name} offers {named}")
 
 
@@ -165,14 +165,12 @@ class _ToolList:
             sent = key if kind == "keyed" else ""
             return await self._client.call(name, arguments, key=sent, lists=lists)
 
-        tool = Tool(
-            tool_name(self.server.name, name), _text(description)[:_MOST_DESCRIPTION], plain
-        )
-        return Offered(tool, kind, run, server=self.server.name)
+        tool = Tool(_named(self.server.name, name), _text(description)[:_MOST_DESCRIPTION], plain)
+        return Offered(tool, kind, run, server=self.server.name, own_name=name)
 
 
-def tool_name(server: str, tool: str) -> str:
-    """Return the name by which the model calls a tool; if it is changed, it ends with a digest."""
+def _named(server: str, tool: str) -> str:
+    """Return the name that the model calls. A name that is changed ends with a digest."""
     plain = re.sub(r"[^A-Za-z0-9_-]", "_", tool)
     if plain != tool or len(f"{server}_{tool}") > _NAME_LENGTH:
         digest = hashlib.sha256(tool.encode(errors="surrogatepass")).hexdigest()[:6]

@@ -81,7 +81,7 @@ class Steps:
     async def ask(self, call: ToolCall, offered: Offered, question: str) -> float:
         """Note what a person is asked now, and for which description of a tool; return when."""
         asked_at = time.time()
-        text = f"{asked_at:.3f} {offered.digest} {offered.tool.name}\n{question}"
+        text = f"{asked_at:.3f} {offered.digest} {offered.full_name}\n{question}"
         await self._journal.save(f"asked:{call.id}", text)
         return asked_at
 

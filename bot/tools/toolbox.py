@@ -82,12 +82,11 @@ def listed(settings: Settings) -> list[Listed]:
     found = [Listed(name=name, does=does) for name, does in _OWN.items()]
     if settings.search_url or settings.search_key:
         found.append(Listed(name="search_web", does="searches the web"))
-    if settings.tool_servers:
-        from bot.tools.mcp_servers import tool_name
-
-        found += [
-            Listed(name=tool_name(it.name, name), kind=kind, places=frozenset(it.places))
+    return [
+        *found,
+        *(
+            Listed(name=f"{it.name}/{name}", kind=kind, places=frozenset(it.places))
             for it in settings.tool_servers
             for name, kind in it.tools.items()
-        ]
-    return found
+        ),
+    ]

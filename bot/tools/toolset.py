@@ -65,7 +65,8 @@ class Offered:
     """A tool that a question may use.
 
     `server` is the operator's name of an MCP server; empty for a tool of our own. `sign` says what
-    is done while it runs, such as "Searching the web". `run` raises ToolFailed.
+    is done while it runs, such as "Searching the web". `own_name` is that of its server, if the
+    model knows it by another one. `run` raises ToolFailed.
     """
 
     tool: Tool
@@ -73,6 +74,17 @@ class Offered:
     run: Run = field(compare=False)
     server: str = ""
     sign: str = ""
+    own_name: str = ""
+
+    @property
+    def name(self) -> str:
+        """The tool's name, as people read it."""
+        return self.own_name or self.tool.name
+
+    @property
+    def full_name(self) -> str:
+        """The tool's name, behind that of its server."""
+        return f"{self.server}/{self.name}" if self.server else self.name
 
     @property
     def digest(self) -> str:
@@ -84,7 +96,7 @@ class Offered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """A tool as people read of it: its name, and what it `does` if that needs a word.
+    """A tool as people read of it: its full name, and what it `does` if that needs a word.
 
     It is known without asking its server. `places` are the ids of the servers, channels and threads
     in which it may be used; everywhere if there are none.

@@ -11,7 +11,7 @@ from bot.turns.script import person_key
 class AllowedTools:
     """What people have allowed for always, in Redis, without an expiry. Raises StoreUnavailable.
 
-    A hash for each person has the digests of tools as they were described then, by their
+    A hash for each person has the digests of tools as they were described then, by their full
     names. The verb `decide` writes it, and it is forgotten with the person.
     """
 
@@ -21,14 +21,14 @@ class AllowedTools:
     async def is_allowed(self, turn: Turn, offered: Offered) -> bool:
         """Whether the person of a turn has allowed a tool for always, as it is described now."""
         key = self._key(turn.key.platform, turn.person)
-        return bool(await self._store.command("HGET", key, offered.tool.name) == offered.digest)
+        return bool(await self._store.command("HGET", key, offered.full_name) == offered.digest)
 
     async def names(self, platform: str, person: Person) -> list[str]:
-        """Return the names of the tools that a person has allowed."""
+        """Return the full names of the tools that a person has allowed."""
         return sorted(await self._store.command("HKEYS", self._key(platform, person)))
 
     async def revoke(self, platform: str, person: Person, name: str) -> bool:
-        """Ask the person again for the tool of this name; False if it was not allowed."""
+        """Ask the person again for the tool of this full name; False if it was not allowed."""
         return bool(await self._store.command("HDEL", self._key(platform, person), name))
 
     def _key(self, platform: str, person: Person) -> str:

@@ -33,7 +33,7 @@ from tests.support.stored import stored
 from tests.support.tools import FakeTool
 from tests.tools.test_calls import ask, asked_for, calls_once, decide, until_asked
 
-NAME = "make_ticket"
+NAME = "tracker/make_ticket"
 
 
 def tools_of(store: Store, tool: FakeTool) -> Toolbox:

@@ -63,6 +63,8 @@ class Draft:
     that. `left_out` is how many characters the question has lost before the model reads it. While
     the draft is `silent`, a sign of life is below the text. A reply that is not `remembered` ends
     without buttons. `shows_whole` is that of the surface.
+    `unknown` are calls of earlier attempts of which nobody knows whether they had an effect: an end
+    says so, unless their steps were noted again.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Draft:
         previous_answer: str = "",
         left_out: int = 0,
         remembered: bool = True,
+        unknown: Sequence[str] = (),
     ) -> None:
         self.earlier = earlier
         self.silent = False
@@ -82,6 +85,7 @@ class Draft:
         # The previous attempt ended without any text of the model.
         self.is_apology = bool(earlier.outcome and earlier.text and not earlier.said)
         self._remembered = remembered
+        self._unknown = unknown
         self._pager = Pager(limit=limit, measure=measure)
         # Text that was saved before a first post that failed is not visible.
         said = earlier.said if earlier.message_ids else ""
@@ -218,15 +222,18 @@ class Draft:
             end: End = "cut" if ending.notice else ""
             return _finished(self._answer, ending.notice, "done", end)
         answer, previous, is_stop = self._longer, self.previous_answer, ending.outcome == "stopped"
+        calls = ", ".join(f"`{name}`" for name in self._unknown if not self._steps.notes)
+        unknown = NOT_KNOWN.format(calls=calls) if calls else ""
         if not previous or (is_stop and answer.text.strip()):
             notice = STOPPED if is_stop else ending.notice
             if not _said(answer):
                 # People read what was done, even if nothing was said.
                 notice = with_notice(self._steps_line, notice)
-            return _finished(answer, notice, ending.outcome)
+            return _finished(answer, with_notice(notice, unknown), ending.outcome)
         # The previous answer is remembered already.
         notice = STOPPED_ANEW if is_stop else FAILED_ANEW.format(apology=ending.notice)
         end = "" if is_stop else "failed"
+        notice = with_notice(notice, unknown)
         return Shown(text=with_notice(previous, notice), outcome=ending.outcome, end=end)
 
     def _growing(self, messages: int) -> list[Page]:
@@ -331,10 +338,14 @@ def given_up(earlier: Shown, previous_answer: str, unknown: Sequence[str] = ()) 
 
     `unknown` are calls of which nobody knows whether they had an effect.
     """
-    draft = Draft(limit=sys.maxsize, measure=len, earlier=earlier, previous_answer=previous_answer)
-    calls = ", ".join(f"`{name}`" for name in unknown)
-    apology = with_notice(GivenUp.apology, NOT_KNOWN.format(calls=calls) if unknown else "")
-    draft.end(Ending("dead", apology))
+    draft = Draft(
+        limit=sys.maxsize,
+        measure=len,
+        earlier=earlier,
+        previous_answer=previous_answer,
+        unknown=unknown,
+    )
+    draft.end(Ending("dead", GivenUp.apology))
     return draft.shown(earlier.message_ids)
 
 

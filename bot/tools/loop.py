@@ -29,7 +29,7 @@ from bot.domain import Steps as StepsNoted
 from bot.errors import QuotaUsed
 from bot.ports import Model
 from bot.text.sanitize import one_line
-from bot.tools.steps import Round, Steps
+from bot.tools.steps import UNKNOWN, WITH_EFFECTS, Round, Steps
 from bot.tools.toolset import Offered, ToolBroken, ToolFailed, ToolResult
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ _TEXT_APART = "\n\n"  # between the texts of two rounds
 _UNKNOWN = ToolResult(
     "Nobody knows whether this was done: the connection to the tool broke in the middle. It is not"
     " called again. Tell the person so, and how they can find out.",
-    outcome="not known",
+    outcome=UNKNOWN,
     foreign=False,
 )
 _DENIED = "The person has denied this call, so it was not made. Do not ask for it again."
@@ -147,6 +147,10 @@ class ToolLoop:
                 offered, arguments = self._checked(call)
             except ToolFailed as error:
                 result = _failure(str(error))
+                if self._steps.begun_as(call) in WITH_EFFECTS:
+                    # Its tool is gone since then.
+                    result = _UNKNOWN
+                    self._log(call, offered, "", result.outcome)
             else:
                 effect = "" if offered.kind == "reads" else _digest(offered, arguments)
                 if effect and not self._steps.has_begun(call):
@@ -212,7 +216,9 @@ class ToolLoop:
     ) -> ToolResult:
         """Make a call, unless it may have been made before, and return its result."""
         if self._steps.has_begun(call):
-            if offered.kind == "effects":
+            kind = offered.kind
+            # The operator may have declared another kind since then.
+            if kind == "effects" or self._steps.begun_as(call) not in ("reads", kind):
                 return _UNKNOWN
         else:
             try:
@@ -252,12 +258,13 @@ class ToolLoop:
         self._notes[call.id] = StepNote(call.id, what, outcome)
         return StepsNoted(tuple(self._notes.values()), tuple(self._sources))
 
-    def _log(self, call: ToolCall, offered: Offered, effect: str, outcome: str) -> None:
+    def _log(self, call: ToolCall, offered: Offered | None, effect: str, outcome: str) -> None:
         """Write one line for each call with effects: ids and digests, never words."""
         turn, consent = self._turn, self._steps.consent(call) or "always"
+        where = (offered.server, offered.name) if offered else ("", call.name)
         audit.info(
             "call turn=%s thread=%s person=%s server=%s tool=%s consent=%s outcome=%s arguments=%s",
-            *(turn.id, turn.key, turn.person.id, offered.server, offered.name),
+            *(turn.id, turn.key, turn.person.id, *where),
             *(consent, outcome.replace(" ", "_"), effect[:16]),
         )
 

@@ -31,7 +31,6 @@ log = logging.getLogger(__name__)
 _KNOWN_SECONDS = 60.0  # for which a list of tools is kept
 _AWAY_SECONDS = 30.0  # until a server that did not answer is asked again
 _LIST_SECONDS = 10.0
-_WAIT_SECONDS = 1.0  # of a question
 _NAME_LENGTH = 64
 _MOST_DESCRIPTION, _MOST_SCHEMA = 1_000, 10_000  # characters, and bytes of JSON
 # Arguments that stand for the key of a call, as servers that know one name them.
@@ -54,11 +53,11 @@ class McpSource:
         self._lists = [_ToolList(server, client, tasks, clock) for server, client in clients]
 
     async def offered(self, asked: Asked) -> Sequence[Offered]:
-        """Return the tools; after a second, without those of servers that have not answered."""
+        """Return the tools, without those of servers that do not answer for too long."""
         key = asked.turn.key
         here = {key.workspace, key.channel, key.thread}
         lists = [it for it in self._lists if not it.server.places or here & {*it.server.places}]
-        found = await asyncio.gather(*(one.tools() for one in lists))
+        found = await asyncio.gather(*(one.tools(asked.patience) for one in lists))
         return [tool for tools in found for tool in tools]
 
     async def examine(self) -> AsyncIterator[Finding]:
@@ -116,11 +115,11 @@ class _ToolList:
         self._ask_at = -math.inf
         self.problems = set[str]()
 
-    async def tools(self) -> Sequence[Offered]:
+    async def tools(self, patience: float) -> Sequence[Offered]:
         if not self._asking and self._clock() >= self._ask_at:
             self._asking = self._tasks.start(self.ask())
         if self._asking:
-            await asyncio.wait((self._asking,), timeout=_WAIT_SECONDS)
+            await asyncio.wait((self._asking,), timeout=patience)
         return self.offered
 
     async def ask(self) -> None:

@@ -16,6 +16,8 @@ from bot.tools.toolset import Found, Offered, ToolResult
 log = logging.getLogger(__name__)
 
 CONSENTS: Mapping[str, Consent] = {one: one for one in get_args(Consent)}
+UNKNOWN = "not known"  # the outcome of a call that may have been made
+WITH_EFFECTS: Collection[str] = ("effects", "keyed")  # kinds
 _LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _ID_LENGTH = 9  # Mistral's chat templates demand it
 
@@ -97,6 +99,10 @@ class Steps:
         """Whether a call may have been made."""
         return f"begun:{call.id}" in self._journal.saved
 
+    def begun_as(self, call: ToolCall) -> str:
+        """Return the kind that a call had when it began; empty if it has not."""
+        return self._journal.saved.get(f"begun:{call.id}", "")
+
     def repeats(self, effect: str) -> bool:
         """Whether this question has begun the same effect before."""
         return effect in self._journal.effects
@@ -119,14 +125,12 @@ class Steps:
 
 
 def unknown_calls(saved: Mapping[str, str]) -> list[str]:
-    """Return the names of the calls of a journal that may have had an effect, without a result."""
+    """Return the names of the calls of a journal of which nobody knows whether they were done."""
     rounds = (read_round(text) for name, text in saved.items() if name.startswith("round:"))
     calls = [call for one in rounds if one for call in one.calls]
-    return [
-        one.name
-        for one in calls
-        if saved.get(f"begun:{one.id}") == "effects" and f"result:{one.id}" not in saved
-    ]
+    begun = [one for one in calls if saved.get(f"begun:{one.id}") in WITH_EFFECTS]
+    results = {one.id: read_result(saved.get(f"result:{one.id}", "")) for one in begun}
+    return [one.name for one in begun if (it := results[one.id]) is None or it.outcome == UNKNOWN]
 
 
 def call_id(turn_id: str, number: int, place: int, name: str, arguments: str) -> str:

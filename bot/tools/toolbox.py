@@ -20,7 +20,7 @@ _OWN = {
     "read_file": "reads on in a file that you have sent",
     "open_link": "opens a link that you have written",
 }
-_OFFER_SECONDS = 2.0  # a person waits; a server that is away offers nothing
+_MARGIN = 1.0  # seconds beyond a question's patience; a server that is away offers nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Toolbox:
 
     async def _offered(self, source: ToolSource, asked: Asked) -> Sequence[Offered]:
         try:
-            async with asyncio.timeout(_OFFER_SECONDS):
+            async with asyncio.timeout(asked.patience + _MARGIN):
                 return await source.offered(asked)
         except Exception as error:
             why = "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__

@@ -48,12 +48,14 @@ class Asked:
     """What a tool may know of the question for which it is called.
 
     `remembered` are the exchanges of its thread, oldest first, and `files` what was read of the
-    question's files, by their ids.
+    question's files, by their ids. A source waits for its server for `patience` seconds; longer if
+    the question has calls already, which cannot go on without their tools.
     """
 
     turn: Turn
     remembered: Sequence[Exchange] = ()
     files: Mapping[str, FileText] = field(default_factory=dict)
+    patience: float = 1.0
 
 
 # `key` is the same for each attempt at one call, and no other call has it.

@@ -44,6 +44,7 @@ from bot.turns.records import History
 
 log = logging.getLogger(__name__)
 
+_RESUMED_PATIENCE = 5.0  # seconds, with servers whose tools have been called already
 _DESCRIBING_SECONDS = 60.0  # all pictures of a question: its thread waits
 
 _ENDED = Counter("parley_turns_total", "Turns that ended in this process", ["platform", "outcome"])
@@ -160,7 +161,10 @@ class Conversation:
         if attempt.context.is_incomplete:
             yield ContextUnread()
         shown = replace(turn, quote=asked.quote, context=asked.context)
-        stream = await self._stream(attempt, prompt, Asked(shown, before, files))
+        asked_for = Asked(shown, before, files)
+        if attempt.lease.taken.steps:
+            asked_for = replace(asked_for, patience=_RESUMED_PATIENCE)
+        stream = await self._stream(attempt, prompt, asked_for)
         async with aclosing(stream) as deltas:
             async for delta in deltas:
                 attempt.meter.note(delta)
@@ -228,6 +232,7 @@ class Conversation:
                 previous_answer=attempt.lease.taken.previous_answer,
                 left_out=attempt.turn.left_out,
                 remembered=self._history.remembers,
+                unknown=unknown_calls(attempt.lease.taken.steps),
             ),
             callbacks=Callbacks(
                 save=attempt.save,

@@ -18,11 +18,15 @@ def call(name: str = "make_ticket", arguments: str = '{"title": "Printer"}') -> 
 
 @dataclass
 class CallingModel:
-    """Says the deltas of the round that the prompt has come to; the last ones further on."""
+    """Says the deltas of the round that the prompt has come to; the last ones further on.
+
+    It says nothing before it `may`.
+    """
 
     rounds: Sequence[Sequence[Delta]]
     name: str = "calling"
     takes: bool | None = True
+    may: Callable[[], object] = lambda: True
     prompts: list[list[Message]] = field(default_factory=list)
     offered: list[list[str]] = field(default_factory=list)
 
@@ -37,6 +41,7 @@ class CallingModel:
     ) -> AsyncGenerator[Delta]:
         self.prompts.append(list(prompt))
         self.offered.append([one.name for one in tools])
+        await until(self.may)
         done = sum(bool(one.calls) for one in prompt)
         for delta in self.rounds[min(done, len(self.rounds) - 1)]:
             if not isinstance(delta, ToolCall) or tools:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from bot.domain import Consent, Delta, Message, ToolCall
 from bot.errors import NotTheAsker
 from bot.store import Store
 from bot.tools.loop import MOST_ROUNDS
-from bot.tools.toolset import ToolBroken, ToolFailed
+from bot.tools.toolset import Asked, Offered, ToolBroken, ToolFailed
 from tests.support.at_work import (
     KEY,
     all_ended,
@@ -186,21 +187,119 @@ async def test_a_call_without_a_result_is_repeated_only_if_its_kind_allows_that(
     assert ("Nobody knows" in results(model.prompts[-1])[0]) == (kind == "effects")
 
 
-async def test_an_effect_in_a_reply_that_is_given_up_is_named(store: Store) -> None:
-    platform, model, tool = FakePlatform(), calls_once(), FakeTool(may=lambda: False)
+async def killed_while_calling(store: Store, tool: FakeTool, **tools: Any) -> FakePlatform:
+    """Let a worker die in the middle of a call; return what it showed."""
+    platform, tool.may = FakePlatform(), lambda: False
     await ask(store)
-    worker = make_worker(store, platform, model, tools=toolbox(tool, allowed=always), drain=0.0)
-    async with working(worker):
+    box = toolbox(tool, allowed=always)
+    model = calls_once([call()], ["It is done."])  # nothing is shown before
+    async with working(make_worker(store, platform, model, tools=box, drain=0.0)):
         await until(lambda: tool.runs)
-    await store.command("HSET", store.key("turn", "console:1"), "attempts", 99)
+    tool.may = lambda: True
     await expire_all(store)
+    return platform
 
-    async with working(make_worker(store, platform, model, tools=toolbox(tool))):
+
+@pytest.mark.parametrize("kind", ["effects", "keyed"])
+async def test_a_call_that_had_begun_is_unknown_where_its_tool_is_gone(
+    store: Store, kind: Any
+) -> None:
+    model = calls_once()
+    platform = await killed_while_calling(store, FakeTool(kind))
+
+    async with working(make_worker(store, platform, model, tools=toolbox())):
         await all_ended(store)
 
+    assert results(model.prompts[-1])[0].startswith("Nobody knows")
+    (page,) = platform.shown.screen.values()
+    assert page.text.endswith("(Steps: Calling `make_ticket`: not known.)")
+
+
+@pytest.mark.parametrize("kind", ["effects", "keyed"])
+async def test_a_call_that_may_be_done_is_not_repeated_as_one_that_reads(
+    store: Store, kind: Any
+) -> None:
+    model, now = calls_once(), FakeTool("reads")
+    platform = await killed_while_calling(store, FakeTool(kind))
+
+    async with working(make_worker(store, platform, model, tools=toolbox(now))):
+        await all_ended(store)
+
+    assert not now.runs
+    assert results(model.prompts[-1])[0].startswith("Nobody knows")
+
+
+@dataclass
+class FarTool(FakeTool):
+    """A tool of a server that answers after two seconds, or at once if it `is_near`."""
+
+    is_near: bool = True
+
+    async def offered(self, asked: Asked) -> Sequence[Offered]:
+        return await super().offered(asked) if self.is_near or asked.patience > 2 else ()
+
+
+async def test_a_call_that_goes_on_waits_longer_for_its_server(store: Store) -> None:
+    platform, model, tool = FakePlatform(), calls_once(), FarTool()
+    async with working(make_worker(store, platform, model, tools=toolbox(tool))):
+        await ask(store)
+        await until_asked(store)
+        tool.is_near = False
+        await decide(store, "allow")
+        await all_ended(store)
+
+    assert len(tool.runs) == 1
+
+
+async def test_a_stop_after_a_crash_tells_of_the_call_that_had_begun(store: Store) -> None:
+    tool = FakeTool()
+    platform = await killed_while_calling(store, tool)
+    await make_queue(store).changes.stop("console:1")
+
+    async with working(make_worker(store, platform, calls_once(), tools=toolbox(tool))):
+        await all_ended(store)
+
+    assert await outcome(store) == "stopped"
+    (page,) = platform.shown.screen.values()
+    assert page.text.endswith("(Stopped.)\n\nI do not know whether this was done: `make_ticket`.")
+
+
+async def given_up(store: Store, tool: FakeTool) -> str:
+    """Return what a reply says that is given up after its worker has died."""
+    await store.command("HSET", store.key("turn", "console:1"), "attempts", 99)
+    await expire_all(store)
+    async with working(make_worker(store, FakePlatform(), calls_once(), tools=toolbox(tool))):
+        await all_ended(store)
     result = await make_queue(store).lookup.result("console:1")
     assert result
-    assert "I do not know whether this was done: `make_ticket`." in result.text
+    return result.text
+
+
+@pytest.mark.parametrize(("kind", "is_named"), [("effects", 1), ("keyed", 1), ("reads", 0)])
+async def test_a_call_in_a_reply_that_is_given_up_is_named_if_it_may_have_been_done(
+    store: Store, kind: Any, is_named: int
+) -> None:
+    tool = FakeTool(kind)
+    await killed_while_calling(store, tool)
+
+    text = await given_up(store, tool)
+
+    assert text.count("I do not know whether this was done: `make_ticket`.") == is_named
+
+
+async def test_an_unknown_call_is_named_though_the_model_was_to_say_it(store: Store) -> None:
+    tool, model = FakeTool(error=ToolBroken("reset")), calls_once([call()], [*map(str, range(9))])
+    model.may = lambda: len(model.prompts) < 2
+    await ask(store)
+    worker = make_worker(
+        store, FakePlatform(), model, tools=toolbox(tool, allowed=always), drain=0.0
+    )
+    async with working(worker):
+        await until(lambda: len(model.prompts) == 2)
+
+    text = await given_up(store, tool)
+
+    assert "I do not know whether this was done: `make_ticket`." in text
 
 
 @pytest.mark.parametrize(

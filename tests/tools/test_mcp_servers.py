@@ -227,6 +227,23 @@ async def test_a_server_that_is_away_costs_a_second_and_is_asked_again(
     assert len([it for it in caplog.records if "office" in it.getMessage()]) == 1
 
 
+async def test_a_patient_question_waits_for_a_slow_server() -> None:
+    answers, (server, _) = asyncio.Event(), office()
+    app = server.streamable_http_app()
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await answers.wait()
+        await app(scope, receive, send)
+
+    async with serving(slow) as url, source(entry(url)) as found:
+        asking = asyncio.create_task(offered(found, replace(ASKED, patience=60.0)))
+        await asyncio.wait((asking,), timeout=1.5)
+        assert not asking.done()
+        answers.set()
+        assert "office_create" in await asking
+
+
 async def test_a_server_that_hangs_does_not_hold_a_question() -> None:
     answers = asyncio.Event()
 

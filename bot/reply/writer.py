@@ -230,9 +230,11 @@ class Reply:
                 return
             if page := self._next_page():
                 budget = self._budget(page)
-                own = budget is None or budget.own
-                if budget and not own and self._draft.silent and self._surface.shows_work:
-                    # Beside the platform's own sign, ours takes no slot from an answer.
+                # Beside the platform's own sign, ours takes no slot from an answer; but what an
+                # earlier attempt has left may still ask a person who has answered.
+                message = self._screen.message_of(page)
+                is_sign = self._draft.silent and (message is None or message.page is not None)
+                if budget and not budget.own and is_sign and self._surface.shows_work:
                     await self._write_sign(budget)
                 # The text is chosen when the write may go out, not when the slot was requested.
                 elif budget is None or await self._budgets.interim(

@@ -117,6 +117,27 @@ async def test_beside_the_sign_of_the_platform_ours_takes_only_a_spare_slot(
     assert surface.states == [*signs, "Well."]
 
 
+@pytest.mark.parametrize("said", ["", "I look."])
+@pytest.mark.parametrize("outcome", ["", "denied"])
+async def test_buttons_of_a_question_that_was_answered_do_not_wait_for_a_spare_slot(
+    store: Store, said: str, outcome: str
+) -> None:
+    asked = Page(0, f"{said}\n\nMay I?".strip(), final=False, sign="May I?", consent="c1")
+    surface, budgets = Scarce(screen={"m1": asked}), EditBudgets(store=store)
+    while await budgets.spare(surface.budget(asked, new=False)):
+        pass
+
+    def has_no_buttons() -> bool:
+        return not surface.screen["m1"].consent
+
+    step = Steps((StepNote("c1", "Calling `create_ticket`", outcome),))
+    rest = (step, has_no_buttons, "It is done.")
+    parts = (said, *rest) if said else rest
+    await answer(store, surface, *parts, message_ids=["m1"], older=said, budgets=budgets)
+
+    assert surface.screen["m1"].last
+
+
 async def test_what_is_read_is_said_soon_although_the_platform_shows_work(store: Store) -> None:
     surface, saved = Watched(), Saved()
     timing = ReplyTiming(first_silence=3600.0, unseen_silence=0.02)

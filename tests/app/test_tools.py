@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 pytest.importorskip("mcp", reason="MCP servers need requirements-tools.txt")
@@ -23,6 +25,7 @@ from tests.support.process import (
 )
 from tests.support.rooms import served
 from tests.support.tool_servers import (
+    NOTES,
     QUESTION,
     SEARCH,
     STEP,
@@ -222,3 +225,87 @@ async def test_a_question_that_waits_to_be_allowed_survives_a_restart(
     assert answer == f"Let me see.\n\nIt is done.\n\n(Steps: {STEP}: done.)"
     # What was said before the question is not asked for again.
     assert len(model.requests) == 2
+
+
+async def counts(address: str) -> dict[str, float]:
+    """Return how often each tool of the office was called, with which outcome."""
+    async with aiohttp.ClientSession() as session, session.get(f"{address}/metrics") as response:
+        text = await response.text()
+    assert "rinter" not in text
+    called = re.findall(r'^parley_tool_calls_total{(.*server="office".*)} (.*)$', text, re.M)
+    return {labels: float(count) for labels, count in called}
+
+
+@pytest.mark.parametrize(
+    ("label", "consent", "outcome"),
+    [("Allow", "allow", "done"), ("Deny", "deny", "denied"), ("", "late", "not allowed in time")],
+)
+async def test_a_call_with_effects_is_counted_and_has_one_line_for_auditors_without_words(
+    label: str,
+    consent: str,
+    outcome: str,
+    own_store: Store,
+    model: ModelEmulator,
+    tmp_path: Path,
+) -> None:
+    office, seconds = Office(notes="The printer is new."), "300" if label else "1"
+    answers(model, NOTES, TICKET, "So it is.")
+    async with (
+        office.serving(tmp_path) as variables,
+        asking(DiscordMention, own_store, model, CONSENT_SECONDS=seconds, **variables) as ann,
+    ):
+        before = await counts(ann.service.address)
+        await ann.ask("Make a ticket for the Printer.")
+        if label:
+            await ann.until_asked()
+            await ann.press(label)
+        await ann.answered()
+        after = await counts(ann.service.address)
+
+        lines = [it.getMessage() for it in ann.service.records if it.name == "parley.audit"]
+        log = ann.service.text()
+
+    new = {labels for labels, count in after.items() if count == before.get(labels, 0.0) + 1.0}
+    assert new == {
+        f'outcome="{outcome}",server="office",tool="create_ticket"',
+        'outcome="done",server="office",tool="read_notes"',
+    }
+    (line,) = lines
+    assert f"person={ann.way.person} server=office tool=create_ticket" in line
+    assert f"consent={consent} outcome={outcome.replace(' ', '_')} arguments=" in line
+    assert "rinter" not in log
+
+
+@pytest.mark.parametrize("takes", [True, False], ids=["off", "takes none"])
+async def test_where_there_are_no_tools_no_request_has_any(
+    takes: bool, own_store: Store, model: ModelEmulator, tmp_path: Path
+) -> None:
+    model.calling = model.models if takes else ()
+    choice = {"TOOLS": "off"} if takes else {}
+    async with (
+        Office().serving(tmp_path) as variables,
+        asking(DiscordMention, own_store, model, **variables, **choice) as ann,
+    ):
+        await ann.ask("Well?")
+        assert await ann.answered() == "You said: Well?"
+
+    (asked,) = model.requests
+    assert "tools" not in asked.body
+    assert "tool" not in str(asked.messages[0])
+
+
+async def test_a_model_that_reports_that_it_takes_tools_gets_ours_without_any_setting(
+    own_store: Store, model: ModelEmulator
+) -> None:
+    model.calling = model.models
+    async with asking(DiscordMention, own_store, model) as ann:
+        for text in ("Is https://example.org/ good?", "And again?"):
+            await ann.ask(text)
+            await ann.answered()
+
+    assert model.requests[0].tools == ["read_channel_messages", "open_link"]
+    assert model.requests[1].tools == [
+        "read_earlier_messages",
+        "read_channel_messages",
+        "open_link",
+    ]

@@ -30,12 +30,14 @@ SEARCH = Calls([("search_web", '{"query": "who won"}')])
 class Office:
     """An MCP server of tickets and notes.
 
-    `made` are the titles of the tickets, and `notes` is what its other tool returns.
+    `made` are the titles of the tickets, and `notes` is what its other tool returns, which was
+    called `reads` times.
     """
 
     description: str = "Make a ticket."
     notes: str = "The printer is old."
     made: list[str] = field(default_factory=list)
+    reads: int = 0
 
     @asynccontextmanager
     async def serving(self, folder: Path) -> AsyncIterator[dict[str, str]]:
@@ -50,6 +52,7 @@ class Office:
         @server.tool()
         def read_notes() -> str:
             """Read the notes of the office."""
+            self.reads += 1
             return self.notes
 
         async with serving(server.streamable_http_app()) as url:

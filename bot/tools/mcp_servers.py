@@ -98,10 +98,11 @@ class _ToolList:
         self._client = client
         self._tasks = tasks
         self._tools: Sequence[Offered] = ()
-        self._asking: asyncio.Task[None] | None = None
         self._clock = clock
         self._ask_at = -math.inf
         self._problems = set[str]()
+        # Before the first question: a turn that another worker has begun may come at once.
+        self._asking: asyncio.Task[None] | None = tasks.start(self._ask())
 
     async def tools(self, patience: float) -> Sequence[Offered]:
         if not self._asking and self._clock() >= self._ask_at:

@@ -24,6 +24,7 @@ pytest.importorskip("mcp", reason="MCP servers need requirements-tools.txt")
 
 from mcp.server.mcpserver import MCPServer
 
+from bot.text.rounds import TOOLS_NOTICE
 from tests.chaos.fleet import Crew, Fleet, OpenTurn, Server, fleet, server
 from tests.chaos.talks import number_of, question
 from tests.emulators.discord import DiscordEmulator
@@ -51,6 +52,7 @@ PLAN: Sequence[Gap] = (
 )
 # Seconds in which each stage is struck.
 LASTS = {"thinking": THINKING, "calling": CALLING, "answering": 10 * WORD}
+NO_TOOLS = "I have no tools."  # where their server took too long to list them
 Fate = Literal["allow", "deny", "silence"]
 _OUTCOMES = "done|denied|not allowed in time|not known|failed"
 _STEP = re.compile(rf"Calling `office_(\w+)` on `office`: ({_OUTCOMES})(?: \((\d) times\))?")
@@ -81,6 +83,8 @@ def says(messages: Sequence[Mapping[str, str]]) -> str | Calls:
     text = messages[asked]["content"]
     number = number_of(text)
     done, rounds = sum("tool_calls" in one for one in messages[asked:]), rounds_of(number)
+    if TOOLS_NOTICE not in messages[0]["content"] and "Result of office_" not in text:
+        return f"Answer {number}: {NO_TOOLS}"
     # If it may call no more, the results stand in the question.
     if done == len(rounds) or "Result of office_" in text:
         return f"Answer {number}: " + "that is what came of it, as far as I can see. " * 2
@@ -231,7 +235,8 @@ class Talk(DiscordDm):
         """Return the whole answer to a question; empty while there is none."""
         for one in self.messages():
             is_whole = not any(it.startswith("stop") for it in one.buttons)
-            if f"Answer {number}:" in one.text and "(Steps:" in one.text and is_whole:
+            ends = "(Steps:" in one.text or NO_TOOLS in one.text
+            if f"Answer {number}:" in one.text and ends and is_whole:
                 return one.text
         return ""
 
@@ -318,6 +323,9 @@ async def test_no_kill_doubles_an_effect_or_loses_a_turn_and_what_is_unknown_is_
             text, fate = talk.answer(number), fate_of(number)
             steps = [(tool, outcome, int(n or 1)) for tool, outcome, n in _STEP.findall(text)]
             called = Counter(tool for one in rounds_of(number) for tool in one)
+            if NO_TOOLS in text:
+                told += {"no tools": 1}
+                called = Counter(dict.fromkeys(called, 0))
             for tool, calls in called.items():
                 outcomes = Counter({of: n for name, of, n in steps if name == tool})
                 done = office.counts(number, tool)

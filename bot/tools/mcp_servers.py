@@ -63,7 +63,7 @@ class McpSource:
     async def examine(self) -> AsyncIterator[Finding]:
         """Yield which tools each server offers, and what is wrong with it."""
         for one in self._lists:
-            await one.ask()
+            await one.tools(_LIST_SECONDS)
             name = one.server.name
             for problem in sorted(one.problems):
                 cure = f"look at [servers.{name}] in the file MCP_SERVERS, and at that server"
@@ -110,19 +110,20 @@ class _ToolList:
         self._client = client
         self._tasks = tasks
         self.offered: Sequence[Offered] = ()
-        self._asking: asyncio.Task[None] | None = None
+        self.problems = set[str]()
         self._clock = clock
         self._ask_at = -math.inf
-        self.problems = set[str]()
+        # Before the first question: a turn that another worker has begun may come at once.
+        self._asking: asyncio.Task[None] | None = tasks.start(self._ask())
 
     async def tools(self, patience: float) -> Sequence[Offered]:
         if not self._asking and self._clock() >= self._ask_at:
-            self._asking = self._tasks.start(self.ask())
+            self._asking = self._tasks.start(self._ask())
         if self._asking:
             await asyncio.wait((self._asking,), timeout=patience)
         return self.offered
 
-    async def ask(self) -> None:
+    async def _ask(self) -> None:
         tools, problems, seconds = dict[str, Offered](), set[str](), _KNOWN_SECONDS
         try:
             async with asyncio.timeout(_LIST_SECONDS):

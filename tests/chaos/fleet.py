@@ -109,6 +109,19 @@ async def fleet(folder: Path, crews: Sequence[Crew]) -> AsyncIterator[Fleet]:
 STARTING = 30.0  # seconds
 # See bot/turns/scripts/prelude.lua.
 _OPEN, _TURN, _FILES = "parley:{0}:open", "parley:{0}:turn:", "parley:{0}:files:"
+_STEPS = "parley:{0}:steps:"
+
+
+@dataclass(frozen=True)
+class OpenTurn:
+    """A turn that has not ended; `steps` are the names of what its journal has."""
+
+    id: str
+    number: int
+    state: str
+    pid: int  # of the process that took it last
+    asks: str
+    steps: frozenset[str]
 
 
 class Server:
@@ -151,6 +164,25 @@ class Server:
         held = [each for each in records if f"-{pid}-" in each.get("worker", "")]
         running = [each for each in held if each["state"] == "running"]
         return frozenset(number_of(str(each["text"])) for each in running)
+
+    async def open_turns(self) -> list[OpenTurn]:
+        """Return the turns that have not ended, as they stand at one moment."""
+        ids = [str(each) for each in await self.redis.zrange(_OPEN, 0, -1)]
+        async with self.redis.pipeline() as both:
+            for each in ids:
+                both.hmget(_TURN + each, "text", "state", "worker", "asks")
+                both.hkeys(_STEPS + each)
+            found = await both.execute()
+        turns = []
+        for each, (text, state, worker, asks), steps in zip(
+            ids, found[::2], found[1::2], strict=True
+        ):
+            pid = int(worker.split("-")[-2]) if worker else 0
+            if text:
+                turns.append(
+                    OpenTurn(each, number_of(text), state, pid, asks or "", frozenset(steps))
+                )
+        return turns
 
     async def saved_files(self) -> AsyncIterator[str]:
         """Yield the id of a turn each time that what was read of one of its files is saved."""

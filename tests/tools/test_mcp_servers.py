@@ -227,6 +227,11 @@ async def test_a_server_that_is_away_costs_a_second_and_is_asked_again(
     assert len([it for it in caplog.records if "office" in it.getMessage()]) == 1
 
 
+async def test_a_server_is_asked_for_its_tools_before_the_first_question() -> None:
+    async with handmade() as (_, server):
+        await until(lambda: "tools/list" in server.requests)
+
+
 async def test_a_patient_question_waits_for_a_slow_server() -> None:
     answers, (server, _) = asyncio.Event(), office()
     app = server.streamable_http_app()

@@ -13,7 +13,17 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from adapters.uploads import read_upload
-from bot.domain import ContextMessage, EditBudget, End, FileRef, Page, Purpose, ThreadKey, Turn
+from bot.domain import (
+    ContextMessage,
+    EditBudget,
+    End,
+    FileRef,
+    Page,
+    Purpose,
+    Steps,
+    ThreadKey,
+    Turn,
+)
 from bot.errors import StoreUnavailable, WriteFailed
 from bot.store import Store
 from bot.turns.records import read_end
@@ -110,7 +120,7 @@ class LiveSurface:
             f"live:{turn.id}", writes=_WRITES, seconds=_SECONDS, for_finals=0, own=True
         )
 
-    def note_step(self, what: str) -> bool:
+    def note_step(self, steps: Steps) -> bool:
         """Show nothing: the reply itself says it."""
         return False
 

@@ -303,6 +303,11 @@ class Steps:
     notes: tuple[StepNote, ...]
     sources: tuple[Source, ...] = ()
 
+    @property
+    def doing(self) -> str:
+        """What is done now; empty if nothing is."""
+        return next((one.what for one in self.notes if not one.outcome), "")
+
 
 @dataclass(frozen=True, slots=True)
 class ConsentNeeded:
@@ -401,7 +406,9 @@ class Page:
     superseded one. `said` is the model's raw text of a page that still grows; `text` is the same
     without unfinished markup, and with a `sign` of life at its end, if there is one. The message
     has the `attachments` and no other files. `consent` is the id of the call that a person is to
-    allow: the page has the controls for that instead of Stop.
+    allow: the page has the controls for that instead of Stop. `steps` is the line of the `text`
+    that lists the calls of tools, if there is one: a surface that shows them otherwise, as its
+    `note_step` was told them, may leave it out.
     """
 
     number: int
@@ -413,6 +420,7 @@ class Page:
     end: End = ""
     attachments: tuple[Attachment, ...] = ()
     consent: str = ""
+    steps: str = ""
 
 
 @dataclass(frozen=True, slots=True)

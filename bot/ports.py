@@ -18,6 +18,7 @@ from bot.domain import (
     Page,
     Preferences,
     Purpose,
+    Steps,
     Tool,
     Turn,
 )
@@ -65,11 +66,11 @@ class Surface(Protocol):
     def shows_work(self) -> bool:
         """Whether the platform shows that the bot is working before there is a message."""
 
-    def note_step(self, what: str) -> bool:
-        """Show by the platform's own sign what is done now, such as "Searching the web".
+    def note_step(self, steps: Steps) -> bool:
+        """Show by the platform's own sign what is done now (`doing`), such as "Searching the web".
 
-        `what` is empty if nothing is done any more. False if the sign does not say it; then the
-        reply does.
+        `steps` are all calls of the turn so far. False if the sign does not say it, or the reply
+        has something to change, too: then it is written.
         """
 
     def budget(self, page: Page, *, new: bool) -> EditBudget | None:

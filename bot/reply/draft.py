@@ -140,11 +140,6 @@ class Draft:
         """Note the calls of tools so far; the sign of life says what is done now."""
         self._steps = steps
 
-    @property
-    def doing(self) -> str:
-        """What is done now, by a tool; empty if nothing is."""
-        return next((one.what for one in self._steps.notes if not one.outcome), "")
-
     def start(self, model: str) -> None:
         """Restart the text, by this model; "" is the chosen one."""
         self._shown_before = self._longer
@@ -204,6 +199,8 @@ class Draft:
             texts[number : number + 1] = self._pager.split(texts[number], shown)
         last = len(texts) - 1
         pages = [Page(i, text, final=True, last=i == last) for i, text in enumerate(texts)]
+        if line := self._steps_line:
+            pages = [replace(it, steps=line) if line in it.text else it for it in pages]
         end, files = self._final.end, self._attachments
         pages[last:] = [replace(page, end=end, attachments=files) for page in pages[last:]]
         return pages + [Page(i, "", final=True) for i in range(len(texts), messages)]
@@ -326,8 +323,8 @@ class Draft:
     def _sign(self) -> str:
         if self.consent:
             return self.consent.question
-        if self.doing:
-            return DOING.format(what=self.doing)
+        if doing := self._steps.doing:
+            return DOING.format(what=doing)
         if self.reading:
             return READING.format(names=", ".join(f"`{name}`" for name in self.reading))
         return BUSY if self.is_retried else WAITING

@@ -212,7 +212,7 @@ class Reply:
                     case Steps():
                         # What is done now is shown at once: it may take long.
                         self._draft.note_steps(delta)
-                        self._draft.silent = not self._surface.note_step(self._draft.doing)
+                        self._draft.silent = not self._surface.note_step(delta)
                         self._note_news()
                     case ConsentNeeded():
                         self._draft.consent = delta

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bot.domain import Page, Shown
+from bot.domain import Page, Shown, StepNote, Steps
 from bot.errors import PlaceGone
 from bot.reply.draft import (
     ANSWERED_BY,
@@ -40,6 +40,19 @@ def ends_of(draft: Draft) -> tuple[str, str]:
     """Return all that stands there, and what of it is remembered."""
     shown = draft.shown([])
     return shown.text, shown.said
+
+
+@pytest.mark.parametrize("limit", [2000, 60, 30])
+def test_a_page_names_its_line_of_calls(limit: int) -> None:
+    draft, line = make_draft(limit=limit), "(Steps: Searching the web: done.)"
+    draft.note_steps(Steps((StepNote("c1", "Searching the web", "done"),)))
+    draft.add("word " * 10)
+    draft.end(Ending("done"))
+
+    pages = draft.pages(0)
+    assert len(pages) == {2000: 1, 60: 2, 30: 4}[limit]
+    assert [page.steps for page in pages] == [line if line in it.text else "" for it in pages]
+    assert any(page.steps for page in pages) is (limit > len(line))
 
 
 @given(st.lists(st.tuples(words, st.booleans())), words, words, st.integers(0, 4))

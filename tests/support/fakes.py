@@ -41,6 +41,7 @@ from bot.domain import (
     Preferences,
     Purpose,
     Shown,
+    Steps,
     ThreadKey,
     Tool,
     Turn,
@@ -169,8 +170,8 @@ class FakeSurface:
     at_once: int = 0
     most_at_once: int = 0
 
-    def note_step(self, what: str) -> bool:
-        self.steps.append(what)
+    def note_step(self, steps: Steps) -> bool:
+        self.steps.append(steps.doing)
         return self.shows_steps
 
     def measure(self, text: str) -> int:

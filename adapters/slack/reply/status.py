@@ -32,7 +32,7 @@ _RECEIVED_SECONDS = 30.0  # within which the notice is not repeated in a DM
 _TITLES_PER_MINUTE = 50  # docs: agents.sessions.rename, Tier 3
 _MOST_TITLE = 80  # characters; Slack takes 200, and a list shows fewer
 # Guess: Slack parses no markup in a title or a line. If it does, this prevents mentions.
-_NO_MARKUP = str.maketrans("<>", "()")
+NO_MARKUP = str.maketrans("<>", "()")
 
 
 async def show_waiting(workspace: Workspace, intake: Intake, turn: Turn) -> None:
@@ -80,7 +80,7 @@ class Status:
     def __init__(self, workspace: Workspace, *, channel: str, thread: str, title: str = "") -> None:
         self.session: Literal["active", "suspended", ""] = ""
         self._workspace = workspace
-        self._title = one_line(title).translate(_NO_MARKUP)
+        self._title = one_line(title).translate(NO_MARKUP)
         self._client = workspace.client
         self._channel = channel
         self._thread = thread  # empty at the top level of a DM, which has no status line
@@ -193,5 +193,5 @@ class Status:
 
 def _doing(what: str) -> str:
     """Return the line of a step; Slack writes the app's name before it (docs: its page)."""
-    said = f"is {what[:1].lower()}{one_line(what[1:])}".translate(_NO_MARKUP).replace("`", "")
+    said = f"is {what[:1].lower()}{one_line(what[1:])}".translate(NO_MARKUP).replace("`", "")
     return f"{said[: _MOST_LINE - 1].rstrip()}…"

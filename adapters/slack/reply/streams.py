@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import cast
 
 from adapters.slack.errors import code_of, is_transient, refuses_app, translated
 from adapters.slack.markup import markdown_block, without_partial_entity
+from adapters.slack.reply.cards import Cards
 from adapters.slack.reply.messages import Messages
 from adapters.slack.workspace import Workspace
 from bot.domain import EditBudget, Page
@@ -57,22 +60,29 @@ class Streams:
             return False
         return asyncio.get_running_loop().time() >= self._possible_at
 
-    async def start(self, messages: Messages, page: Page) -> Stream:
-        """Show a page in a new stream, one of these messages.
+    async def start(self, messages: Messages, page: Page, cards: Cards) -> Stream:
+        """Show a page and cards in a new stream, one of these messages.
 
         Raises WriteRefused if the thread or the app may have no streams, WriteDelayed if no process
         may start one now, and WriteFailed.
         """
-        await self._take_slot()
-        try:
+
+        async def start(news: list[Json] | None) -> Mapping[str, object]:
             async with _translated():
                 answer = await self._client.chat_startStream(
                     channel=messages.channel,
                     thread_ts=messages.thread,
-                    chunks=chunks(streamed(page)),
+                    chunks=[*(news or ()), *chunks(streamed(page))] or None,
                     recipient_user_id=messages.asker,
                     recipient_team_id=messages.team,
+                    # Cards that come later are folded, too.
+                    task_display_mode=None if news is None else "plan",
                 )
+            return cast("Mapping[str, object]", answer.data)
+
+        await self._take_slot()
+        try:
+            answer = await cards.written(page, start, at="start")
         except WriteDelayed as error:
             await self._budgets.pause(self._starts, error.retry_after)
             self._possible_at = asyncio.get_running_loop().time() + error.retry_after
@@ -87,7 +97,7 @@ class Streams:
             log.info("No stream in %s for team %s: %s", messages.channel, messages.team, error)
             raise WriteRefused(str(error)) from error
         message_id = f"{answer['channel']}:{answer['ts']}"
-        return Stream(self._workspace, message_id=message_id, page=page)
+        return Stream(self._workspace, message_id=message_id, page=page, cards=cards)
 
     async def end(self, stream_id: str, *, metadata: Json | None = None) -> None:
         """End a stream that this or another process started. Raises SurfaceError.
@@ -116,8 +126,9 @@ class Streams:
 class Stream:
     """One message that grows by appends; if a page does not fit, it is ended and updated."""
 
-    def __init__(self, workspace: Workspace, *, message_id: str, page: Page) -> None:
+    def __init__(self, workspace: Workspace, *, message_id: str, page: Page, cards: Cards) -> None:
         self.id = message_id
+        self._cards = cards
         self._workspace = workspace
         self._client = workspace.client
         self._said = page.said
@@ -137,37 +148,66 @@ class Stream:
         return bool(page.text) and not expired and addition(self._markdown, page) is not None
 
     def is_silent(self, page: Page) -> bool:
-        """Whether the page has no new text of the answer."""
-        return page.said == self._said
+        """Whether the page has no new text of the answer, and there is no news of its cards."""
+        return page.said == self._said and not self._cards.are_news(page)
 
     async def append(self, page: Page) -> None:
-        """Append the missing text that the next delta cannot change. Raises SurfaceError."""
-        if more := addition(self._markdown, page):
-            channel, _, ts = self.id.rpartition(":")
-            async with _translated():
-                await self._client.chat_appendStream(channel=channel, ts=ts, chunks=chunks(more))
-            self._markdown += more
+        """Append the missing text that the next delta cannot change, and what cards show now.
+
+        Raises SurfaceError.
+        """
+        channel, _, ts = self.id.rpartition(":")
+        more = addition(self._markdown, page) or ""
+
+        async def append(news: list[Json] | None) -> None:
+            if added := [*chunks(more), *(news or ())]:
+                async with _translated():
+                    await self._client.chat_appendStream(channel=channel, ts=ts, chunks=added)
+
+        await self._cards.written(page, append, at="growth")
+        self._markdown += more
         self._said = page.said
 
-    async def finish(self, page: Page, *, blocks: list[Json], metadata: Json) -> None:
-        """Append the missing text and the blocks, and end the stream. Raises SurfaceError."""
+    async def finish(
+        self, page: Page, *, blocks: list[Json], metadata: Json, suspends: bool
+    ) -> None:
+        """Append the missing text and the blocks, and end the stream. Raises SurfaceError.
+
+        The line of the calls is left out if their cards are there. The session then waits for a
+        person if it `suspends`, unless Slack refuses that with the cards.
+        """
         channel, _, ts = self.id.rpartition(":")
-        async with _translated():
-            await self._client.chat_stopStream(
-                channel=channel,
-                ts=ts,
-                chunks=chunks(addition(self._markdown, page) or ""),
-                blocks=blocks or None,
-                metadata=metadata,
-            )
+
+        async def finish(news: list[Json] | None) -> None:
+            is_told = news is not None and page.last and self._cards.tell_all()
+            more = addition(self._markdown, without_steps(page) if is_told else page) or ""
+            async with _translated():
+                await self._client.chat_stopStream(
+                    channel=channel,
+                    ts=ts,
+                    chunks=[*chunks(more), *(news or ())] or None,
+                    blocks=blocks or None,
+                    metadata=metadata,
+                    session_status="suspended" if suspends and news is not None else None,
+                )
+
+        await self._cards.written(page, finish, at="end")
 
 
-def chunks(markdown: str) -> list[Json] | None:
-    """Return a text as Slack takes it beside other chunks; None for no text.
+def chunks(markdown: str) -> list[Json]:
+    """Return a text as Slack takes it beside other chunks.
 
     A stream that was begun with `markdown_text` never takes other chunks (field).
     """
-    return [{"type": "markdown_text", "text": markdown}] if markdown else None
+    return [{"type": "markdown_text", "text": markdown}] if markdown else []
+
+
+def without_steps(page: Page) -> Page:
+    """Return a page without the line that lists the calls of tools."""
+    if not page.steps:
+        return page
+    before, _, after = page.text.rpartition(page.steps)
+    return replace(page, text=before + after.lstrip() if after else before.rstrip(), steps="")
 
 
 def ends_stream(page: Page) -> bool:

@@ -9,12 +9,13 @@ from contextlib import suppress
 from prometheus_client import Counter
 
 from adapters.slack.errors import code_of, is_transient, refuses_app
+from adapters.slack.reply.cards import Cards
 from adapters.slack.reply.messages import UNNUMBERED, Messages
 from adapters.slack.reply.status import Status
 from adapters.slack.reply.streams import Stream, Streams, ends_stream, method_budget
 from adapters.slack.workspace import Workspace
 from bot.concurrency import Backoff
-from bot.domain import Attachment, EditBudget, Page, Purpose, Turn
+from bot.domain import Attachment, EditBudget, Page, Purpose, Steps, Turn
 from bot.errors import SurfaceError, WriteDelayed, WriteFailed, WriteRefused
 from bot.text.markdown import PIPE
 from bot.text.sanitize import escape_markup
@@ -64,6 +65,7 @@ class SlackSurface:
         )
         self._may_start = bool(messages.thread)
         self._stream: Stream | None = None
+        self._cards = Cards(workspace)
         # Once the reply has ended, a running stream may be of the next turn in the thread.
         self._may_adopt_streams = not purpose.has_ended
         resumes = purpose is Purpose.RESUME
@@ -153,15 +155,17 @@ class SlackSurface:
         if page.text:
             await self._attach(message_id, page)
 
-    def note_step(self, what: str) -> bool:
+    def note_step(self, steps: Steps) -> bool:
         """Show in the status line what is done now, before and below the text of a stream.
 
-        Not below a message that grows by updates: that one may have a question's buttons.
+        Not below a message that grows by updates: that one may have a question's buttons. A stream
+        has a card of each call, too, which is written with its text or for itself.
         """
+        self._cards.steps = steps
         shows = self.status.is_possible and (self._stream is not None or not self._is_seen)
         if shows:
-            self.status.note_step(what)
-        return shows
+            self.status.note_step(steps.doing)
+        return shows and (self._stream is None or not self._cards.are_possible)
 
     def _note_question(self, page: Page) -> None:
         if page.consent:
@@ -234,7 +238,7 @@ class SlackSurface:
     async def _start(self, page: Page) -> str:
         if self._may_stream(page):
             try:
-                self._stream = await self._streams.start(self._messages, page)
+                self._stream = await self._streams.start(self._messages, page, self._cards)
             except WriteRefused:
                 self._may_start = False
             except WriteDelayed:
@@ -270,8 +274,15 @@ class SlackSurface:
     async def _append(self, stream: Stream, page: Page) -> None:
         if ends_stream(page):
             messages, metadata = self._messages, self._messages.metadata(page)
+            suspends = bool(page.consent) and self.status.is_possible
             await messages.with_controls(
-                page, lambda: stream.finish(page, blocks=messages.controls(page), metadata=metadata)
+                page,
+                lambda: stream.finish(
+                    page,
+                    blocks=messages.controls(page),
+                    metadata=metadata,
+                    suspends=suspends,
+                ),
             )
             self._stream, self.status.session = None, ""
         elif stream.is_silent(page):
@@ -280,6 +291,7 @@ class SlackSurface:
             await stream.append(page)
 
     async def _change(self, message_id: str, page: Page) -> None:
+        self._cards.forget()
         try:
             await self._messages.change(message_id, page)
         except WriteRefused as error:

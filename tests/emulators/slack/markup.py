@@ -57,6 +57,22 @@ def notes(blocks: list[Payload]) -> Iterator[str]:
             yield from (str(it["text"]) for it in elements if isinstance(it, dict) and "text" in it)
 
 
+def tasks(blocks: list[Payload]) -> Iterator[Payload]:
+    """Yield the task cards, alone or in a plan."""
+    for block in blocks:
+        match block:
+            case {"type": "task_card"}:
+                yield block
+            case {"type": "plan", "tasks": list(listed)}:
+                yield from listed
+
+
+def cards(blocks: list[Payload]) -> Iterator[tuple[str, str]]:
+    """Yield the titles of the task cards, with their states."""
+    for task in tasks(blocks):
+        yield str(task["title"]), str(task["status"])
+
+
 def label_of(button: Payload) -> str:
     """Return what stands on a button."""
     text = button.get("text")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from tests.emulators.slack.installation import APP_ID, Installation
-from tests.emulators.slack.markup import buttons, label_of, notes, read, rich_text
+from tests.emulators.slack.markup import buttons, cards, label_of, notes, read, rich_text
 from tests.emulators.slack.payload import Payload
 from tests.emulators.timeline import Moment
 
@@ -38,7 +38,7 @@ class Shown:
 
     `buttons` are the action ids of those that can be pressed, and `labels` what stands on them.
     Only a reply has a `thread_ts`. `notes` are the small lines of context blocks, and `files` the
-    names and the bytes of files.
+    names and the bytes of files. `cards` are the titles of tasks, with their states.
     """
 
     ts: str
@@ -50,6 +50,7 @@ class Shown:
     labels: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     files: tuple[tuple[str, bytes], ...] = ()
+    cards: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +147,7 @@ class Post:
             buttons=tuple(button for button, _, _ in buttons(self.blocks)),
             labels=tuple(label_of(button) for _, _, button in buttons(self.blocks)),
             notes=tuple(notes(self.blocks)),
+            cards=tuple(cards(self.blocks)),
             files=tuple((file.name, file.data) for file in self.files),
             thread_ts=None if self.thread_ts == self.ts else self.thread_ts,
         )

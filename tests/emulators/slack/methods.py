@@ -168,7 +168,10 @@ _STREAMS: dict[str, Method] = {
     "chat.startStream": Method(
         TIER_2,
         scopes=_WRITE,
-        arguments=_strings("channel recipient_team_id recipient_user_id thread_ts", chunks="array"),
+        arguments=_strings(
+            "channel recipient_team_id recipient_user_id task_display_mode thread_ts",
+            chunks="array",
+        ),
         answer=_PLACE,
         errors=_STREAM_ERRORS
         | _words(

@@ -19,7 +19,7 @@ from tests.emulators.slack.blocks import (
 )
 from tests.emulators.slack.chat import Chat, metadata
 from tests.emulators.slack.events import Events
-from tests.emulators.slack.markup import links, pings
+from tests.emulators.slack.markup import links, pings, tasks
 from tests.emulators.slack.message import ANOTHER_APP, Post
 from tests.emulators.slack.payload import Payload
 from tests.emulators.slack.sessions import Sessions, checked_state, thread_root
@@ -32,6 +32,12 @@ SECONDS = 300.0
 # (CopilotKit/CopilotKit issue 6063), with many tasks 10,600 to 11,300 bytes (openclaw/openclaw pull
 # request 143882); hermes-agent pull request 59010 met no limit over all calls.
 SIZE = 12_000
+# The same pull request: with tasks, their titles and twice what else they say counted.
+SIZE_WITH_TASKS, TASKS = 10_600, 50
+# docs: chat.startStream, task_display_mode.
+MODES = ("timeline", "plan")
+# docs: chat.appendStream, "task_update chunks", and the types of the node SDK.
+STATES = ("pending", "in_progress", "complete", "error")
 
 
 def addition(args: Payload) -> tuple[Payload, ...]:
@@ -56,14 +62,25 @@ def _text_of(blocks: Collection[Payload]) -> str:
     return "".join(str(block["text"]) for block in blocks if block["type"] == "markdown")
 
 
-def _grown(blocks: Sequence[Payload], chunks: Collection[Payload]) -> list[Payload]:
+def _grown(
+    blocks: Sequence[Payload], chunks: Collection[Payload], *, is_plan: bool
+) -> list[Payload]:
     """Return what a message shows with chunks added; SlackError when those are too many blocks.
 
-    Slack renders each run of text as one block.
+    Slack renders each run of text as one block. A task that is known by its id changes its title
+    and its status where it stands (openclaw/openclaw pull request 125168). In a plan all tasks are
+    one block (docs: chat.startStream, task_display_mode), which stands where the first came: that
+    it does, and that a timeline drops a plan's title, are guesses.
     """
     grown = [*blocks]
     for chunk in chunks:
         match chunk:
+            case {"type": "task_update" | "plan_update"} if is_plan:
+                grown = _planned(grown, chunk)
+            case {"type": "plan_update"}:
+                pass
+            case {"type": "task_update"}:
+                grown = _with_task(grown, chunk)
             case {"type": "blocks", "blocks": list(more)}:
                 grown += more
             case {"text": words} if grown and grown[-1]["type"] == "markdown":
@@ -75,9 +92,37 @@ def _grown(blocks: Sequence[Payload], chunks: Collection[Payload]) -> list[Paylo
     return grown
 
 
+def _planned(blocks: Sequence[Payload], chunk: Payload) -> list[Payload]:
+    plans = [block for block in blocks if block["type"] == "plan"]
+    plan: Payload = plans[0] if plans else {"type": "plan", "title": "", "tasks": []}
+    if chunk["type"] == "task_update":
+        changed = {**plan, "tasks": _with_task([*tasks([plan])], chunk)}
+    else:
+        changed = {**plan, "title": chunk["title"]}
+    return [changed if block is plan else block for block in (blocks if plans else [*blocks, plan])]
+
+
+def _with_task(blocks: Sequence[Payload], chunk: Payload) -> list[Payload]:
+    name = chunk["id"]
+    card: Payload = {"type": "task_card", "task_id": name, "title": chunk["title"]}
+    card["status"] = chunk["status"]
+    if any(block.get("task_id") == name for block in blocks):
+        return [card if block.get("task_id") == name else block for block in blocks]
+    return [*blocks, card]
+
+
 def _checked(chunk: Payload) -> Payload:
-    """Return a chunk as it is kept (docs: chat.appendStream, "Using the chunks parameter")."""
+    """Return a chunk as it is kept (docs: chat.appendStream, "Using the chunks parameter").
+
+    Of a task's fields, `details`, `output` and `sources` are not emulated.
+    """
     match chunk:
+        case {"type": "task_update", "id": str(name), "title": str(title), "status": status} if (
+            name and title and status in STATES and len(chunk) == 4
+        ):
+            return chunk
+        case {"type": "plan_update", "title": str(title)} if title and len(chunk) == 2:
+            return chunk
         case {"type": "markdown_text", "text": str(words)} if words:
             if len(words) > MARKDOWN_CHARACTERS:
                 raise SlackError("msg_too_long")
@@ -97,6 +142,7 @@ class Stream:
     clock: Clock
     ends: float
     recipient: str | None
+    is_plan: bool = False
     blocks: list[Payload] = field(default_factory=list)
     is_over: bool = False
     is_stopped: bool = False  # by a person
@@ -137,7 +183,11 @@ class Streams:
         root = _root(workspace, channel, args)
         _check_recipient(workspace, channel, args)
         recipient = None if channel.person else text(args, "recipient_user_id")
-        stream = Stream(self._clock, self._clock.now() + self.seconds, recipient)
+        mode = text(args, "task_display_mode") or MODES[0]
+        if mode not in MODES:
+            raise SlackError("invalid_arguments", why="must be a valid enum value")
+        ends = self._clock.now() + self.seconds
+        stream = Stream(self._clock, ends, recipient, is_plan=mode == "plan")
         post = workspace.draft(
             channel.id, workspace.bot_id, "", thread_ts=root.ts, streaming=stream
         )
@@ -175,6 +225,7 @@ class Streams:
         blocks, about = message_blocks(args.get("blocks")), metadata(args)
         previous = post.payload()
         self._grow(post, stream, addition(args), below=blocks)
+        _end_tasks(post.blocks)
         post.metadata = about
         stream.is_over = True
         if post.readable != post.states[-1]:
@@ -227,9 +278,11 @@ class Streams:
         below: Collection[Payload] = (),
     ) -> None:
         """Show what was added, and at the end what stands below; SlackError leaves all as it is."""
-        blocks = _grown(stream.blocks, chunks)
+        blocks = _grown(stream.blocks, chunks, is_plan=stream.is_plan)
         # In UTF-8 bytes (openclaw/openclaw pull request 143882).
-        if len(_text_of(blocks).encode()) > SIZE:
+        rows, said = [*tasks(blocks)], len(_text_of(blocks).encode())
+        titles = sum(len(str(task["title"]).encode()) for task in rows)
+        if said + titles > (SIZE_WITH_TASKS if rows and said else SIZE) or len(rows) > TASKS:
             raise SlackError("msg_too_long")
         shown = [*blocks, *below]
         if sum(map(len, words_of(shown))) > ALL_CHARACTERS:
@@ -246,6 +299,13 @@ class Streams:
             fresh = [word for word in dict.fromkeys(found) if word not in stream.heard]
             heard += fresh
             stream.heard.update(fresh)
+
+
+def _end_tasks(blocks: list[Payload]) -> None:
+    """Show tasks that a stream leaves undone as failed (vercel/chat pull request 917)."""
+    for task in tasks(blocks):
+        if task["status"] == "in_progress":
+            task["status"] = "error"
 
 
 def _root(workspace: Workspace, channel: Channel, args: Payload) -> Post:

@@ -27,6 +27,7 @@ HERE: Payload = {"channel": "<channel>"}
 NOWHERE = "1700000000.000001"
 DIVIDERS: list[Payload] = [{"type": "divider"}] * 51
 CHUNK: Payload = {"type": "markdown_text", "text": "x"}
+TASK: Payload = {"type": "task_update", "id": "1", "title": "Search", "status": "complete"}
 
 
 def rows(method: str, base: Payload, *changes: tuple[Payload, str]) -> Iterator[Row]:
@@ -145,6 +146,13 @@ CALLS = [
         ({"chunks": "not json"}, "invalid_chunks"),
         ({"chunks": [{"type": "song"}]}, "invalid_chunks"),
         ({"chunks": [{**CHUNK, "text": ""}]}, "invalid_chunks"),
+        ({"chunks": [{**TASK, "status": "completed"}]}, "invalid_chunks"),
+        ({"chunks": [{**TASK, "title": ""}]}, "invalid_chunks"),
+        ({"chunks": [{**TASK, "id": None}]}, "invalid_chunks"),
+        ({"chunks": [{"type": "plan_update"}]}, "invalid_chunks"),
+        ({"chunks": [{**TASK, "id": str(number)} for number in range(51)]}, "msg_too_long"),
+        ({"chunks": [CHUNK, {**TASK, "title": "é" * 5300}]}, "msg_too_long"),
+        ({"task_display_mode": "song"}, "invalid_arguments"),
         (blocks("song"), "invalid_blocks"),
         (blocks("divider", 51), "msg_blocks_too_many"),
     ),

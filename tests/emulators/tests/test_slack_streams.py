@@ -96,6 +96,34 @@ async def test_a_stream_grows_under_the_question_until_it_is_stopped() -> None:
         assert (await t.call("chat.delete", **place))["ok"]
 
 
+@pytest.mark.parametrize("mode", ["plan", "timeline"])
+async def test_tasks_change_where_they_stand_and_fail_if_they_are_left_undone(mode: str) -> None:
+    def task(name: str, status: str) -> Payload:
+        return {"type": "task_update", "id": name, "title": f"Task {name}", "status": status}
+
+    def text(words: str) -> Payload:
+        return {"type": "markdown_text", "text": words}
+
+    async with talk() as t:
+        begun = [{"type": "plan_update", "title": "Steps"}, task("1", "in_progress"), text("One")]
+        ts = await t.start(chunks=begun, task_display_mode=mode)
+        place: Payload = {"channel": t.channel, "ts": ts}
+        more = [task("1", "complete"), text(", two"), task("2", "in_progress"), text("Three")]
+        await t.call("chat.appendStream", **place, chunks=more)
+        early = t.slack.screen(t.channel, t.asked)[-1].cards
+        message = (await t.stop(ts))["message"]
+
+        assert isinstance(message, dict)
+        kinds = [block["type"] for block in message["blocks"]]
+        assert early == (("Task 1", "complete"), ("Task 2", "in_progress"))
+        assert t.slack.screen(t.channel, t.asked)[-1].cards[-1] == ("Task 2", "error")
+        if mode == "plan":
+            assert (t.read(), kinds) == ("One, twoThree", ["plan", "markdown"])
+        else:
+            cards = ["task_card", "markdown", "task_card", "markdown"]
+            assert (t.read(), kinds) == ("One, two\nThree", cards)
+
+
 async def test_a_message_takes_what_is_within_its_limits() -> None:
     def blocks(number: int) -> Payload:
         return {"chunks": [{"type": "blocks", "blocks": [{"type": "divider"}] * number}]}

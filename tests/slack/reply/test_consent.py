@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from bot.domain import Page, Purpose
+from bot.domain import Page, Purpose, StepNote, Steps
 from bot.errors import WriteFailed
 from tests.emulators.slack.sessions import STATUS_CHARACTERS
 from tests.slack.reply.test_streams import MARKUP
@@ -17,6 +17,13 @@ from tests.support.waiting import until
 CALL = "aB3dE6gH9"
 QUESTION = 'May I call `create_ticket` on `tracker` with `{"title": "<!channel>"}`?'
 LABELS = ("Allow", "Allow always", "Deny")
+
+
+def doing(what: str) -> Steps:
+    return Steps((StepNote("c1", what),))
+
+
+SEARCHING = doing("Searching the web")
 
 
 def asking(said: str = "", *, number: int = 0) -> Page:
@@ -122,7 +129,7 @@ async def test_while_a_person_is_asked_nothing_says_that_we_are_at_work(streams:
             await until(scene.status)
             if streams:
                 message_id = await surface.post(growing("I look."))
-                surface.note_step("Searching the web")
+                surface.note_step(SEARCHING)
                 await until(scene.status)
                 await surface.edit(message_id, asking("I look."))
             else:
@@ -171,22 +178,23 @@ async def test_a_repair_finds_a_question_that_was_written_too_late() -> None:
 async def test_the_status_line_says_what_is_done_now() -> None:
     async with make_scene() as scene:
         async with scene.platform.surface(scene.turn) as surface:
-            seen = surface.note_step("Searching the web")
+            seen = surface.note_step(SEARCHING)
             await until(lambda: scene.status() == "is searching the web…")
             await surface.post(growing("I have"))
-            below = surface.note_step("Calling `read` on `<!here>`")
+            below = surface.note_step(doing("Calling `read` on `<!here>`"))
             await until(lambda: scene.status() == "is calling read on (!here)…")
-            surface.note_step("")
+            surface.note_step(Steps(()))
             await until(lambda: scene.status() == "is thinking...")
 
-        assert (seen, below) == (True, True)
+        # A stream has a card, too.
+        assert (seen, below) == (True, False)
         assert scene.status() == ""
         assert scene.texts() == ["I have"]
 
 
 async def test_a_long_step_fits_the_status_line() -> None:
     async with make_scene() as scene, scene.platform.surface(scene.turn) as surface:
-        surface.note_step(f"Calling {'x' * 100}")
+        surface.note_step(doing(f"Calling {'x' * 100}"))
         await until(lambda: "xxx" in scene.status())
 
         assert len(scene.status()) == STATUS_CHARACTERS
@@ -199,7 +207,7 @@ async def test_a_step_that_has_just_begun_leaves_no_status_line_behind() -> None
             await until(scene.status)
             await surface.post(growing("I have"))
             scene.slack.fail("assistant.threads.setStatus", "late", gate=begun)
-            surface.note_step("Searching the web")
+            surface.note_step(SEARCHING)
             await until(lambda: not scene.slack.pending_faults)
             asyncio.get_running_loop().call_later(0.1, begun.set)  # time for the end
 
@@ -211,11 +219,11 @@ async def test_a_step_is_not_in_the_status_line_where_a_message_is_updated() -> 
     async with make_scene() as scene:
         async with scene.platform.surface(scene.turn) as surface:
             message_id = await surface.post(asking())
-            posted = surface.note_step("Searching the web")
+            posted = surface.note_step(SEARCHING)
         async with scene.platform.surface(scene.turn, Purpose.RESUME) as surface:
-            resumed = surface.note_step("Searching the web")
+            resumed = surface.note_step(SEARCHING)
             await surface.edit(message_id, growing("Done"))
         async with scene.platform.surface(in_dm(scene).turn) as surface:
-            alone = surface.note_step("Searching the web")
+            alone = surface.note_step(SEARCHING)
 
         assert (posted, resumed, alone) == (False, False, False)

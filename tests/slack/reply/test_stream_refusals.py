@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from adapters.slack.errors import NotSlack
+from adapters.slack.reply.cards import Cards
 from adapters.slack.reply.messages import Messages
 from adapters.slack.reply.streams import Streams
 from bot.domain import Json, Page, Person, ThreadKey, Turn
@@ -53,13 +54,13 @@ async def test_a_stream_is_for_the_workspace_of_the_person_who_asks(fields: dict
 
 
 async def test_a_team_that_may_see_no_stream_costs_nobody_else_theirs() -> None:
-    async with make_streams() as (slack, streams, messages):
+    async with make_streams() as (slack, streams, messages, cards):
         far = copy(messages)
         far.team = FAR
         slack.fail("chat.startStream", error="team_access_not_granted")
 
         with pytest.raises(WriteRefused):
-            await streams.start(far, first("Because"))
+            await streams.start(far, first("Because"), cards)
 
         assert not streams.are_possible(far.team)
         assert streams.are_possible(messages.team)
@@ -70,24 +71,24 @@ REFUSALS = ["team_access_not_granted", "missing_scope", "unknown_method"]
 
 @pytest.mark.parametrize("error", REFUSALS)
 async def test_what_slack_has_refused_is_not_tried_at_once(error: str) -> None:
-    async with make_streams() as (slack, streams, messages):
+    async with make_streams() as (slack, streams, messages, cards):
         slack.fail("chat.startStream", error=error)
 
         with pytest.raises(WriteRefused):
-            await streams.start(messages, first("Because"))
+            await streams.start(messages, first("Because"), cards)
 
         assert not streams.are_possible(messages.team)
 
 
 @pytest.mark.parametrize("error", REFUSALS)
 async def test_what_slack_has_refused_is_tried_again_after_a_while(error: str) -> None:
-    async with make_streams(refused_seconds=0.05) as (slack, streams, messages):
+    async with make_streams(refused_seconds=0.05) as (slack, streams, messages, cards):
         slack.fail("chat.startStream", error=error)
         with pytest.raises(WriteRefused):
-            await streams.start(messages, first("Because"))
+            await streams.start(messages, first("Because"), cards)
 
         await until(lambda: streams.are_possible(messages.team))
-        stream = await streams.start(messages, first("Because"))
+        stream = await streams.start(messages, first("Because"), cards)
 
         assert stream.id.startswith(slack.channel_id)
 
@@ -120,11 +121,11 @@ async def test_a_server_that_can_post_and_update_alone_gets_the_whole_reply(stor
 
 @pytest.mark.parametrize("status", [408, 425, 500, 503])
 async def test_a_start_that_may_go_well_the_next_time_is_a_passing_failure(status: int) -> None:
-    async with make_streams() as (slack, streams, messages):
+    async with make_streams() as (slack, streams, messages, cards):
         slack.fail("chat.startStream", status=status, body="<html>Too early</html>")
 
         with pytest.raises(WriteFailed) as raised:
-            await streams.start(messages, first("Because"))
+            await streams.start(messages, first("Because"), cards)
 
         assert not isinstance(raised.value, NotSlack)
         assert streams.are_possible(messages.team)
@@ -147,8 +148,8 @@ async def test_an_answer_that_is_not_slacks_is_tried_again_and_names_the_address
 @asynccontextmanager
 async def make_streams(
     *, refused_seconds: float = 3600.0
-) -> AsyncIterator[tuple[SlackEmulator, Streams, Messages]]:
-    """Streams below a question of Ann's, and the messages of an answer."""
+) -> AsyncIterator[tuple[SlackEmulator, Streams, Messages, Cards]]:
+    """Streams below a question of Ann's, and the messages and cards of an answer."""
     limits = replace(LIMITS, refusals_remembered=refused_seconds)
     async with SlackEmulator() as slack:
         ann = slack.user("Ann")
@@ -158,4 +159,5 @@ async def make_streams(
             key = ThreadKey("slack", slack.team_id, slack.channel_id, ts)
             place: dict[str, Json] = {"channel": slack.channel_id, "thread": ts, "question": ts}
             turn = Turn("slack:1", key, Person(ann, "Ann"), "why?", place, 1.0)
-            yield slack, streams, Messages(platform.workspace, turn)
+            messages = Messages(platform.workspace, turn)
+            yield slack, streams, messages, Cards(platform.workspace)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from bot.domain import Exchange, FileText, Json, ThreadKey, Tool, ToolKind, Turn
+from bot.tools.questions import Answered
 
 
 class ToolFailed(Exception):
@@ -58,6 +59,8 @@ class Asked:
 
 # `key` is the same for each attempt at one call, and no other call has it.
 Run = Callable[[Mapping[str, Json], str], Awaitable[ToolResult]]
+# Sends a call again, with what its server has asked for.
+GoOn = Callable[[Mapping[str, Json], str, Answered], Awaitable[ToolResult]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,8 @@ class Offered:
     """A tool that a question may use.
 
     `server` is the operator's name of an MCP server; empty for a tool of our own. `sign` says what
-    is done while it runs, such as "Searching the web". `run` raises ToolFailed.
+    is done while it runs, such as "Searching the web". `run` raises ToolFailed; a tool that has
+    `go_on` may raise ToolAsks from both.
     """
 
     tool: Tool
@@ -73,6 +77,7 @@ class Offered:
     run: Run = field(compare=False)
     server: str = ""
     sign: str = ""
+    go_on: GoOn | None = field(default=None, compare=False)
 
     @property
     def full_name(self) -> str:

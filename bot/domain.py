@@ -14,10 +14,18 @@ Role = Literal["system", "user", "assistant", "tool"]
 # What a call of a tool does, as the operator says. "reads": nothing, so it may be called again.
 # "keyed": a second call with the same key has no second effect. "effects": never called again.
 ToolKind = Literal["reads", "keyed", "effects"]
-# What a person answered when a call was to be allowed; "late" if nobody answered in time.
-Consent = Literal["allow", "always", "deny", "late"]
+# What a person answered when a call was to be allowed; "late" if nobody answered in time. "answer"
+# and "done" are for a question of the call's server: a form was filled in, a page was visited.
+Consent = Literal["allow", "always", "deny", "late", "answer", "done"]
+# The ids of such questions begin so; those of calls have no "-".
+FORM, LINK = "form-", "link-"
 # The answers that a person can choose, with the labels of their buttons.
 CONSENT_LABELS: Mapping[Consent, str] = {"allow": "Allow", "always": "Allow always", "deny": "Deny"}
+_QUESTION_LABELS: Mapping[str, Mapping[Consent, str]] = {
+    FORM: {"answer": "Answer", "deny": "Deny"},
+    LINK: {"done": "Done", "deny": "Deny"},
+}
+PRESSES = frozenset[Consent](("answer", "done", *CONSENT_LABELS))
 # How a turn ends: "done" with its answer; "stopped" by a person; "failed" if the model gave no
 # complete answer or the platform refused it; "dead" if its attempts are used up or its record
 # cannot be read. A repair then posts the apology.
@@ -309,12 +317,18 @@ class Steps:
         return next((one.what for one in self.notes if not one.outcome), "")
 
 
+def choices(call_id: str) -> Mapping[Consent, str]:
+    """Return the answers that a person can choose for a call, or for a question of its server."""
+    return _QUESTION_LABELS.get(call_id[: len(FORM)], CONSENT_LABELS)
+
+
 @dataclass(frozen=True, slots=True)
 class ConsentNeeded:
-    """A delta, the last one: a person must allow a call before it is made.
+    """A delta, the last one: a person must allow a call, or answer its server's question.
 
-    `question` says on one line what is called, on which server, with which arguments. `seconds` is
-    the time that is left to answer.
+    `call_id` is that of the call, or of the question. `question` says on one line what is called,
+    on which server, with which arguments, or what the server asks. `seconds` is the time that is
+    left to answer.
     """
 
     call_id: str

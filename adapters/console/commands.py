@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from bot.commands import handlers
-from bot.domain import Asker, Consent, Person, ThreadKey
+from bot.domain import LINK, Asker, Consent, Person, ThreadKey
 from bot.intake.addressed import is_help
 from bot.intake.intake import Intake
 
@@ -52,6 +52,9 @@ _FIELDS = {"temperature": "temperature", "longest": "max_tokens"}  # of the form
 # How a call of a tool is allowed or denied.
 ALLOW = "Allow? [y]es / [a]lways / [n]o: "
 _CONSENTS: Mapping[str, Consent] = {"yes": "allow", "always": "always", "no": "deny"}
+# And whether the page that a tool's server names was visited.
+VISITED = "Done? [y]es / [n]o: "
+_VISITS: Mapping[str, Consent] = {"yes": "done", "no": "deny"}
 
 # A path such as /etc/hosts is not a command.
 _COMMAND = re.compile(r"(/[\w-]*)(?:\s+(.*))?", re.DOTALL)
@@ -76,10 +79,10 @@ def command_of(line: str) -> Command | None:
     return Command(found[1], (found[2] or "").strip()) if found else None
 
 
-def consent_of(line: str) -> Consent | None:
-    """Return the answer to ALLOW; None for any other line."""
-    said = line.strip().casefold()
-    return next((it for word, it in _CONSENTS.items() if said in (word, word[0])), None)
+def consent_of(line: str, call_id: str) -> Consent | None:
+    """Return the answer to ALLOW or VISITED; None for any other line."""
+    said, words = line.strip().casefold(), _VISITS if call_id.startswith(LINK) else _CONSENTS
+    return next((it for word, it in words.items() if said in (word, word[0])), None)
 
 
 def unknown(name: str) -> str:

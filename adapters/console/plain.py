@@ -10,21 +10,15 @@ from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager, nullcontext, suppress
 from typing import TextIO, TypeVar
 
-from adapters.console.commands import (
-    ALLOW,
-    PLAIN,
-    Command,
-    command_of,
-    consent_of,
-    plain_help,
-    unknown,
-)
+from adapters.console.answering import Answering, prompt_of
+from adapters.console.commands import PLAIN, Command, command_of, consent_of, plain_help, unknown
 from adapters.console.talk import ConsoleConversation, ReplyState
 from bot.commands import handlers
 from bot.concurrency import cancelled, running
-from bot.domain import Consent
+from bot.domain import FORM, Consent
 from bot.errors import ParleyError, Refused, StoreUnavailable
 from bot.text.sanitize import strip_controls
+from bot.tools.questions import AnswerRefused
 
 T = TypeVar("T")
 
@@ -173,7 +167,7 @@ class PlainConversation:
                 await cancelled(asking)
 
     async def _ask(self, reply: ReplyState, display: _Display, limit: asyncio.Timeout) -> None:
-        """Have the person allow a call, or deny it; in a pipe it is denied."""
+        """Have the person allow a call or answer its server, or deny; in a pipe it is denied."""
         consent: Consent | None = None if display.prompt else "deny"
         if not consent:
             await self.print(f"\n{reply.note}\n")
@@ -181,20 +175,44 @@ class PlainConversation:
         outer, self._interruptions = self._interruptions, asyncio.Queue()
         limit.reschedule(None)  # a person may take their time
         try:
+            if not consent and reply.consent.startswith(FORM):
+                consent = await self._fill_in(reply)
             while not consent:
-                await self.print(ALLOW)
-                async with running(self._read_line()) as reading:
-                    is_read = await self._wait_or_interrupt(reading)
-                    # Ctrl-C and the end of the input deny.
-                    line = reading.result() if is_read else ""
-                    consent = consent_of(line) if line else "deny"
-                    await self.print("" if line else "\n")
-            await self._talk.decide(reply.turn_id, reply.consent, consent)
+                line = await self._said(prompt_of(reply.consent))
+                consent = consent_of(line, reply.consent) if line else "deny"
+            if consent != "answer":
+                await self._talk.decide(reply.turn_id, reply.consent, consent)
         except StoreUnavailable as error:
             await self.print(f"{error.apology}\n")
         finally:
             self._interruptions = outer
             limit.reschedule(asyncio.get_running_loop().time() + self._patience)
+
+    async def _fill_in(self, reply: ReplyState) -> Consent:
+        """Ask for the fields of a form until they fit; return "deny" if the person breaks off."""
+        form = await self._talk.form(reply.turn_id, reply.consent)
+        answering = Answering(reply.consent, form) if form else None
+        while answering:
+            while answering.prompt:
+                if not (line := await self._said(answering.prompt)):
+                    return "deny"
+                answering.take(line)
+            try:
+                await self._talk.fill_in(reply.turn_id, reply.consent, answering.filled)
+                break
+            except AnswerRefused as error:
+                await self.print(f"{error.apology}\n")
+                answering.ask_again(error.field)
+        return "answer"
+
+    async def _said(self, prompt: str) -> str:
+        """Return a line with its end; empty after Ctrl-C and at the end of the input."""
+        await self.print(prompt)
+        async with running(self._read_line()) as reading:
+            is_read = await self._wait_or_interrupt(reading)
+            line = reading.result() if is_read else ""
+        await self.print("" if line else "\n")
+        return line
 
     async def _wait_or_interrupt(self, work: asyncio.Future[T]) -> bool:
         """Wait for `work` or the next Ctrl-C. Returns whether the work is done."""

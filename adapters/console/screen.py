@@ -19,7 +19,7 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.styles import Style
 
-from adapters.console.commands import ALLOW, COMMANDS
+from adapters.console.commands import COMMANDS
 from adapters.console.render import Renderer
 from adapters.console.transcript import AskedQuestion, Transcript
 from bot.text.markdown import tidy
@@ -149,8 +149,8 @@ class WindowScreen:
         size = self._session.app.output.get_size()
         growing = self._transcript.growing
         waiting = [one.turn.text for one in self._transcript.unanswered[1:]]
-        asks = growing is not None and growing.consent != ""
-        label = "edit> " if self.edited else ALLOW if asks else "you> "
+        asked = growing.prompt if growing else ""
+        label = "edit> " if self.edited else asked or "you> "
         state = growing and (growing.live, growing.note), waiting, self.hint, label, size
         if self._drawn[0] != state:
             lines = [
@@ -203,7 +203,10 @@ class WindowScreen:
                 return
             text, edited = buffer.text, self.edited
             self.edited = None
-            buffer.reset(append_to_history=bool(text.strip()))
+            # What a person answers is no question, and may not be kept.
+            growing = self._transcript.growing
+            is_answer = growing is not None and growing.prompt != ""
+            buffer.reset(append_to_history=bool(text.strip()) and not is_answer)
             self._reset_hint()
             self._on_line(text, edited)
 

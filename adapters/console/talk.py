@@ -6,7 +6,7 @@ import asyncio
 import getpass
 import shlex
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from uuid import uuid4
 from adapters import live
 from adapters.console.commands import ThreadCommands
 from adapters.uploads import PART, Uploads, file_ref
+from bot.commands.form import Form, answer_form
 from bot.domain import Asker, Consent, Exchange, FileRef, Person, Standing, ThreadKey, Turn
 from bot.errors import HasEnded, Refused, StoreUnavailable
 from bot.intake.intake import Intake
@@ -119,6 +120,22 @@ class ConsoleConversation:
         with suppress(HasEnded):
             await self._intake.answers.decide(
                 turn_id, call_id, consent, person_id=self._person.id, at=self._key
+            )
+
+    async def form(self, turn_id: str, call_id: str) -> Form | None:
+        """Return the form of a question of a tool's server; None if it no longer waits."""
+        with suppress(Refused):
+            asking = self._intake.answers.question
+            return answer_form(
+                await asking(turn_id, call_id, person_id=self._person.id, at=self._key)
+            )
+        return None
+
+    async def fill_in(self, turn_id: str, call_id: str, filled: Mapping[str, str]) -> None:
+        """Answer such a question; raises AnswerRefused. A late answer changes nothing."""
+        with suppress(HasEnded):
+            await self._intake.answers.fill_in(
+                turn_id, call_id, filled, person_id=self._person.id, at=self._key
             )
 
     async def forget(self, *turns: Turn) -> None:

@@ -6,9 +6,10 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from adapters.console.answering import Answering, prompt_of
 from adapters.console.render import BlockSplitter, BlockUpdate
 from adapters.console.talk import ReplyState
-from bot.domain import Turn
+from bot.domain import FORM, Turn
 from bot.text.sanitize import strip_controls
 
 _MOST = 500  # exchanges; the history of the thread is shorter
@@ -20,7 +21,8 @@ class AskedQuestion:
 
     `is_shown`: the question is on the screen. `since`: when its answer was first awaited (monotonic
     clock). `previous_answer`: what is shown while another answer is awaited. `consent`: the call
-    that the person is to allow, as the `note` says.
+    that the person is to allow, or the question of its server, as the `note` says; `answering` has
+    the fields of its form.
     """
 
     turn: Turn
@@ -31,7 +33,20 @@ class AskedQuestion:
     live: str = ""
     note: str = ""
     consent: str = ""
+    answering: Answering | None = None
     splitter: BlockSplitter = field(default_factory=BlockSplitter)
+
+    @property
+    def prompt(self) -> str:
+        """What the person is to say, if anything."""
+        if self.answering and self.answering.call_id == self.consent:
+            return self.answering.prompt
+        return prompt_of(self.consent) if self.consent and not self.is_form else ""
+
+    @property
+    def is_form(self) -> bool:
+        """Whether the person is asked for the fields of a form."""
+        return self.consent.startswith(FORM)
 
     def show(self, reply: ReplyState) -> BlockUpdate:
         """Process a state of the reply, and return the change of the screen."""

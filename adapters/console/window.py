@@ -8,6 +8,7 @@ from contextlib import aclosing, suppress
 from functools import partial
 from pathlib import Path
 
+from adapters.console.answering import Answering
 from adapters.console.commands import (
     COMMANDS,
     Command,
@@ -22,8 +23,9 @@ from adapters.console.talk import ConsoleConversation, ReplyState
 from adapters.console.transcript import AskedQuestion, Transcript
 from bot.commands import handlers
 from bot.concurrency import BackgroundTasks, together
-from bot.domain import Consent, Turn
+from bot.domain import FORM, Consent, Turn
 from bot.errors import ParleyError, Refused, StoreUnavailable
+from bot.tools.questions import AnswerRefused
 
 _LEAVING = "Press Ctrl-C again to leave."
 _EARLIER = 3  # exchanges that are shown at the start
@@ -90,9 +92,12 @@ class Window:
     def _submit(self, line: str, edited: AskedQuestion | None) -> None:
         growing, began_before = self.transcript.growing, self._began_before
         self._began_before = False
-        consent = None if edited or began_before else consent_of(line)
-        if growing and growing.consent and consent:
-            self._work.put_nowait(partial(self._decide, growing, growing.consent, consent))
+        asks = growing.consent if growing and not edited and not began_before else ""
+        consent = consent_of(line, asks) if asks else None
+        if growing and asks and growing.is_form and growing.answering:
+            self._work.put_nowait(partial(self._fill_in, growing, asks, line))
+        elif growing and consent:
+            self._work.put_nowait(partial(self._decide, growing, asks, consent))
         elif line.strip():
             self._work.put_nowait(partial(self._do, line, edited))
 
@@ -208,6 +213,24 @@ class Window:
             asked.consent = asked.note = ""
         self._screen.refresh()
 
+    async def _fill_in(self, asked: AskedQuestion, call_id: str, line: str) -> None:
+        answering = asked.answering
+        if not answering or answering.call_id != call_id or not answering.prompt:
+            return
+        self._screen.say(f"{answering.prompt}{line}")
+        answering.take(line)
+        if not answering.prompt:
+            try:
+                await self._talk.fill_in(asked.turn.id, call_id, answering.filled)
+            except AnswerRefused as error:
+                answering.ask_again(error.field)
+                raise
+            finally:
+                self._screen.refresh()
+            if asked.consent == call_id:
+                asked.consent = asked.note = ""
+        self._screen.refresh()
+
     async def _stop(self) -> None:
         if growing := self.transcript.growing:
             self._stopped = growing
@@ -243,6 +266,9 @@ class Window:
         self._show_question(asked)
         if reply.consent and reply.consent != asked.consent:
             self._began_before = bool(self._screen.typed)
+            if reply.consent.startswith(FORM):
+                form = await self._talk.form(reply.turn_id, reply.consent)
+                asked.answering = Answering(reply.consent, form) if form else None
         growth = asked.show(reply)
         if growth.anew:
             self._screen.say("Another try:")

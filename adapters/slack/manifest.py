@@ -14,7 +14,13 @@ ASK, PARLEY = "/ask", "/parley"
 ASKED_EVENT = "parley_asked"  # of the metadata of a question that the bot has posted for a person
 # The callback ids of the message shortcuts, and of the modals.
 SHORTCUTS = ASK_ABOUT_ID, SUMMARISE_ID = "ask_about", "summarise"
-VIEWS = FORM_ID, MODEL_ID, PERSONA_ID, QUESTION_ID = "form", "model", "persona", "question"
+VIEWS = FORM_ID, MODEL_ID, PERSONA_ID, QUESTION_ID, ANSWER_ID = (
+    "form",
+    "model",
+    "persona",
+    "question",
+    "answer",
+)
 
 # The keys are in the order of the alphabet, as in the file.
 SCOPES: Mapping[str, str] = {

@@ -19,6 +19,7 @@ from adapters.uploads import Uploads, file_ref
 from adapters.web.follower import Follower, send_events
 from adapters.web.talks import PLATFORM, Talks, is_id, thread_of, title_of, turn_id_of
 from bot.access.preferences import Scope, resolved
+from bot.commands.form import answer_form
 from bot.commands.handlers import (
     FORGET,
     FORGET_QUESTION,
@@ -28,7 +29,18 @@ from bot.commands.handlers import (
     CommandHandlers,
     HelpContext,
 )
-from bot.domain import Asker, Consent, FileRef, Json, Person, Rating, Standing, ThreadKey, Turn
+from bot.domain import (
+    PRESSES,
+    Asker,
+    Consent,
+    FileRef,
+    Json,
+    Person,
+    Rating,
+    Standing,
+    ThreadKey,
+    Turn,
+)
 from bot.errors import NothingAsked, NotRemembered, NotTheLast
 from bot.intake.answers import GO_ON
 from bot.intake.intake import Intake
@@ -39,7 +51,7 @@ PERSON = web.RequestKey("person", Person)  # the authenticated person
 MAY_STAY = web.RequestKey[Callable[[], Awaitable[bool]]]("may_stay")
 _MOST_CONVERSATIONS = 1000  # in one answer
 _RATINGS: Mapping[str, Rating | Literal[""]] = {"good": "good", "bad": "bad", "": ""}
-_CONSENTS: Mapping[str, Consent] = {"allow": "allow", "always": "always", "deny": "deny"}
+_CONSENTS: Mapping[str, Consent] = {one: one for one in PRESSES}
 # Access to the page was checked at sign-in.
 _SIGNED_IN = Asker(signed_in=True)
 _CHOSEN_HERE = frozenset({"model", "persona", "temperature", "max_tokens"})
@@ -86,6 +98,7 @@ class Api:
             web.post(f"{turn}/continue", self._go_on),
             web.post(f"{turn}/edit", self._edit),
             web.post(f"{turn}/rate", self._rate),
+            web.get(f"{turn}/question", self._question),
             web.post(f"{turn}/consent", self._decide),
             web.post(f"{turn}/delete", self._delete_turn),
         ]
@@ -273,16 +286,31 @@ class Api:
         await live.announce(self.store, _thread(request), turn.turn_id)
         return answer({})
 
+    async def _question(self, request: web.Request) -> web.Response:
+        """Return the fields of what a tool's server asks, in the form of a turn."""
+        turn, call = await self._turn(request), request.query.get("call", "")
+        question = await self.intake.answers.question(
+            turn.turn_id, call, person_id=request[PERSON].id, at=_thread(request)
+        )
+        return answer({"fields": [asdict(one) for one in answer_form(question).fields]})
+
     async def _decide(self, request: web.Request) -> web.Response:
-        """Say whether a call of a tool may be made; the first answer counts."""
+        """Say whether a call of a tool may be made; the first answer counts.
+
+        Or answer its server: `filled` has what was written into the fields of a form.
+        """
         thread, sent = _thread(request), await body(request)
-        call, consent = sent.get("call"), sent.get("consent")
+        call, consent, filled = sent.get("call"), sent.get("consent"), sent.get("filled")
         if not is_id(call) or not isinstance(consent, str) or consent not in _CONSENTS:
             raise Unacceptable(400, "A call can be allowed, always allowed, or denied.")
-        turn = await self._turn(request)
-        await self.intake.answers.decide(
-            turn.turn_id, str(call), _CONSENTS[consent], person_id=request[PERSON].id, at=thread
-        )
+        turn, answers = await self._turn(request), self.intake.answers
+        which: Any = {"person_id": request[PERSON].id, "at": thread}
+        if consent == "answer":
+            written = filled.items() if isinstance(filled, dict) else ()
+            texts = {name: it for name, it in written if isinstance(it, str)}
+            await answers.fill_in(turn.turn_id, str(call), texts, **which)
+        else:
+            await answers.decide(turn.turn_id, str(call), _CONSENTS[consent], **which)
         await live.announce(self.store, thread, turn.turn_id)
         return answer({}, status=202)
 

@@ -1,4 +1,7 @@
-"""The forms in which people choose how the bot answers in a place, and who may use it there."""
+"""The forms in which people choose how the bot answers in a place, and who may use it there.
+
+A question of a tool's server is a form, too.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Literal, get_args
 
 from bot.access.preferences import MOST_PERSONA, SCOPES, InvalidPreference, ModelChoice, Scope
 from bot.domain import Json, Preferences
+from bot.tools.questions import MOST_ANSWER, Question, field_id
 
 # A form has room for five fields on every platform.
 Part = Literal["answers", "access"]
@@ -34,7 +38,7 @@ class Field:
 
     A `choice` is one of `options`, each with its value and its label; `people` and `roles` are any
     number of ids, up to `most`; a text has up to `most` characters. `value` is what is chosen now,
-    one text or several ids.
+    one text or several ids. If it `is_required`, it must not be left empty.
     """
 
     name: str
@@ -44,6 +48,7 @@ class Field:
     value: str | tuple[str, ...] = ""
     options: tuple[tuple[str, str], ...] = ()
     most: int = 12
+    is_required: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +66,23 @@ def form_of(
     """Return a form that shows what is chosen for a place."""
     fields = tuple(_fields(found, scope, part, models))
     return Form(title=title, fields=fields, seen="".join(_digest(one.value) for one in fields))
+
+
+def answer_form(question: Question) -> Form:
+    """Return the form of a question that a tool's server asks."""
+    fields = tuple(
+        Field(
+            field_id(number),
+            one.label,
+            one.hint,
+            "choice" if one.options else "text" if one.kind == "string" else "line",
+            options=tuple((str(at), label) for at, (_, label) in enumerate(one.options, 1)),
+            most=MOST_ANSWER if one.kind == "string" else 30,
+            is_required=one.is_required,
+        )
+        for number, one in enumerate(question.fields)
+    )
+    return Form(title=question.message or "Your answer", fields=fields, seen="")
 
 
 def changes_in(form: Form, filled: Filled, *, seen: str) -> dict[str, Json]:

@@ -15,6 +15,7 @@ from prometheus_client import Counter
 from bot.domain import ANYBODY, Asker, Consent, Person, Place, Rating, ThreadKey, Turn
 from bot.errors import HasEnded, NotRemembered, NotTheAsker, SurfaceError, ThreadBusy
 from bot.intake.access import AccessControl, bounded
+from bot.tools.questions import Filled, Question, read_question
 from bot.turns.queue import TurnQueue
 
 _T = TypeVar("_T")
@@ -28,6 +29,7 @@ THANKS = "Thank you, I have noted that."  # to a person who rates an answer
 # To an admin who allows another person's call for always, to others who answer, and after the end.
 ALLOWED_ONCE = "I take this as allowed once: only the person who asked can allow it for always."
 NOT_YOURS = "Only the person who asked can allow or deny this."
+NOT_YOURS_TO_ANSWER = "Only the person who asked can answer this."
 NOT_WAITING = "This no longer waits for an answer."
 _FEEDBACK = Counter(
     "parley_feedback_total", "First ratings of an answer by a person", ["model", "kind"]
@@ -194,7 +196,8 @@ class Answers:
         """Answer whether a call may be made; return the answer that counts.
 
         The asker may do so, and admins; a function is called only for other people than the asker.
-        An admin's "always" counts as "allow", because the list is the asker's own. Raises
+        An admin's "always" counts as "allow", because the list is the asker's own. A question of
+        the call's server is answered by the asker alone; an admin may only deny it. Raises
         NotTheAsker, and HasEnded if the call does not wait for an answer, or not any more.
         """
         if at and not _is_in_channel(at, await self._queue.lookup.thread_of_turn(turn_id)):
@@ -213,6 +216,32 @@ class Answers:
         if not waited:
             raise HasEnded(NOT_WAITING)
         return consent
+
+    async def question(
+        self, turn_id: str, call_id: str, *, person_id: str, at: ThreadKey
+    ) -> Question:
+        """Return what a tool's server asks, for a form. Raises NotTheAsker and HasEnded."""
+        turn = await self._queue.lookup.turn(turn_id)
+        asked = await self._queue.lookup.question(turn_id, call_id)
+        if turn is None or not _is_in_channel(at, turn.key) or not asked:
+            raise HasEnded(NOT_WAITING)
+        if turn.person.id != person_id:
+            raise NotTheAsker(NOT_YOURS_TO_ANSWER)
+        return read_question(asked)
+
+    async def fill_in(
+        self, turn_id: str, call_id: str, filled: Filled, *, person_id: str, at: ThreadKey
+    ) -> None:
+        """Store what the asker has written into the form of a server's question; the turn goes on.
+
+        Raises AnswerRefused if a value does not fit its field, NotTheAsker, and HasEnded.
+        """
+        asked = await self.question(turn_id, call_id, person_id=person_id, at=at)
+        decide, words = self._queue.changes.decide, asked.answers(filled)
+        if not await decide(
+            turn_id, call_id, "answer", person_id=person_id, is_admin=False, words=words
+        ):
+            raise HasEnded(NOT_WAITING)
 
     async def _asked_by(self, person_id: str, turn_id: str, at: ThreadKey | None) -> Turn:
         turn = await self._queue.lookup.turn(turn_id)

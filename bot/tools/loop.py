@@ -29,6 +29,7 @@ from bot.domain import Steps as StepsNoted
 from bot.errors import QuotaUsed
 from bot.ports import Model
 from bot.text.sanitize import one_line
+from bot.tools.questions import Question, ToolAsks
 from bot.tools.steps import UNKNOWN, WITH_EFFECTS, Round, Steps
 from bot.tools.toolset import Offered, ToolBroken, ToolFailed, ToolResult
 
@@ -37,6 +38,7 @@ audit = logging.getLogger("parley.audit")
 
 MOST_ROUNDS = 8
 _MOST_CALLS = 8  # of a round; what a model asks for beyond is not noted
+_MOST_QUESTIONS = 4  # of a server, in one call
 _MOST_ARGUMENTS = 20_000  # characters
 _MOST_SHOWN = 300  # characters of the arguments that a person is to allow
 _MOST_RESULT = 60_000  # characters that are kept; the model reads its share of them
@@ -54,6 +56,20 @@ _REFUSED: Mapping[Consent, ToolResult] = {
     "deny": ToolResult(_DENIED, outcome="denied", foreign=False),
     "late": ToolResult(_LATE, outcome="not allowed in time", foreign=False),
 }
+_TOO_MANY = "Its server asks too many questions, so the call was not completed."
+_NOT_ANSWERED = "so the call was not completed. Do not make it again."
+_UNANSWERED: Mapping[Consent | None, ToolResult] = {
+    "late": ToolResult(
+        f"Nobody has answered the question of its server in time, {_NOT_ANSWERED}",
+        outcome="not answered in time",
+        foreign=False,
+    )
+}
+_REFUSAL = ToolResult(
+    f"The person does not answer the question of its server, {_NOT_ANSWERED}",
+    outcome="denied",
+    foreign=False,
+)
 _CALLS = Counter("parley_tool_calls_total", "Calls of tools", ["server", "tool", "outcome"])
 
 
@@ -64,6 +80,9 @@ class ToolLoop:
     allowed the tool for always, no foreign text has come into the prompt since the question, and
     the question has not made the same call before. What was begun by an earlier attempt and has no
     result is called again if its kind allows that, and is unknown otherwise.
+
+    A server that asks a person first has not finished the call. What it asks is saved before, and
+    whichever worker has the answer sends it with the call's next request.
     """
 
     def __init__(
@@ -160,9 +179,20 @@ class ToolLoop:
                         yield ConsentNeeded(call.id, _question(call, offered), left)
                         return
                     result = _REFUSED.get(consent)
-                if not result:
-                    yield self._note(call, "")
-                    result = await self._made(call, offered, arguments, effect)
+                while not result:
+                    if not (waits := self._steps.open_question(call)):
+                        yield self._note(call, "")
+                        result = await self._made(call, offered, arguments, effect)
+                        continue
+                    question_id, question = waits
+                    line = question.line(offered.server)
+                    consent, left = await self._waited(question_id, offered, line, question)
+                    if consent is None:
+                        yield self._note(call, "waits for an answer")
+                        yield ConsentNeeded(question_id, line, left)
+                        return
+                    if consent not in ("answer", "done"):
+                        result = _UNANSWERED.get(consent, _REFUSAL)
                 if effect:
                     self._log(call, offered, effect, result.outcome)
             await self._steps.end(call, result)
@@ -198,37 +228,56 @@ class ToolLoop:
         self, call: ToolCall, offered: Offered, effect: str
     ) -> tuple[Consent | None, float]:
         """Return what was answered, or None and for how many seconds it can still be."""
-        if found := self._steps.consent(call):
-            return found, 0.0
-        asked_at = self._steps.asked_at(call)
-        if asked_at is None:
+        if not self._steps.consent(call.id) and self._steps.asked_at(call.id) is None:
             may_skip = not self._is_foreign and not self._steps.repeats(effect)
             if may_skip and await self._steps.is_always_allowed(offered):
                 return "always", 0.0
-            asked_at = await self._steps.ask(call, offered, _question(call, offered))
+        return await self._waited(call.id, offered, _question(call, offered))
+
+    async def _waited(
+        self, call_id: str, offered: Offered, line: str, question: Question | None = None
+    ) -> tuple[Consent | None, float]:
+        """Ask a person, once; return as `_consent` does."""
+        if found := self._steps.consent(call_id):
+            return found, 0.0
+        asked_at = self._steps.asked_at(call_id)
+        if asked_at is None:
+            asked_at = await self._steps.ask(call_id, offered, line, question)
         left = asked_at + self._consent_seconds - time.time()
         if left > 0:
             return None, left
-        return await self._steps.settle(call, "late"), 0.0
+        return await self._steps.settle(call_id, "late"), 0.0
 
     async def _made(
         self, call: ToolCall, offered: Offered, arguments: Mapping[str, Json], effect: str
-    ) -> ToolResult:
-        """Make a call, unless it may have been made before, and return its result."""
-        if self._steps.has_begun(call):
-            kind = offered.kind
+    ) -> ToolResult | None:
+        """Send the next request of a call, unless it may have been sent before.
+
+        Returns its result; None if its server asks a person first.
+        """
+        asked = self._steps.inputs(call)
+        if begun_as := self._steps.begun_as(call):
             # The operator may have declared another kind since then.
-            if kind == "effects" or self._steps.begun_as(call) not in ("reads", kind):
+            if offered.kind == "effects" or begun_as not in ("reads", offered.kind):
                 return _UNKNOWN
         else:
             try:
-                await self._steps.begin(call, offered.kind, effect=effect)
+                await self._steps.begin(call, len(asked), offered.kind, effect=effect)
             except QuotaUsed:
                 return _failure("The person has no calls of tools left today.", "no calls left")
         key = f"{self._turn.id}:{call.id}"
         try:
             async with asyncio.timeout(max(min(_CALL_SECONDS, self._seconds_left()), 1.0)):
-                result = await offered.run(arguments, key)
+                if asked and offered.go_on:
+                    result = await offered.go_on(arguments, key, self._steps.answered(call))
+                else:
+                    result = await offered.run(arguments, key)
+        except ToolAsks as asks:
+            so_far = sum(len(one.questions) for one in asked) + len(asks.questions)
+            if so_far > _MOST_QUESTIONS or len(asked) == _MOST_QUESTIONS:
+                return _failure(_TOO_MANY)
+            await self._steps.save_input(call, len(asked), asks)
+            return None
         except (ToolBroken, TimeoutError) as error:
             log.warning("Turn %s: tool %s: %s", self._turn.id, call.name, error or "no answer")
             return _UNKNOWN if effect else _failure(str(error) or "The tool did not answer.")
@@ -260,7 +309,7 @@ class ToolLoop:
 
     def _log(self, call: ToolCall, offered: Offered | None, effect: str, outcome: str) -> None:
         """Write one line for each call with effects: ids and digests, never words."""
-        turn, consent = self._turn, self._steps.consent(call) or "always"
+        turn, consent = self._turn, self._steps.consent(call.id) or "always"
         where = (offered.server, offered.name) if offered else ("", call.name)
         audit.info(
             "call turn=%s thread=%s person=%s server=%s tool=%s consent=%s outcome=%s arguments=%s",

@@ -27,6 +27,14 @@ from bot.domain import Json
 from bot.model.server import parsed_object
 from bot.proxy import proxy_for
 from bot.text.sanitize import one_line, strip_controls, whole_characters
+from bot.tools.questions import (
+    Answered,
+    Question,
+    QuestionRefused,
+    ToolAsks,
+    form_question,
+    link_question,
+)
 from bot.tools.toolset import ToolBroken, ToolFailed, ToolResult
 from config.mcp_servers import McpServer, OAuth
 
@@ -46,9 +54,10 @@ _ANSWERS = ("application/json", "text/event-stream")
 # Codes with which the library says that an answer was lost. Servers use them too; then nobody can
 # tell.
 _LOST = (types.CONNECTION_CLOSED, types.PARSE_ERROR, types.REQUEST_TIMEOUT)
+_MOST_STATE = 100_000  # characters of a server's state, which is kept with the turn
 _ASKS_BACK = (
-    "The server asks a question before it does this, and such questions are not passed on here, so "
-    "nothing was done. Perhaps other arguments answer it."
+    "The server asks something before it does this, and it is not passed on, so nothing was done. "
+    "Perhaps other arguments answer it. {why}"
 )
 
 # The name, description and schema of a tool, as its server writes them.
@@ -90,17 +99,30 @@ class McpClient:
         return found
 
     async def call(
-        self, name: str, arguments: Mapping[str, Json], *, key: str = "", lists: bool = False
+        self,
+        name: str,
+        arguments: Mapping[str, Json],
+        *,
+        key: str = "",
+        lists: bool = False,
+        answered: Answered | None = None,
     ) -> ToolResult:
         """Call a tool; a `key` is the same for each attempt at the same call.
 
         `lists`: some arguments are sent as headers too, which the library learns from a list.
-        Raises ToolFailed, and ToolBroken if nobody knows whether it was called.
+        `answered` is what the server has asked for when it was called before. Raises ToolFailed,
+        ToolBroken if nobody knows whether it was called, and ToolAsks.
         """
         # No revision of the protocol has a key (SEP-3182 proposes one). Guess: a server that looks
         # for one finds it in the metadata, if it declares no argument for it.
         meta: Any = {"idempotencyKey": key} if key else None
         params = types.CallToolRequestParams(name=name, arguments={**arguments}, _meta=meta)
+        if answered:
+            params.request_state = answered.state
+            params.input_responses = {
+                it: types.ElicitResult(action="accept", content=content)
+                for it, content in answered.answers.items()
+            }
         wire = self._wire()
         result: Any = None
         try:
@@ -123,7 +145,7 @@ class McpClient:
             case MCPError() if wire.is_answer and result.code not in _LOST:
                 return ToolResult(_plain(result.message), outcome="failed")
             case types.InputRequiredResult():
-                raise ToolFailed(_ASKS_BACK)
+                raise _asks(result)
         raise self._failure(wire, result)
 
     def _wire(self) -> _Wire:
@@ -148,6 +170,9 @@ class McpClient:
                 prior_discover=self._discovered,
                 client_info=_INFO,
                 cache=None,
+                # Says that people can be asked. In older revisions a server asks in the middle of
+                # a call, which nobody waits for here.
+                elicitation_callback=_declined if self._discovered else None,
             ) as client,
         ):
             yield client
@@ -263,6 +288,31 @@ class _Bounded(httpx2.AsyncByteStream):
 
     async def aclose(self) -> None:
         await self._stream.aclose()
+
+
+async def _declined(context: Any, params: Any) -> types.ElicitResult:
+    return types.ElicitResult(action="decline")
+
+
+def _asks(result: types.InputRequiredResult) -> ToolAsks:
+    """Return what a server asks. Raises ToolFailed if people cannot be asked that."""
+    if len(result.request_state or "") > _MOST_STATE:
+        raise ToolFailed(_ASKS_BACK.format(why="Its state is too long."))
+    requests = result.input_requests or {}
+    try:
+        questions = [_question(key, one.params) for key, one in requests.items()]
+    except QuestionRefused as error:
+        raise ToolFailed(_ASKS_BACK.format(why=error)) from None
+    return ToolAsks(result.request_state, questions)
+
+
+def _question(key: str, asked: object) -> Question:
+    match asked:
+        case types.ElicitRequestFormParams():
+            return form_question(key, asked.message, asked.requested_schema)
+        case types.ElicitRequestURLParams():
+            return link_question(key, asked.message, asked.url)
+    raise QuestionRefused("It asks for a model or for files, not for a person.")
 
 
 def _read(result: types.CallToolResult) -> ToolResult:

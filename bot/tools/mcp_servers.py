@@ -19,6 +19,7 @@ from bot.errors import CannotStart
 from bot.model.transport import certificates
 from bot.proxy import proxy_for, warn_if_readable
 from bot.text.sanitize import strip_controls, whole_characters
+from bot.tools.questions import Answered
 from bot.tools.toolset import Asked, Offered, ToolFailed, ToolResult
 from config.mcp_servers import McpServer
 from config.settings import Settings
@@ -159,14 +160,20 @@ class _ToolList:
         if kind == "keyed":
             key_name, plain = _without_key(plain)
 
-        async def run(arguments: Mapping[str, Json], key: str) -> ToolResult:
+        async def go_on(
+            arguments: Mapping[str, Json], key: str, answered: Answered | None
+        ) -> ToolResult:
             if key_name:
                 arguments = {**arguments, key_name: key}
             sent = key if kind == "keyed" else ""
-            return await self._client.call(name, arguments, key=sent, lists=lists)
+            call = self._client.call
+            return await call(name, arguments, key=sent, lists=lists, answered=answered)
+
+        async def run(arguments: Mapping[str, Json], key: str) -> ToolResult:
+            return await go_on(arguments, key, None)
 
         tool = Tool(_named(self.server.name, name), _text(description)[:_MOST_DESCRIPTION], plain)
-        return Offered(tool, kind, run, server=self.server.name, own_name=name)
+        return Offered(tool, kind, run, server=self.server.name, own_name=name, go_on=go_on)
 
 
 def _named(server: str, tool: str) -> str:

@@ -22,10 +22,9 @@ class MemoryJournal:
         self.saved[name] = text
         self.effects |= {effect} - {""}
 
-    async def settle(self, call_id: str, consent: Consent) -> Consent:
-        """Return the consent that all calls have."""
+    async def settle(self, call_id: str, consent: Consent) -> None:
+        """Give the consent that all calls have; no server's question gets an answer from it."""
         self.saved[f"consent:{call_id}"] = self._consent
-        return self._consent
 
     async def is_always_allowed(self, offered: Offered) -> bool:
         """Return False: the consent is looked up for each call."""

@@ -11,6 +11,15 @@ from dataclasses import asdict, dataclass
 from typing import Protocol, get_args
 
 from bot.domain import Consent, ToolCall, ToolKind
+from bot.tools.questions import (
+    Answered,
+    Input,
+    Question,
+    ToolAsks,
+    read_input,
+    write_input,
+    write_question,
+)
 from bot.tools.toolset import Found, Offered, ToolResult
 
 log = logging.getLogger(__name__)
@@ -40,8 +49,8 @@ class Journal(Protocol):
         LeaseLost, QuestionEdited, and QuotaUsed if no call is left.
         """
 
-    async def settle(self, call_id: str, consent: Consent) -> Consent:
-        """Store an answer to the question for consent, and return the first one."""
+    async def settle(self, call_id: str, consent: Consent) -> None:
+        """Store an answer to the question for consent, unless there is one."""
 
     async def is_always_allowed(self, offered: Offered) -> bool:
         """Whether the person has allowed a tool, as it is described now, for always."""
@@ -75,41 +84,79 @@ class Steps:
         """Save a round before its calls are made."""
         await self._journal.save(f"round:{number}", write_round(done))
 
-    def asked_at(self, call: ToolCall) -> float | None:
+    def asked_at(self, call_id: str) -> float | None:
         """Return when a person was asked to allow a call, in seconds since the epoch."""
-        asked = self._journal.saved.get(f"asked:{call.id}")
+        asked = self._journal.saved.get(f"asked:{call_id}")
         return float(asked.partition(" ")[0]) if asked else None
 
-    async def ask(self, call: ToolCall, offered: Offered, question: str) -> float:
-        """Note what a person is asked now, and for which description of a tool; return when."""
+    async def ask(
+        self, call_id: str, offered: Offered, line: str, question: Question | None
+    ) -> float:
+        """Note what a person is asked now, and for which description of a tool; return when.
+
+        `question` is that of a server; `call_id` is then the question's.
+        """
         asked_at = time.time()
-        text = f"{asked_at:.3f} {offered.digest} {offered.full_name}\n{question}"
-        await self._journal.save(f"asked:{call.id}", text)
+        text = f"{asked_at:.3f} {offered.digest} {offered.full_name}\n{line}"
+        text += f"\n{write_question(question)}" if question else ""
+        await self._journal.save(f"asked:{call_id}", text)
         return asked_at
 
-    def consent(self, call: ToolCall) -> Consent | None:
-        """Return what a person has answered."""
-        return CONSENTS.get(self._journal.saved.get(f"consent:{call.id}", ""))
+    def consent(self, call_id: str) -> Consent | None:
+        """Return what a person has answered for a call, or to a question of its server."""
+        return CONSENTS.get(self._journal.saved.get(f"consent:{call_id}", "").partition("\n")[0])
 
-    async def settle(self, call: ToolCall, consent: Consent) -> Consent:
+    async def settle(self, call_id: str, consent: Consent) -> Consent:
         """Store an answer, and return the first one."""
-        return await self._journal.settle(call.id, consent)
+        await self._journal.settle(call_id, consent)
+        return self.consent(call_id) or consent
+
+    def inputs(self, call: ToolCall) -> list[Input]:
+        """Return what the call's server has asked so far, in this order."""
+        found = list[Input]()
+        while written := self._journal.saved.get(f"input:{call.id}:{len(found)}"):
+            found.append(read_input(written))
+        return found
+
+    async def save_input(self, call: ToolCall, number: int, asks: ToolAsks) -> None:
+        """Save what a server asks before anybody is asked."""
+        named = {one.id(call.id, number, at): one for at, one in enumerate(asks.questions)}
+        written = write_input(Input(asks.state, named))
+        await self._journal.save(f"input:{call.id}:{number}", written)
+
+    def open_question(self, call: ToolCall) -> tuple[str, Question] | None:
+        """Return the first question of a server without the answer that it wants, and its id."""
+        asked = self.inputs(call)[-1:]
+        named = [each for one in asked for each in one.questions.items()]
+        return next((it for it in named if self.consent(it[0]) not in ("answer", "done")), None)
+
+    def answered(self, call: ToolCall) -> Answered:
+        """Return what the server gets for its last questions."""
+        last, saved = self.inputs(call)[-1], self._journal.saved
+        words = {it: saved[f"consent:{it}"].partition("\n")[2] for it in last.questions}
+        return Answered(
+            last.state,
+            {one.key: json.loads(words[it] or "null") for it, one in last.questions.items()},
+        )
 
     def has_begun(self, call: ToolCall) -> bool:
-        """Whether a call may have been made."""
-        return f"begun:{call.id}" in self._journal.saved
+        """Whether the first request of a call, of which most have one, may have been sent."""
+        return _begun(call, 0) in self._journal.saved
 
     def begun_as(self, call: ToolCall) -> str:
-        """Return the kind that a call had when it began; empty if it has not."""
-        return self._journal.saved.get(f"begun:{call.id}", "")
+        """Return the kind with which the next request of a call was begun; empty if it was not."""
+        return self._journal.saved.get(_begun(call, len(self.inputs(call))), "")
 
     def repeats(self, effect: str) -> bool:
         """Whether this question has begun the same effect before."""
         return effect in self._journal.effects
 
-    async def begin(self, call: ToolCall, kind: ToolKind, *, effect: str) -> None:
-        """Save that a call is made now, which counts as one of the day. Raises QuotaUsed."""
-        await self._journal.save(f"begun:{call.id}", kind, effect=effect, counts=True)
+    async def begin(self, call: ToolCall, number: int, kind: ToolKind, *, effect: str) -> None:
+        """Save that a request is sent now; the first counts as a call of the day.
+
+        Raises QuotaUsed.
+        """
+        await self._journal.save(_begun(call, number), kind, effect=effect, counts=not number)
 
     async def is_always_allowed(self, offered: Offered) -> bool:
         """Whether the person has allowed a tool, as it is described now, for always."""
@@ -125,12 +172,24 @@ class Steps:
 
 
 def unknown_calls(saved: Mapping[str, str]) -> list[str]:
-    """Return the names of the calls of a journal of which nobody knows whether they were done."""
+    """Return the names of the calls of a journal of which nobody knows whether they were done.
+
+    A call whose last request was answered by a question has not been done.
+    """
     rounds = (read_round(text) for name, text in saved.items() if name.startswith("round:"))
     calls = [call for one in rounds if one for call in one.calls]
-    begun = [one for one in calls if saved.get(f"begun:{one.id}") in WITH_EFFECTS]
-    results = {one.id: read_result(saved.get(f"result:{one.id}", "")) for one in begun}
-    return [one.name for one in begun if (it := results[one.id]) is None or it.outcome == UNKNOWN]
+    return [one.name for one in calls if _is_unknown(one, saved)]
+
+
+def _is_unknown(call: ToolCall, saved: Mapping[str, str]) -> bool:
+    result = read_result(saved.get(f"result:{call.id}", ""))
+    asked = sum(name.startswith(f"input:{call.id}:") for name in saved)
+    hangs = saved.get(_begun(call, asked)) in WITH_EFFECTS
+    return hangs and (result is None or result.outcome == UNKNOWN)
+
+
+def _begun(call: ToolCall, number: int) -> str:
+    return f"begun:{call.id}:{number}" if number else f"begun:{call.id}"
 
 
 def call_id(turn_id: str, number: int, place: int, name: str, arguments: str) -> str:

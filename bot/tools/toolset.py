@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from bot.domain import Exchange, FileText, Json, ThreadKey, Tool, ToolKind, Turn
+from bot.tools.questions import Answered
 
 
 class ToolFailed(Exception):
@@ -60,6 +61,8 @@ class Asked:
 
 # `key` is the same for each attempt at one call, and no other call has it.
 Run = Callable[[Mapping[str, Json], str], Awaitable[ToolResult]]
+# Sends a call again, with what its server has asked for.
+GoOn = Callable[[Mapping[str, Json], str, Answered], Awaitable[ToolResult]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,8 @@ class Offered:
 
     `server` is the operator's name of an MCP server; empty for a tool of our own. `sign` says what
     is done while it runs, such as "Searching the web". `own_name` is that of its server, if the
-    model knows it by another one. `run` raises ToolFailed.
+    model knows it by another one. `run` raises ToolFailed; a tool that has `go_on` may raise
+    ToolAsks from both.
     """
 
     tool: Tool
@@ -77,6 +81,7 @@ class Offered:
     server: str = ""
     sign: str = ""
     own_name: str = ""
+    go_on: GoOn | None = field(default=None, compare=False)
 
     @property
     def name(self) -> str:

@@ -95,14 +95,22 @@ class TurnChanges:
         return bool(await self._script.run("stop_own", turn_id, str(thread), key, within))
 
     async def decide(
-        self, turn_id: str, call_id: str, consent: Consent, *, person_id: str, is_admin: bool
+        self,
+        turn_id: str,
+        call_id: str,
+        consent: Consent,
+        *,
+        person_id: str,
+        is_admin: bool,
+        words: str = "",
     ) -> bool:
         """Store what a person answers for a call of a tool; the turn goes on at once.
 
-        False if nothing waits for it any more. Raises NotTheAsker if another person has asked, and
-        this one is no admin.
+        `words` are what they have written into the form of a server's question. False if nothing
+        waits for it any more. Raises NotTheAsker if another person has asked, and this one is no
+        admin, or it is more than a denial of such a question.
         """
-        answer = person_id, consent, "1" if is_admin else ""
+        answer = person_id, consent, "1" if is_admin else "", words
         return bool(await self._script.run("decide", turn_id, call_id, *answer))
 
     async def forget(

@@ -31,11 +31,10 @@ class TurnJournal:
         if effect:
             self.effects.add(effect)
 
-    async def settle(self, call_id: str, consent: Consent) -> Consent:
-        """Store an answer for a call unless there is one, and return the one that counts."""
+    async def settle(self, call_id: str, consent: Consent) -> None:
+        """Store an answer for a call unless there is one."""
         found = await self._lease.close_consent(call_id, consent)
         self.saved[f"consent:{call_id}"] = found
-        return found
 
     async def is_always_allowed(self, offered: Offered) -> bool:
         """Whether the person has allowed a tool, as it is described now, for always."""

@@ -117,8 +117,8 @@ class Lease:
             self.stop.set()
             await asyncio.get_running_loop().create_future()
 
-    async def close_consent(self, call_id: str, consent: Consent) -> Consent:
-        """Store an answer for a call unless there is one, and return the one that counts.
+    async def close_consent(self, call_id: str, consent: Consent) -> str:
+        """Store an answer for a call unless there is one, and return what is stored.
 
         Raises LeaseLost and StoreUnavailable.
         """

@@ -35,6 +35,13 @@ class TurnLookup:
         thread = await self._store.command("HGET", key, "thread")
         return _known_thread(f"turn {turn_id}", thread, turn_id.partition(":")[0])
 
+    async def question(self, turn_id: str, call_id: str) -> str:
+        """Return what a tool's server asks, as it was saved; empty if it waits for nothing."""
+        steps = self._store.key("steps", whole_characters(turn_id))
+        names = f"asked:{call_id}", f"consent:{call_id}"
+        asked, answered = await self._store.command("HMGET", steps, *map(whole_characters, names))
+        return "" if answered or not asked else "".join(asked.split("\n", 2)[2:])
+
     async def result(self, turn_id: str) -> Shown | None:
         """Return what an ended turn shows, all of it as text; None if it has no outcome."""
         ((record, newest, _),) = await self._read([turn_id])

@@ -25,7 +25,6 @@ from bot.domain import (
 )
 from bot.errors import LeaseLost
 from bot.store import Store, store_errors
-from bot.tools.steps import CONSENTS
 from bot.turns.changes import TurnChanges
 from bot.turns.forgetting import Forgetting
 from bot.turns.lookup import TurnLookup
@@ -389,10 +388,10 @@ class TurnLeases:
         delay = int(seconds * 1000)
         await self._script.run("suspend", taken.turn.id, taken.fence, call_id, delay)
 
-    async def close_consent(self, taken: Taken, call_id: str, consent: Consent) -> Consent:
-        """Store an answer for a call unless there is one, and return the one that counts."""
+    async def close_consent(self, taken: Taken, call_id: str, consent: Consent) -> str:
+        """Store an answer for a call unless there is one, and return what is stored."""
         which = taken.turn.id, taken.fence, call_id, consent
-        return CONSENTS[str(await self._script.run("close_consent", *which))]
+        return str(await self._script.run("close_consent", *which))
 
     async def others_wait(self, taken: Taken) -> bool:
         """Return whether a turn waits in the thread that is not answered together with this one."""

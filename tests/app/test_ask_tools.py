@@ -15,6 +15,7 @@ from bot.app.ask import Asking, print_answer
 from bot.app.assistant import Assistant
 from bot.domain import Start
 from bot.text.prompt import SystemPrompt
+from bot.tools.questions import ToolAsks, form_question
 from bot.tools.toolset import Found, ToolSource
 from config.settings import Settings
 from tests.support.asking import Rounds, Search
@@ -47,6 +48,18 @@ async def test_effects_are_denied_unless_they_are_allowed(
     assert len(search.runs) == 1
     assert steps(caplog) == ["Searching the web: done", STEP + outcome]
     assert said.startswith("Well.\n\nSo.\n\nSources:\n")
+
+
+async def test_a_question_of_a_server_is_denied_whatever_is_allowed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    asks = ToolAsks("1", [form_question("k", "Which?", {"properties": {"it": {"type": "string"}}})])
+    tool = FakeTool(asks=[asks])
+    await Asking(assistant(([call()], ["So."]), tool))("Make a ticket.", allow=True)
+
+    assert (len(tool.runs), tool.answered) == (1, [])
+    assert steps(caplog) == [STEP + "denied"]
 
 
 async def test_the_sources_that_an_answer_names_stand_below_it() -> None:

@@ -315,6 +315,40 @@ async def test_a_call_is_allowed_or_denied_at_the_prompt(
     assert before.endswith('bot> Hm.\nMay I call `ticket` with `{"title": "[2JPrinter"}`?\n')
 
 
+async def test_a_form_of_a_server_is_filled_in_line_by_line(it: Terminal) -> None:
+    await it.until_prompt()
+    it.type("form\r")
+    before = await it.until("Room[2J: ")
+    it.type("five\r")
+    await it.until("colour (Its walls; 1 red, 2 blue; may be empty): ")
+    it.type("\r")
+    await it.until("`Room[2J`: please enter a whole number.")
+    await it.until("Room[2J: ")
+    it.type("5\r")
+    await it.until('It is: answer {"room": 5}.')
+    await it.until_prompt()
+    it.type("form\r")
+    await it.until("Room[2J: ")
+    it.type("\x03")
+    await it.until("It is: deny.")
+
+    assert before.endswith("bot> Hm.\n`tracker` asks: `Which room?`\n")
+
+
+@pytest.mark.parametrize(("typed", "answer"), [("y\r", "done"), ("n\r", "deny")])
+async def test_a_page_to_visit_is_confirmed_by_a_word(
+    it: Terminal, typed: str, answer: str
+) -> None:
+    await it.until_prompt()
+    it.type("visit\r")
+    await it.until("Please pay. https://example.com/1")
+    await it.until("Done? [y]es / [n]o: ")
+    it.type("always\r")
+    await it.until("Done? [y]es / [n]o: ")
+    it.type(typed)
+    await it.until(f"It is: {answer}.")
+
+
 async def test_another_word_allows_nothing_and_is_asked_for_again(it: Terminal) -> None:
     await it.until_prompt()
     it.type("ticket\r")
@@ -345,9 +379,9 @@ async def test_a_question_that_nobody_answers_in_time_goes(it: Terminal) -> None
 
 
 async def test_in_a_pipe_nobody_is_asked_and_a_call_is_denied(store: Store) -> None:
-    printed, _ = await piped(store, "ticket\nagain\n")
+    printed, _ = await piped(store, "ticket\nform\nagain\n")
 
-    assert printed == "Hm.\n\nIt is: deny.\nAnother one\n"
+    assert printed == 2 * "Hm.\n\nIt is: deny.\n" + "Another one\n"
 
 
 async def test_sources_and_steps_stand_below_an_answer(store: Store) -> None:

@@ -33,7 +33,7 @@ from bot.domain import Exchange, Preferences
 from bot.domain import Person as Author
 from bot.errors import ParleyError, ThreadBusy
 from bot.store import Store
-from tests.support.console import CALL, WINDOW, AnsweringQueue, terminal
+from tests.support.console import CALL, FORM_ID, LINK_ID, WINDOW, AnsweringQueue, terminal
 from tests.support.waiting import until
 
 ENTER, NEW_LINE, UP, CTRL_C, CTRL_D, CTRL_R = "\r", "\x1b\r", "\x1b[A", "\x03", "\x04", "\x12"
@@ -100,6 +100,12 @@ class Person:
         """Whether the input waits for an answer to a call."""
         growing = self.window.transcript.growing
         return growing is not None and growing.consent != ""
+
+    @property
+    def prompt(self) -> str:
+        """What the person is to say, before the input."""
+        growing = self.window.transcript.growing
+        return growing.prompt if growing else ""
 
     def above(self) -> str:
         """Return what is drawn above the input."""
@@ -385,6 +391,47 @@ async def test_a_call_is_allowed_or_denied_at_the_input(
 
     assert above == 'Hm.\n\nMay I call `ticket` with `{"title": "[2JPrinter"}`?\n'
     assert person.decided == [(CALL, answer)]
+
+
+async def test_a_form_of_a_server_is_filled_in_at_the_input_and_leaves_no_trace(
+    person: Person, tmp_path: Path
+) -> None:
+    person.type("form" + ENTER)
+    await until(lambda: person.prompt == "Room[2J: ")
+    person.type("five" + ENTER)
+    await person.reads("Room[2J: five")
+    await until(lambda: person.prompt.endswith("may be empty): "))
+    person.type("Blue" + ENTER)
+    await person.reads("please enter a whole number.")
+    await until(lambda: person.prompt == "Room[2J: ")
+    person.type("5" + ENTER)
+    await person.reads('It is: answer {"room": 5, "colour": "blue"}.')
+    await person.asks("hello", "Hello world!")
+
+    assert person.decided == [(FORM_ID, "answer")]
+    kept = [line for line in person.buffer.history.get_strings() if line]
+    assert kept == ["form", "hello"]
+
+
+@pytest.mark.parametrize(("typed", "answer"), [("y" + ENTER, "done"), (CTRL_C, "deny")])
+async def test_a_page_to_visit_is_confirmed_by_a_word(
+    person: Person, typed: str, answer: str
+) -> None:
+    person.type("visit" + ENTER)
+    await until(lambda: person.is_asked)
+    above = person.above()
+    person.type(typed)
+    await person.reads(f"It is: {answer}.")
+
+    assert "https://example.com/1" in above
+    assert person.decided == [(LINK_ID, answer)]
+
+
+async def test_ctrl_c_denies_a_form(person: Person) -> None:
+    person.type("form" + ENTER)
+    await until(lambda: person.prompt == "Room[2J: ")
+    person.type(CTRL_C)
+    await person.reads("It is: deny.")
 
 
 async def test_a_line_that_began_before_the_question_is_no_answer_to_it(person: Person) -> None:

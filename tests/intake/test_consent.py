@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
 from bot.access.rules import AccessRules
-from bot.domain import Consent, ThreadKey
+from bot.domain import Consent, Json, ThreadKey
 from bot.errors import HasEnded, NotTheAsker
 from bot.intake.answers import NOT_WAITING, NOT_YOURS, Answers
 from bot.intake.intake import Intake
 from bot.store import Store
+from bot.tools.questions import AnswerRefused, ToolAsks, form_question, link_question
 from bot.turns.records import History
 from tests.support.at_work import KEEP, KEY, make_queue, make_turn, make_worker, working
 from tests.support.fakes import FakePlatform
@@ -27,10 +29,11 @@ def make_answers(store: Store, *, admin: str = "") -> Answers:
     return Intake(queue=make_queue(store), history=history, access=access).answers
 
 
-async def asked(store: Store) -> str:
-    """Let a turn of Ann's wait for consent; return the call's id."""
+async def asked(store: Store, *asks: ToolAsks) -> str:
+    """Let a turn of Ann's wait for consent, or for an answer; return the call's id."""
     model = CallingModel((["Let me see.", call()], ["It is done."]))
-    async with working(make_worker(store, FakePlatform(), model, tools=toolbox(FakeTool()))):
+    tool = FakeTool("reads" if asks else "effects", asks=asks)
+    async with working(make_worker(store, FakePlatform(), model, tools=toolbox(tool))):
         await make_queue(store).admit(make_turn())
         return await until_asked(store)
 
@@ -101,3 +104,58 @@ async def test_what_does_not_wait_takes_no_answer(store: Store) -> None:
     ):
         with pytest.raises(HasEnded):
             await answers.decide(turn, one, "allow", person_id="u1", at=at, is_admin=True)
+
+
+ROOM: dict[str, Json] = {"properties": {"room": {"type": "integer"}}, "required": ["room"]}
+FORM = ToolAsks(None, [form_question("k", "Which room?", ROOM)])
+LINK = ToolAsks(None, [link_question("k", "Pay.", "https://example.com/1")])
+
+
+async def saved(store: Store, call_id: str) -> str | None:
+    name = store.key("steps", "console:1")
+    found: str | None = await store.command("HGET", name, f"consent:{call_id}")
+    return found
+
+
+async def test_the_form_of_a_server_is_shown_to_the_asker_and_filled_in_once(store: Store) -> None:
+    answers, call_id = make_answers(store), await asked(store, FORM)
+    which: Any = {"person_id": "u1", "at": KEY}
+
+    assert (await answers.question("console:1", call_id, **which)).message == "Which room?"
+    with pytest.raises(AnswerRefused):
+        await answers.fill_in("console:1", call_id, {"field0": "five"}, **which)
+    await answers.fill_in("console:1", call_id, {"field0": "5"}, **which)
+    with pytest.raises(HasEnded):
+        await answers.question("console:1", call_id, **which)
+    with pytest.raises(HasEnded):
+        await answers.fill_in("console:1", call_id, {"field0": "6"}, **which)
+
+    assert await saved(store, call_id) == 'answer\n{"room": 5}'
+
+
+@pytest.mark.parametrize(("asks", "consent"), [(FORM, "answer"), (LINK, "done")])
+async def test_no_admin_answers_a_server_for_somebody_else_but_may_deny(
+    store: Store, asks: ToolAsks, consent: Consent
+) -> None:
+    answers, call_id = make_answers(store, admin="u2"), await asked(store, asks)
+    admin: Any = {"person_id": "u2", "at": KEY}
+
+    with pytest.raises(NotTheAsker):
+        await answers.decide("console:1", call_id, consent, **admin)
+    with pytest.raises(NotTheAsker):
+        await answers.question("console:1", call_id, **admin)
+    with pytest.raises(NotTheAsker):
+        await answers.fill_in("console:1", call_id, {"field0": "5"}, **admin)
+    await answers.decide("console:1", call_id, "deny", **admin)
+
+    assert await saved(store, call_id) == "deny"
+
+
+async def test_no_form_is_shown_elsewhere_or_for_a_call_that_waits_for_consent(
+    store: Store,
+) -> None:
+    answers, call_id = make_answers(store), await asked(store)
+
+    for one, at in ((call_id, KEY), ("form-000000000", KEY), (call_id, ELSEWHERE), ("\ud800", KEY)):
+        with pytest.raises(HasEnded):
+            await answers.question("console:1", one, person_id="u1", at=at)

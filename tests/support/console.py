@@ -21,11 +21,12 @@ from bot.access.rules import AccessRules
 from bot.app import http
 from bot.app.shutdown import exit_process
 from bot.concurrency import cancelled
-from bot.domain import Consent, Page, Standing, ThreadKey, Turn
+from bot.domain import Consent, Json, Page, Standing, ThreadKey, Turn
 from bot.errors import StoreUnavailable, ThreadBusy
 from bot.platform_spec import Process
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store, connect
+from bot.tools.questions import form_question, write_question
 from config.settings import Settings
 from tests.support.fakes import FakeQueue
 from tests.support.process import at_terminal
@@ -47,6 +48,23 @@ ANSWERS: dict[str, Sequence[str]] = {
 
 CALL, MAY_I = "Call00001", 'May I call `ticket` with `{"title": "\x1b[2JPrinter"}`?'
 
+# What a server asks back.
+FORM_ID, LINK_ID = "form-012345678", "link-012345678"
+WHICH_ROOM, PLEASE_PAY = "`tracker` asks: `Which room?`", "Please pay. https://example.com/1"
+_FIELDS: dict[str, Json] = {
+    "properties": {
+        "room": {"type": "integer", "title": "Room\x1b[2J"},
+        "colour": {"type": "string", "enum": ["red", "blue"], "description": "Its walls"},
+    },
+    "required": ["room"],
+}
+# What the person is asked if a question begins so.
+ASKED = {
+    "ticket": (CALL, MAY_I),
+    "form": (FORM_ID, WHICH_ROOM),
+    "visit": (LINK_ID, PLEASE_PAY),
+}
+
 _RUN = "from tests.support.console import main; main()"
 WINDOW = (sys.executable, "-c", _RUN)
 # Without a package of the window.
@@ -67,7 +85,8 @@ class AnsweringQueue(FakeQueue):
         self._worker = LivePlatform("console", store=store)
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopped = asyncio.Event()
-        self._decided: asyncio.Queue[Consent] = asyncio.Queue()
+        self._decided: asyncio.Queue[str] = asyncio.Queue()
+        self.asks = write_question(form_question("k", "Which room?", _FIELDS))
         self.asks_again = ""  # a turn that has waited since before the terminal began
         self.first_key: ThreadKey | None = None
         self._one_by_one = asyncio.Lock()
@@ -85,13 +104,9 @@ class AnsweringQueue(FakeQueue):
         self._stopped.set()
         return await super().stop(turn_id, person_id=person_id)
 
-    async def decide(
-        self, turn_id: str, call_id: str, consent: Consent, *, person_id: str, is_admin: bool
-    ) -> bool:
-        self._decided.put_nowait(consent)
-        return await super().decide(
-            turn_id, call_id, consent, person_id=person_id, is_admin=is_admin
-        )
+    async def decide(self, turn_id: str, call_id: str, consent: Consent, **how: Any) -> bool:
+        self._decided.put_nowait(f"{consent} {how.get('words', '')}".strip())
+        return await super().decide(turn_id, call_id, consent, **how)
 
     async def thread_of_turn(self, turn_id: str) -> ThreadKey | None:
         found = await super().thread_of_turn(turn_id)
@@ -143,9 +158,10 @@ class AnsweringQueue(FakeQueue):
                 stopped = turn.text == "long"
                 said = f"On and on\n\nStopped: {stopped}."
                 await surface.edit("", Page(0, said, final=stopped, said=said, last=stopped))
-            if turn.text.startswith("ticket"):
+            if asked := ASKED.get(turn.text.partition(" ")[0]):
+                call_id, sign = asked
                 await surface.post(
-                    Page(0, "Hm.", final=False, said="Hm.", sign=MAY_I, consent=CALL)
+                    Page(0, "Hm.", final=False, said="Hm.", sign=sign, consent=call_id)
                 )
                 late = 0.1 if turn.text == "ticket late" else None
                 with suppress(TimeoutError):

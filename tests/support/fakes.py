@@ -388,6 +388,8 @@ class FakeQueue:
         self.stopped_threads: list[ThreadKey] = []
         self.stopped_own: list[tuple[str, str]] = []
         self.decided: list[tuple[str, str, str, str, bool]] = []
+        self.words: list[str] = []  # that were written into a form, one text for each of them
+        self.asks = ""  # the question of a tool's server, as it is stored
         self.pressed: list[tuple[str, str, str]] = []
         self.pressed_at: list[Place | None] = []
         self.forgotten: list[str] = []
@@ -469,14 +471,26 @@ class FakeQueue:
         return not self.has_ended
 
     async def decide(
-        self, turn_id: str, call_id: str, consent: Consent, *, person_id: str, is_admin: bool
+        self,
+        turn_id: str,
+        call_id: str,
+        consent: Consent,
+        *,
+        person_id: str,
+        is_admin: bool,
+        words: str = "",
     ) -> bool:
         self._refuse()
         turn = self.known(turn_id)
         if not (is_admin or turn is None or turn.person.id == person_id):
             raise NotTheAsker
         self.decided.append((turn_id, call_id, consent, person_id, is_admin))
+        self.words.append(words)
         return not self.has_ended
+
+    async def question(self, turn_id: str, call_id: str) -> str:
+        self._refuse()
+        return "" if self.has_ended else self.asks
 
     async def stop_thread(self, thread: ThreadKey) -> bool:
         self.fail()

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bot.domain import Delta, Json, Message, Preferences, Tool, ToolCall, ToolKind, Turn
+from bot.tools.questions import Answered, ToolAsks
 from bot.tools.toolbox import Toolbox
 from bot.tools.toolset import Asked, Offered, ToolResult
 from tests.support.waiting import until
@@ -52,7 +53,8 @@ class CallingModel:
 class FakeTool:
     """One tool of a kind; `runs` has the arguments and the key of each call.
 
-    A call waits for `may`, and then returns `text` or raises `error`.
+    A call waits for `may`, and then returns `text` or raises `error`. Each of `asks` is what its
+    server asks first; `answered` has what came back.
     """
 
     kind: ToolKind = "effects"
@@ -63,19 +65,29 @@ class FakeTool:
     may: Callable[[], object] = lambda: True
     foreign: bool = True
     description: str = "Makes a ticket."
+    asks: Sequence[ToolAsks] = ()
     runs: list[tuple[dict[str, Json], str]] = field(default_factory=list)
     asked: list[Asked] = field(default_factory=list)
+    answered: list[Answered] = field(default_factory=list)
 
     async def offered(self, asked: Asked) -> Sequence[Offered]:
         self.asked.append(asked)
         schema: dict[str, Json] = {"type": "object", "required": ["title"]}
         tool = Tool(self.name, self.description, schema)
-        return [Offered(tool, self.kind, self._run, server=self.server)]
+        return [Offered(tool, self.kind, self._run, server=self.server, go_on=self._go_on)]
 
-    async def _run(self, arguments: Mapping[str, Json], key: str) -> ToolResult:
+    async def _go_on(
+        self, arguments: Mapping[str, Json], key: str, answered: Answered
+    ) -> ToolResult:
+        self.answered.append(answered)
+        return await self._run(arguments, key, int(answered.state or 0))
+
+    async def _run(self, arguments: Mapping[str, Json], key: str, number: int = 0) -> ToolResult:
         self.runs.append((dict(arguments), key))
         await until(self.may)
         await asyncio.sleep(0)
+        if number < len(self.asks):
+            raise self.asks[number]
         if self.error:
             raise self.error
         return ToolResult(self.text, foreign=self.foreign)

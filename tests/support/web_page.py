@@ -110,7 +110,7 @@ class Browser:
             await until(lambda: screen.is_done(name), why=screen.__str__)
         return screen
 
-    async def press(self, talk: str, turn: str, verb: str, **body: str) -> tuple[int, Any]:
+    async def press(self, talk: str, turn: str, verb: str, **body: Any) -> tuple[int, Any]:
         return await self.send("POST", f"/api/conversations/{talk}/turns/{turn}/{verb}", body)
 
     @asynccontextmanager

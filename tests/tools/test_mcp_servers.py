@@ -9,7 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from aiohttp import web
@@ -18,10 +18,22 @@ pytest.importorskip("mcp", reason="MCP servers need requirements-tools.txt")
 
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
-from mcp_types import ImageContent, InputRequiredResult, TextContent
+from mcp.server.mcpserver.resolve import Elicit, Resolve
+from mcp_types import (
+    ElicitRequest,
+    ElicitRequestFormParams,
+    ElicitRequestURLParams,
+    ElicitResult,
+    ImageContent,
+    InputRequiredResult,
+    ListRootsRequest,
+    TextContent,
+)
+from pydantic import BaseModel
 
 from bot.domain import Json
 from bot.tools.mcp_servers import McpSource, mcp_source
+from bot.tools.questions import Answered, ToolAsks
 from bot.tools.toolset import Asked, Offered, ToolBroken, ToolFailed, ToolResult
 from config.mcp_servers import McpServer, OAuth, ToolKind
 from tests.emulators.serving import served
@@ -516,19 +528,98 @@ async def test_a_call_that_no_server_got_was_not_made() -> None:
     assert not isinstance(caught.value, ToolBroken)
 
 
-async def test_a_question_of_the_server_is_told_and_not_passed_on() -> None:
+def asking(*requests: Any) -> MCPServer:
+    """Return a server whose tool asks, with a state that is to come back."""
     server = MCPServer("asks")
 
     @server.tool()
-    async def ask() -> InputRequiredResult:
-        return InputRequiredResult(request_state="state")
+    async def ask(context: Context) -> str | InputRequiredResult:
+        if context.request_state is None:
+            named = {str(number): it for number, it in enumerate(requests)}
+            return InputRequiredResult(input_requests=named, request_state="state")
+        replies = context.input_responses or {}
+        given = [(it.action, it.content) for it in replies.values() if isinstance(it, ElicitResult)]
+        return f"{context.request_state} {given}"
+
+    return server
+
+
+ROOM = {"type": "object", "properties": {"room": {"type": "integer"}}, "required": ["room"]}
+FORM = ElicitRequest(params=ElicitRequestFormParams(message="Which room?", requested_schema=ROOM))
+LINK = ElicitRequest(params=ElicitRequestURLParams(message="Pay.", url="https://example.com/1"))
+
+
+async def test_what_a_server_asks_comes_back_with_its_state_and_any_process_goes_on() -> None:
+    async with serving(asking(FORM, LINK).streamable_http_app()) as url:
+        async with source(entry(url, {"ask": "effects"})) as found:
+            with pytest.raises(ToolAsks) as asks:
+                await call(found, "office_ask")
+        form, link = asks.value.questions
+        assert (form.message, link.address) == ("Which room?", "https://example.com/1")
+        # A form is answered by its fields.
+        answers = {"0": json.loads(form.answers({"field0": "5"})), "1": None}
+        async with source(entry(url, {"ask": "effects"})) as found:
+            go_on = (await offered(found))["office_ask"].go_on
+            assert go_on
+            # The library seals the state.
+            result = await go_on({}, "key", Answered(asks.value.state, answers))
+
+    assert result.text == "state [('accept', {'room': 5}), ('accept', None)]"
+
+
+class Room(BaseModel):
+    room: int
+
+
+async def which() -> Elicit[Room]:
+    return Elicit("Which room?", Room)
+
+
+async def test_a_server_that_asks_by_its_library_gets_its_answer() -> None:
+    """The library demands that a client says it can be asked."""
+    server = MCPServer("asks")
+
+    @server.tool()
+    async def ask(room: Annotated[Room, Resolve(which)]) -> str:
+        return f"Room {room.room}"
 
     async with (
         serving(server.streamable_http_app()) as url,
         source(entry(url, {"ask": "effects"})) as found,
     ):
-        with pytest.raises(ToolFailed, match="asks a question"):
+        with pytest.raises(ToolAsks) as asks:
             await call(found, "office_ask")
+        (question,) = asks.value.questions
+        go_on = (await offered(found))["office_ask"].go_on
+        assert go_on
+        values = json.loads(question.answers({"field0": "5"}))
+        result = await go_on({}, "key", Answered(asks.value.state, {question.key: values}))
+
+    assert result.text == "Room 5"
+
+
+NOTHING: dict[str, Any] = {"type": "object", "properties": {}}
+BAD_FORM = ElicitRequest(params=ElicitRequestFormParams(message="?", requested_schema=NOTHING))
+BAD_LINK = ElicitRequest(params=ElicitRequestURLParams(message="?", url="http://example.com"))
+
+
+@pytest.mark.parametrize(
+    ("request_", "why"),
+    [
+        (ListRootsRequest(), "not for a person"),
+        (BAD_FORM, "one to 5 fields"),
+        (BAD_LINK, "Its address"),
+    ],
+)
+async def test_what_a_person_cannot_be_asked_is_told(request_: Any, why: str) -> None:
+    async with (
+        serving(asking(FORM, request_).streamable_http_app()) as url,
+        source(entry(url, {"ask": "effects"})) as found,
+    ):
+        with pytest.raises(ToolFailed, match=why) as error:
+            await call(found, "office_ask")
+
+    assert not isinstance(error.value, ToolBroken)
 
 
 async def test_headers_go_to_the_server_alone() -> None:

@@ -35,7 +35,7 @@ class Waiting:
     def turn(self) -> dict[str, Any]:
         return dict(self.screen.turn(self.name))
 
-    async def press(self, verb: str, **body: str) -> tuple[int, Any]:
+    async def press(self, verb: str, **body: Any) -> tuple[int, Any]:
         return await self.person.press(self.talk, self.name, verb, **body)
 
     async def decide(self, consent: str, call_id: str = "") -> tuple[int, Any]:

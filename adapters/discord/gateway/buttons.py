@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -12,7 +12,7 @@ from typing import Any
 
 import discord
 
-from adapters.discord.gateway import events
+from adapters.discord.gateway import events, forms
 from adapters.discord.gateway.calls import asker_of, command_key, is_elsewhere, may_manage
 from adapters.discord.gateway.connection import read_message
 from adapters.discord.gateway.responses import acknowledge, finished, in_time, reply_privately
@@ -28,6 +28,7 @@ from adapters.discord.reply.message import (
     read_consent,
 )
 from adapters.discord.rest import RestClient, fetch_message, own_id, translated
+from bot.commands.form import answer_form
 from bot.domain import Consent, Place, Rating, Shown, Turn
 from bot.errors import HasEnded, StoreUnavailable, SurfaceError
 from bot.intake.answers import ALLOWED_ONCE, THANKS
@@ -71,6 +72,27 @@ class Buttons:
             await self._continue(interaction, message, turn_id)
         else:
             return False
+        return True
+
+    async def take_form(
+        self, interaction: discord.Interaction, name: str, parts: Sequence[Any]
+    ) -> bool:
+        """Take the answer to a question of a tool's server; False for other forms.
+
+        Raises as `answer` does.
+        """
+        question_id, _, turn_id = name.removeprefix(forms.ANSWER).partition(":")
+        if not name.startswith(forms.ANSWER):
+            return False
+        filling_in = self._intake.answers.fill_in(
+            turn_id,
+            question_id,
+            forms.filled_in(parts),
+            person_id=str(interaction.user.id),
+            at=command_key(interaction),
+        )
+        await in_time(filling_in, within=self._answer_within)
+        await _put_stop_back(interaction, turn_id)
         return True
 
     async def _stop(self, interaction: discord.Interaction, turn_id: str) -> None:
@@ -172,6 +194,9 @@ class Buttons:
     async def _decide(
         self, interaction: discord.Interaction, turn_id: str, consent: Consent, call_id: str
     ) -> None:
+        if consent == "answer":
+            await self._show_form(interaction, turn_id, call_id)
+            return
         deciding = self._intake.answers.decide(
             turn_id,
             call_id,
@@ -181,15 +206,37 @@ class Buttons:
             is_admin=may_manage(interaction) and not is_elsewhere(interaction),
         )
         counted = await in_time(deciding, within=self._answer_within)
-        # The turn goes on already. Its next write has Stop, too, so the order does not matter; if
-        # its last one comes first, a press of Stop restores the buttons.
-        stop: discord.ui.Button[discord.ui.View] = discord.ui.Button(
-            custom_id=f"{STOP}{turn_id}", label=STOP_LABEL
-        )
-        async with translated():
-            await interaction.response.edit_message(view=finished(stop))
-            if counted != consent:
+        await _put_stop_back(interaction, turn_id)
+        if counted != consent:
+            async with translated():
                 await interaction.followup.send(ALLOWED_ONCE, ephemeral=True)
+
+    async def _show_form(
+        self, interaction: discord.Interaction, turn_id: str, question_id: str
+    ) -> None:
+        asking = self._intake.answers.question(
+            turn_id,
+            question_id,
+            person_id=str(interaction.user.id),
+            at=command_key(interaction),
+        )
+        question = await in_time(asking, within=self._answer_within)
+        form = forms.answer_form(f"{question_id}:{turn_id}", answer_form(question))
+        async with translated():
+            await interaction.response.send_modal(form)
+
+
+async def _put_stop_back(interaction: discord.Interaction, turn_id: str) -> None:
+    """Replace the buttons of a question that was answered; raises SurfaceError.
+
+    The turn goes on already. Its next write has Stop, too, so the order does not matter; if its
+    last one comes first, a press of Stop restores the buttons.
+    """
+    stop: discord.ui.Button[discord.ui.View] = discord.ui.Button(
+        custom_id=f"{STOP}{turn_id}", label=STOP_LABEL
+    )
+    async with translated():
+        await interaction.response.edit_message(view=finished(stop))
 
 
 async def _question_now(interaction: discord.Interaction, turn: Turn) -> str:

@@ -9,7 +9,7 @@ import discord
 
 from bot.commands.handlers import Field, Form
 
-ABOUT, SETTINGS = "about:", "settings:"  # a form's custom id begins so
+ABOUT, SETTINGS, ANSWER = "about:", "settings:", "answer:"  # a form's custom id begins so
 ONLY_ME = "me"
 Values = Mapping[str, str | Sequence[str]]
 
@@ -41,6 +41,15 @@ def question_form(name: str, *, is_private: bool) -> discord.ui.Modal:
 
 def settings_form(name: str, form: Form) -> discord.ui.Modal:
     """Return a form as a modal; `name` encodes the scope and part."""
+    return _form(f"{SETTINGS}{name}:{form.seen}", form)
+
+
+def answer_form(name: str, form: Form) -> discord.ui.Modal:
+    """Return the form of a question as a modal; `name` has the ids of question and turn."""
+    return _form(ANSWER + name, form)
+
+
+def _form(name: str, form: Form) -> discord.ui.Modal:
     labels = [
         discord.ui.Label[discord.ui.Modal](
             text=field.label[:_LABEL],
@@ -49,7 +58,7 @@ def settings_form(name: str, form: Form) -> discord.ui.Modal:
         )
         for field in form.fields
     ]
-    return _modal(form.title[:_TITLE], f"{SETTINGS}{name}:{form.seen}", labels)
+    return _modal(form.title[:_TITLE], name, labels)
 
 
 def filled_in(parts: Sequence[Any]) -> Values:
@@ -82,14 +91,16 @@ def _input(field: Field) -> discord.ui.Item[discord.ui.Modal]:
                 )
                 for value, label in field.options
             ]
-            return discord.ui.Select(custom_id=field.name, options=options, required=False)
+            return discord.ui.Select(
+                custom_id=field.name, options=options, required=field.is_required
+            )
         case "people" | "roles":
             return _picker(field)
     return discord.ui.TextInput(
         custom_id=field.name,
         style=discord.TextStyle.paragraph if field.kind == "text" else discord.TextStyle.short,
         default=str(field.value) or None,
-        required=False,
+        required=field.is_required,
         max_length=field.most,
     )
 

@@ -91,7 +91,8 @@ class Interactions:
             case "application_command", dict(data):
                 await self._commands.answer(interaction, data)
             case "modal_submit", {"custom_id": str(name), "components": list(inputs)}:
-                await self._commands.take_form(interaction, name, inputs)
+                if not await self._buttons.take_form(interaction, name, inputs):
+                    await self._commands.take_form(interaction, name, inputs)
             case "component", {"custom_id": str(name)}:
                 if not await self._buttons.answer(interaction, name):
                     await self._commands.press(interaction, name)

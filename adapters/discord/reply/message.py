@@ -11,12 +11,12 @@ from typing import Any
 import discord
 from wcwidth import iter_graphemes, width
 
-from bot.domain import CONSENT_LABELS, Consent, End, Json, Page, Rating
+from bot.domain import PRESSES, Consent, End, Json, Page, Rating, choices
 from bot.text.markdown import PIPE, Block, escape_formulas, is_table_row, may_be_delimiter_row
 from bot.text.sanitize import one_line
 
-# A button's custom_id is one of these and the turn's id. In a question for consent it is one of
-# CONSENT_LABELS, "-", the call's id, ":" and the turn's id: at most 45 characters of the 100 that
+# A button's custom_id is one of these and the turn's id. In a question it is one of PRESSES, "-",
+# the id of the call or question, ":" and the turn's id: at most 50 characters of the 100 that
 # Discord takes (its documentation, "Component Reference").
 STOP, REGENERATE, CONTINUE = "stop:", "regenerate:", "continue:"
 # Custom ids of the rating buttons, and their ratings.
@@ -97,11 +97,11 @@ def turns_of(message: dict[str, Any]) -> set[str]:
 def read_consent(action: str) -> tuple[Consent, str] | None:
     """Return the answer and the call's id in a custom_id, without the turn's; None for others."""
     name, _, call_id = action.partition("-")
-    return next(((consent, call_id) for consent in CONSENT_LABELS if consent == name), None)
+    return next(((consent, call_id) for consent in PRESSES if consent == name), None)
 
 
 def is_unfinished(message: dict[str, Any]) -> bool:
-    """Whether a message has buttons that no ended reply has: Stop, or a question for consent."""
+    """Whether a message has buttons that no ended reply has: Stop, or those of a question."""
     return any(it.startswith(STOP) or read_consent(it) for it in _custom_ids(message))
 
 
@@ -130,7 +130,7 @@ def _buttons(page: Page, turn_id: str, *, rated: bool) -> list[dict[str, Any]]:
     if page.consent:
         return [
             _button(f"{consent}-{page.consent}:", turn_id, label=label)
-            for consent, label in CONSENT_LABELS.items()
+            for consent, label in choices(page.consent).items()
         ]
     return [_button(STOP, turn_id, label=STOP_LABEL)]
 

@@ -133,7 +133,7 @@ def form_view(
         "title": _plain(form.title, _MOST_TITLE),
         "submit": _plain(submit),
         "close": _plain("Cancel"),
-        "blocks": [_input(one, required=one.name in required) for one in fields],
+        "blocks": [_input(one, required=one.is_required or one.name in required) for one in fields],
     }
 
 

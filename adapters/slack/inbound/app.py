@@ -20,7 +20,7 @@ from adapters.slack.commands.ask_command import AskCommand
 from adapters.slack.commands.shortcuts import Shortcuts
 from adapters.slack.commands.views import CommandAnswer
 from adapters.slack.inbound.events import EventHandler
-from adapters.slack.manifest import ASK, PARLEY, QUESTION_ID, SHORTCUTS, VIEWS
+from adapters.slack.manifest import ANSWER_ID, ASK, PARLEY, QUESTION_ID, SHORTCUTS, VIEWS
 from adapters.slack.workspace import Identity, Workspace
 from bot.errors import StoreUnavailable
 from bot.intake.intake import Intake
@@ -82,9 +82,12 @@ class Dispatcher:
         await ack()
 
     async def _submit(self, body: dict[str, Any], ack: AsyncAck) -> None:
-        is_question = body["view"]["callback_id"] == QUESTION_ID
-        form = self._shortcuts if is_question else self._handler.parley
-        await ack(**await form.on_submit(body))
+        others = {
+            QUESTION_ID: self._shortcuts.on_submit,
+            ANSWER_ID: self._handler.answer_forms.on_submit,
+        }
+        submit = others.get(body["view"]["callback_id"], self._handler.parley.on_submit)
+        await ack(**await submit(body))
 
 
 def _bolt_app(workspace: Workspace) -> AsyncApp:

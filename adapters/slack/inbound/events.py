@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from adapters.slack.commands.answer_forms import AnswerForms
 from adapters.slack.commands.calls import CommandLocation, Permissions
 from adapters.slack.commands.home import Home
 from adapters.slack.commands.parley import Parley
@@ -25,7 +26,7 @@ from adapters.slack.workspace import Workspace
 from bot.cache import BoundedCache
 from bot.commands.handlers import CommandHandlers
 from bot.concurrency import do_nothing
-from bot.domain import CONSENT_LABELS, Asker, Consent, ContextMessage, Person, Rating, Turn
+from bot.domain import PRESSES, Asker, Consent, ContextMessage, Person, Rating, Turn
 from bot.errors import NothingAsked, Refused, StoreUnavailable, SurfaceError
 from bot.intake.addressed import Facts
 from bot.intake.answers import ALLOWED_ONCE, THANKS
@@ -111,6 +112,7 @@ class EventHandler:
         permissions, handlers = Permissions(workspace), CommandHandlers(intake)
         self._home = Home(workspace, handlers, permissions)
         self.parley = Parley(workspace, handlers, permissions, on_change=self._home.show)
+        self.answer_forms = AnswerForms(workspace, intake.answers)
         self._workspace = workspace
         self._client = workspace.client
         self._identity = workspace.identity
@@ -173,6 +175,11 @@ class EventHandler:
         at = self._identity.key(press.channel)
         if press.action == STOP:
             await answers.stop(turn_id, person_id=person_id, at=at)
+            return
+        if press.consent == "answer":
+            trigger = press.id.removeprefix("slack:")
+            where = {"user": person_id, "channel": press.channel, "trigger": trigger}
+            await self.answer_forms.open(turn_id, press.call_id, **where)
             return
         if consent := press.consent:
             manages = partial(self._manages, person_id)
@@ -415,7 +422,7 @@ def to_press(body: Event) -> Press:
     """Return the press of a block_actions payload."""
     action, user, container = body["actions"][0], body["user"], body["container"]
     turn_id, rating, call_id = action["value"], None, ""
-    consent = next((one for one in CONSENT_LABELS if one == action["action_id"]), None)
+    consent = next((one for one in PRESSES if one == action["action_id"]), None)
     if action["action_id"] == RATE:
         # The value of the one that was pressed (bolt's templates for agents).
         rating, _, turn_id = turn_id.partition(":")

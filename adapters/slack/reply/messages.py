@@ -12,15 +12,15 @@ from typing import Any, TypeVar
 from adapters.slack.errors import code_of, is_transient, translated
 from adapters.slack.markup import markdown_block
 from adapters.slack.workspace import MOST_PAGES, Workspace
-from bot.domain import CONSENT_LABELS, End, Page, Rating, Turn
+from bot.domain import PRESSES, End, Page, Rating, Turn, choices
 from bot.errors import PlaceGone, SurfaceError, WriteRefused
 from bot.text.sanitize import escape_markup, one_line
 
 log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-# The action_ids of buttons, beside CONSENT_LABELS; a button's value is the turn's id. That of an
-# answer to a question for consent begins with the call's id and ":".
+# The action_ids of buttons, beside PRESSES; a button's value is the turn's id. That of an answer to
+# a question begins with the id of the call or question and ":".
 STOP, REGENERATE, CONTINUE = "stop", "regenerate", "continue"
 RATE = "rate"  # the value begins with the rating
 _SIGNS: Mapping[Rating, tuple[str, str]] = {
@@ -35,7 +35,7 @@ _OFFERED: Mapping[End, tuple[tuple[str, str], ...]] = {
     "older": (),
 }
 _STOPS = ((STOP, "Stop"),)
-_UNFINISHED = {STOP, *CONSENT_LABELS}  # no ended reply has them
+_UNFINISHED = {STOP, *PRESSES}  # no ended reply has them
 UNNUMBERED = -1  # in place of a page's number: a running stream does not have one yet
 _EVENT = "parley_turn"
 
@@ -140,7 +140,7 @@ class Messages:
             buttons = [self._button(*each) for each in (_OFFERED[page.end] if page.last else ())]
         elif page.consent:
             named = f"{page.consent}:"
-            buttons = [self._button(*each, value=named) for each in CONSENT_LABELS.items()]
+            buttons = [self._button(*each, value=named) for each in choices(page.consent).items()]
         else:
             buttons = [self._button(*each) for each in _STOPS]
         blocks = [self._reference()] if self._turn.place.get("refers") and not page.number else []

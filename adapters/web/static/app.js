@@ -290,7 +290,7 @@ class App {
       await sendAgain(method, `/api/conversations/${path}`, body);
       return true;
     } catch (error) {
-      if (error.status !== calm) toast(error.message);
+      if (error.status !== calm) toast(error.message.replaceAll("`", ""));
       return false;
     }
   }
@@ -349,7 +349,7 @@ class App {
     if (action === "edit") this.edit(turn);
     if (action === "take-back") this.takeBack(turn);
     if (["good", "bad"].includes(action)) this.rate(turn, action);
-    if (["allow", "always", "deny"].includes(action)) this.decide(turn, action);
+    if (["allow", "always", "deny", "answer", "done"].includes(action)) this.decide(turn, action);
     if (["regenerate", "continue"].includes(action)) {
       this.log.follows = true;
       // An id of its own makes a press that is sent twice count once.
@@ -360,8 +360,26 @@ class App {
   async decide(turn, consent) {
     const { card } = this.log.views.get(turn.id);
     if (card.isBusy) return;
+    // The browser says which field lacks an answer.
+    if (consent === "answer" && !card.form.reportValidity()) return;
+    const filled = consent === "answer" ? Object.fromEntries(new FormData(card.form)) : {};
     card.isBusy = true;
-    card.isBusy = await this.act(turn, "consent", { call: turn.consent, consent });
+    card.isBusy = await this.act(turn, "consent", { call: turn.consent, consent, filled });
+  }
+
+  // The fields of a form come once it is shown.
+  async loadFields(turn) {
+    const { card } = this.log.views.get(turn.id);
+    if (card.isLoaded) return;
+    card.isLoaded = true;
+    const path = `${this.conversation.id}/turns/${encodeURIComponent(turn.id)}/question`;
+    try {
+      const { fields } = await send("GET", `/api/conversations/${path}?call=${turn.consent}`);
+      if (card.call === turn.consent) card.fill(fields);
+    } catch (error) {
+      card.isLoaded = false;
+      toast(error.message);
+    }
   }
 
   unsend(entry) {
@@ -448,6 +466,8 @@ class App {
     const card = document.activeElement?.closest(".consent");
     this.log.show(turns, pending, { rates: this.me.feedback !== false, model: this.me.model });
     if (card?.hidden) this.toBox();
+    const asking = turns.find((turn) => turn.consent?.startsWith("form-"));
+    if (asking) this.loadFields(asking);
   }
 }
 

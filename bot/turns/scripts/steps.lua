@@ -1,12 +1,13 @@
 -- The calls of tools that a turn makes, and the consent to them.
 --
 -- `steps:<id>` has the journal of a turn: texts by name, of which this script knows `asked:CALL` and `consent:CALL`.
+-- CALL may be a question of the call's server, too, whose id begins with what it asks for.
 -- `effects:<id>` has a digest of each effect that the question has begun, whatever became of its steps.
 
 -- Notes in the record, for screens that are opened later, for which call a person is asked, and in which words.
 local function note_asked(id, call)
   local asked = redis.call('HGET', key('steps', id), 'asked:' .. call) or ''
-  set(id, 'asks', call .. ' ' .. (string.match(asked, '\n(.*)') or ''))
+  set(id, 'asks', call .. ' ' .. (string.match(asked, '\n([^\n]*)') or ''))
 end
 
 -- Saves a text of the journal before what it says is done. After a stop or an edit nothing more begins, so nothing is
@@ -57,14 +58,20 @@ local function allow_always(person, asked)
   redis.call('HSET', key('allowed', person), name, digest)
 end
 
+-- What answers the question of a server, beside 'deny'.
+local ANSWERS = {form = 'answer', link = 'done'}
+
 -- Stores what a person has answered, and wakes the turn. Only the asker may answer, or an admin, who allows nothing for
--- always. Returns 0 if nothing waits for it any more.
-function verbs.decide(id, call, person, consent, is_admin)
+-- always, and says nothing to a server. Returns 0 if nothing waits for it any more.
+function verbs.decide(id, call, person, consent, is_admin, words)
   local turn, steps = record(id), key('steps', id)
   local asked = redis.call('HGET', steps, 'asked:' .. call)
+  local wanted = ANSWERS[string.match(call, '^(%l+)-') or '']
   if not is_open(turn) or not asked then return 0 end
-  if is_admin == '' and get(id, 'asker') ~= person then return 'asker' end
-  if redis.call('HSETNX', steps, 'consent:' .. call, consent) == 0 then return 0 end
+  if consent ~= 'deny' and consent ~= (wanted or (consent == 'always' and consent or 'allow')) then return 0 end
+  if get(id, 'asker') ~= person and (is_admin == '' or (wanted and consent ~= 'deny')) then return 'asker' end
+  local answer = words ~= '' and consent .. '\n' .. words or consent
+  if redis.call('HSETNX', steps, 'consent:' .. call, answer) == 0 then return 0 end
   if consent == 'always' and get(id, 'asker') == person then allow_always(turn.person, asked) end
   wake_asking(id)
   return 1

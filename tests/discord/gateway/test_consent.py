@@ -109,7 +109,10 @@ class Scene:
 
 @asynccontextmanager
 async def asked(
-    way: Way = mention, *, boss: Literal["moderator", "admin"] = "moderator"
+    way: Way = mention,
+    *,
+    boss: Literal["moderator", "admin"] = "moderator",
+    asking: Page = ASKING,
 ) -> AsyncIterator[Scene]:
     """Let Ada ask in a way; the bot asks her back."""
     async with DiscordEmulator() as emulator:
@@ -120,7 +123,7 @@ async def asked(
             place = await way(emulator, ada)
             await until(lambda: queue.turns)
             async with platform.surface(queue.last) as surface:
-                message = await surface.post(ASKING)
+                message = await surface.post(asking)
             yield Scene(emulator, platform, queue, ada, other, place, message)
 
 

@@ -55,7 +55,11 @@ class Scene:
 
 @asynccontextmanager
 async def asked(
-    way: str = "mention", transport: Transport = "socket", *, is_admin: bool = False
+    way: str = "mention",
+    transport: Transport = "socket",
+    *,
+    is_admin: bool = False,
+    call_id: str = CALL,
 ) -> AsyncIterator[Scene]:
     """Let Ann ask in a way; the bot asks her back."""
     async with SlackEmulator() as slack:
@@ -70,7 +74,7 @@ async def asked(
                 await slack.say(slack.channel_id, ann, f"{slack.bot_mention} do")
             await until(lambda: queue.turns)
             async with platform.surface(queue.last) as surface:
-                await surface.post(Page(0, QUESTION, final=False, sign=QUESTION, consent=CALL))
+                await surface.post(Page(0, QUESTION, final=False, sign=QUESTION, consent=call_id))
             yield Scene(slack, platform, queue, ann, bob)
 
 

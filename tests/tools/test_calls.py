@@ -25,6 +25,7 @@ from tests.support.at_work import (
     outcome,
     press,
     remembered,
+    take,
     working,
 )
 from tests.support.fakes import FakePlatform
@@ -162,6 +163,26 @@ async def test_what_a_person_has_answered_counts_for_the_next_worker(store: Stor
 
     assert len(tool.runs) == 1
     assert await remembered(store) == [("question 1", "Let me see.\n\nIt is done.")]
+
+
+async def test_a_turn_that_waits_eight_times_does_not_use_up_its_attempts(store: Store) -> None:
+    tool = FakeTool()
+    calls = [[call(arguments=f'{{"title": "{at}"}}')] for at in range(MOST_ROUNDS)]
+    tools, platform, model = toolbox(tool), FakePlatform(), calls_once(*calls, ["Done."])
+    await ask(store)
+    for _ in calls:
+        async with working(make_worker(store, platform, model, tools=tools)):
+            call_id = await until_asked(store)
+        await decide(store, "allow", call_id=call_id)
+        # Another worker takes the turn, and dies.
+        await take(make_queue(store, "w2"))
+        await expire_all(store)
+
+    async with working(make_worker(store, platform, model, tools=tools)):
+        await all_ended(store)
+
+    assert await outcome(store) == "done"
+    assert len(tool.runs) == MOST_ROUNDS
 
 
 @pytest.mark.parametrize(("kind", "runs"), [("effects", 1), ("keyed", 2), ("reads", 2)])

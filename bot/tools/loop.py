@@ -26,7 +26,7 @@ from bot.domain import (
     Turn,
 )
 from bot.domain import Steps as StepsNoted
-from bot.errors import QuotaUsed
+from bot.errors import EmptyAnswer, QuotaUsed
 from bot.ports import Model
 from bot.text.sanitize import one_line
 from bot.tools.questions import Question, ToolAsks
@@ -108,12 +108,13 @@ class ToolLoop:
     async def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[Delta]:
         """Yield the deltas of the answer, all rounds together; see `Model.stream`.
 
-        Ends with a ConsentNeeded if a person must answer first. Raises StoreUnavailable, LeaseLost
-        and QuestionEdited.
+        Ends with a ConsentNeeded if a person must answer first. Raises ModelError,
+        StoreUnavailable, LeaseLost and QuestionEdited.
         """
         messages, said, number = [*prompt], "", 0
         while True:
             calls: tuple[ToolCall, ...] = ()
+            asked_for = list[ToolCall]()
             if done := self._steps.round(number):
                 if done.text:
                     yield _apart(said) + done.text
@@ -121,7 +122,7 @@ class ToolLoop:
             else:
                 tools = [one.tool for one in self._offered.values()]
                 may_call = number < MOST_ROUNDS and self._seconds_left() > 0
-                text, asked_for = "", list[ToolCall]()
+                text = ""
                 stream = self._model.stream(messages, tools=tools if may_call else ())
                 async with aclosing(stream) as deltas:
                     async for delta in deltas:
@@ -144,6 +145,8 @@ class ToolLoop:
                     )
                     await self._steps.save_round(number, Round(text, calls))
             if not calls:
+                if asked_for and not (said or text):
+                    raise EmptyAnswer("The model calls tools even if it is given none.")
                 return
             said += _apart(said) + text if text else ""
             messages.append(Message("assistant", text, calls=calls))

@@ -12,6 +12,7 @@ from aiohttp import web
 
 pytest.importorskip("mcp", reason="MCP servers need requirements-tools.txt")
 
+from bot.errors import EmptyAnswer
 from bot.intake.answers import NOT_WAITING
 from bot.store import Store
 from bot.text.context import BEGIN, END
@@ -111,17 +112,19 @@ async def test_a_model_that_calls_without_an_end_has_eight_rounds_and_then_answe
     assert answer == "Enough.\n\n(Steps: Calling `read_notes` on `office`: done (8 times).)"
 
 
-async def test_a_model_that_calls_even_without_tools_ends_as_well(
-    own_store: Store, model: ModelEmulator, tmp_path: Path
+@pytest.mark.parametrize(
+    ("text", "shown"), [("Again.", "Again.\n\nAgain."), ("", EmptyAnswer.apology)]
+)
+async def test_a_model_that_calls_even_without_tools_ends_with_its_words_or_an_apology(
+    text: str, shown: str, own_store: Store, model: ModelEmulator, tmp_path: Path
 ) -> None:
     office = Office()
-    answers(model, Calls(NOTES.calls, text="Again."))
+    answers(model, Calls(NOTES.calls, text=text))
     async with at_office(DiscordMention, own_store, model, tmp_path, office) as ann:
         await ann.ask("What is in the notes?")
-        answer = await ann.answered()
+        await until(lambda: "(Steps: " in ann.text() and shown in ann.text(), why=ann.why)
 
-    assert office.reads == 8
-    assert answer.startswith("Again.")
+    assert (office.reads, len(model.requests)) == (8, 9)
 
 
 @THREADS

@@ -252,7 +252,7 @@ async def test_a_call_with_effects_is_counted_and_has_one_line_for_auditors_with
     answers(model, NOTES, TICKET, "So it is.")
     async with (
         office.serving(tmp_path) as variables,
-        asking(DiscordMention, own_store, model, CONSENT_SECONDS=seconds, **variables) as ann,
+        asking(SlackMention, own_store, model, CONSENT_SECONDS=seconds, **variables) as ann,
     ):
         before = await counts(ann.service.address)
         await ann.ask("Make a ticket for the Printer.")

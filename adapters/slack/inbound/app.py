@@ -106,7 +106,9 @@ def _bolt_app(workspace: Workspace) -> AsyncApp:
         )
 
     return AsyncApp(
-        name="parley",
+        # Bolt gives its loggers of this name the level of the other, and "parley" is above
+        # "parley.audit".
+        name=quiet.name,
         logger=quiet,
         # Bolt makes no requests: `authorize` has the answer, and the handlers have their client.
         client=AsyncWebClient(base_url=client.base_url, session=client.session),

@@ -23,6 +23,8 @@ function verbs.save_step(id, fence, name, text, effect, limit)
   local refused = limit ~= '' and is_new and count_call(turn.person, limit) or ''
   if refused ~= '' then return refused end
   redis.call('HSET', key('steps', id), name, text)
+  -- An attempt that gets further than all before it counts as the first again, as in `save`.
+  if is_new then set(id, 'attempts', 1) end
   if effect ~= '' then redis.call('SADD', key('effects', id), effect) end
   local call = string.match(name, '^asked:(.+)')
   if call then note_asked(id, call) end

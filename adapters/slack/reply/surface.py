@@ -65,6 +65,7 @@ class SlackSurface:
         )
         self._may_start = bool(messages.thread)
         self._stream: Stream | None = None
+        self._starts = False  # a stream, now
         self._cards = Cards(workspace)
         # Once the reply has ended, a running stream may be of the next turn in the thread.
         self._may_adopt_streams = not purpose.has_ended
@@ -162,10 +163,11 @@ class SlackSurface:
         has a card of each call, too, which is written with its text or for itself.
         """
         self._cards.steps = steps
-        shows = self.status.is_possible and (self._stream is not None or not self._is_seen)
+        grows = self._stream is not None or self._starts
+        shows = self.status.is_possible and (grows or not self._is_seen)
         if shows:
             self.status.note_step(steps.doing)
-        return shows and (self._stream is None or not self._cards.are_possible)
+        return shows and not (grows and self._cards.are_possible)
 
     def _note_question(self, page: Page) -> None:
         if page.consent:
@@ -237,6 +239,7 @@ class SlackSurface:
 
     async def _start(self, page: Page) -> str:
         if self._may_stream(page):
+            self._starts = True
             try:
                 self._stream = await self._streams.start(self._messages, page, self._cards)
             except WriteRefused:
@@ -248,6 +251,8 @@ class SlackSurface:
             else:
                 self.status.session = "active"
                 return self._stream.id
+            finally:
+                self._starts = False
         return await self._messages.send(page)
 
     async def _grow(self, message_id: str, page: Page) -> bool:

@@ -11,6 +11,7 @@ import pytest
 
 from bot.domain import Page, Purpose, StepNote, Steps
 from bot.reply.draft import STOPPED
+from bot.reply.writer import ReplyTiming
 from bot.store import Store
 from tests.support.replies import make_reply, spoken
 from tests.support.slack_scene import Scene, growing, make_scene
@@ -46,6 +47,7 @@ async def test_a_call_has_a_card_in_place_of_its_line(store: Store) -> None:
                 *(running, has(scene, ("Searching the web", "in_progress"))),
                 *(ended, has(scene, DONE), "\n\nIt is Ann."),
             ),
+            timing=ReplyTiming(silence=3600.0),
         )
 
         assert texts(scene) == ["I look.\nIt is Ann."]
@@ -72,6 +74,26 @@ async def test_cards_break_nothing_that_is_half_written(store: Store, said: str,
         assert cards(scene) == [(DONE,)]
 
 
+async def test_a_call_that_begins_while_the_stream_is_started_has_its_card_soon(
+    store: Store,
+) -> None:
+    async with make_scene() as scene:
+        may_start = asyncio.Event()
+        scene.slack.fail("chat.startStream", "late", gate=may_start)
+
+        def starts() -> bool:
+            may_start.set()
+            return True
+
+        deltas = spoken(
+            *("I look.", lambda: not scene.slack.pending_faults, Steps((SEARCH,)), starts),
+            *(has(scene, ("Searching the web", "in_progress")), Steps((FOUND,)), " It is Ann."),
+        )
+        await scene.stream(store, deltas, timing=ReplyTiming(silence=3600.0))
+
+        assert cards(scene) == [(DONE,)]
+
+
 async def test_calls_before_the_first_words_have_their_cards_above_them(store: Store) -> None:
     async with make_scene() as scene:
         notes = FOUND, StepNote("c2", "Calling `create` on `office`", "denied")
@@ -87,11 +109,12 @@ async def test_calls_before_the_first_words_have_their_cards_above_them(store: S
 async def test_other_notes_stand_below_an_answer_with_cards(store: Store) -> None:
     async with make_scene() as scene, scene.platform.surface(scene.turn) as surface:
         surface.note_step(Steps((FOUND,)))
-        message_id = await surface.post(growing("It is  \n"))
-        text = f"It is  \nAnn.\n\n{LINE}\n\n(Other note.)"
+        said = "It is Ann.  \n"
+        message_id = await surface.post(growing(said))
+        text = f"{said}\n\n{LINE}\n\n(Other note.)"
         await surface.edit(message_id, Page(0, text, final=True, last=True, steps=LINE))
 
-        assert scene.texts() == ["It is  \nAnn.\n\n(Other note.)"]
+        assert scene.texts() == [f"{said}\n\n(Other note.)"]
 
 
 async def test_what_a_model_calls_makes_no_mention_and_no_link(store: Store) -> None:

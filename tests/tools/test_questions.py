@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bot.domain import Consent, Json
+from bot.domain import Consent, Json, ToolCall
 from bot.errors import NotTheAsker
 from bot.store import Store
 from bot.tools.questions import (
@@ -21,6 +21,11 @@ from bot.tools.questions import (
     read_question,
     write_question,
 )
+from bot.tools.steps import Steps
+from bot.tools.toolset import Asked, Offered
+from bot.turns.journal import TurnJournal
+from bot.turns.lease import Lease
+from bot.turns.repair import WorkPolicy
 from tests.support.at_work import (
     all_ended,
     answer,
@@ -29,6 +34,7 @@ from tests.support.at_work import (
     make_turn,
     make_worker,
     outcome,
+    take,
     working,
 )
 from tests.support.fakes import FakePlatform
@@ -51,8 +57,14 @@ def calls(tool: FakeTool, **others: Any) -> Any:
     return toolbox(tool, allowed=always, **others)
 
 
-async def said(store: Store, consent: Consent, words: str = "", **others: Any) -> bool:
-    call_id = await until_asked(store)
+async def never_allowed(offered: Offered) -> bool:
+    return False
+
+
+async def said(
+    store: Store, consent: Consent, words: str = "", *, call_id: str = "", **others: Any
+) -> bool:
+    call_id = call_id or await until_asked(store)
     who = {"person_id": "u1", "is_admin": False, **others}
     return await make_queue(store).changes.decide("console:1", call_id, consent, words=words, **who)
 
@@ -180,6 +192,33 @@ async def test_an_answer_to_a_server_allows_no_call(store: Store) -> None:
         await all_ended(store)
 
     assert not tool.runs
+
+
+async def test_an_answer_in_the_moment_of_silence_counts_with_its_words(store: Store) -> None:
+    queue = make_queue(store, lease=60.0)
+    await queue.admit(make_turn())
+    lease = Lease(
+        leases=queue.leases,
+        taken=await take(queue),
+        seconds=60.0,
+        finish_retry=WorkPolicy().finish_retry,
+    )
+    made, (offered,) = (
+        ToolCall("aaaaaaaaa", "x", "{}"),
+        await FakeTool().offered(Asked(make_turn())),
+    )
+    own = Steps(TurnJournal(lease, is_allowed=never_allowed), turn_id="console:1")
+    await own.save_input(made, 0, ToolAsks("1", [WHICH]))
+    waits = own.open_question(made)
+    assert waits
+    await own.ask(waits[0], offered, ASKS, waits[1])
+
+    # The worker has not heard of the press when the time is over.
+    assert await said(store, "answer", '{"room": "5"}', call_id=waits[0])
+    counted = await own.settle(waits[0], "late")
+
+    assert (counted, own.open_question(made)) == ("answer", None)
+    assert own.answered(made) == Answered("1", {"k": {"room": "5"}})
 
 
 @pytest.mark.parametrize(("kind", "runs"), [("effects", 2), ("keyed", 3), ("reads", 3)])

@@ -30,7 +30,12 @@ _MOST = 20
 _MOST_TITLE = 80  # characters
 _PLAN = "Steps"
 # docs: Task card block. Other outcomes are failures.
-_STATUS = {"": "in_progress", "waits to be allowed": "pending", "done": "complete"}
+_STATUS = {
+    "": "in_progress",
+    "waits to be allowed": "pending",
+    "waits for an answer": "pending",
+    "done": "complete",
+}
 
 
 class Cards:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -196,11 +197,12 @@ async def test_where_slack_wants_no_cards_the_line_tells_the_calls(
 
 
 @pytest.mark.parametrize("refuses", [False, True])
-async def test_while_a_person_is_asked_the_stream_is_suspended(refuses: bool) -> None:
+@pytest.mark.parametrize("waiting", ["waits to be allowed", "waits for an answer"])
+async def test_while_a_person_is_asked_the_stream_is_suspended(waiting: str, refuses: bool) -> None:
     async with make_scene() as scene:
         async with scene.platform.surface(scene.turn) as surface:
             message_id = await surface.post(growing("I look."))
-            surface.note_step(Steps((FOUND, WAITS)))
+            surface.note_step(Steps((FOUND, replace(WAITS, outcome=waiting))))
             if refuses:
                 scene.slack.fail("chat.stopStream", error="invalid_arguments")
             text = f"I look.\n\n{QUESTION}"
@@ -214,7 +216,7 @@ async def test_while_a_person_is_asked_the_stream_is_suspended(refuses: bool) ->
             whole = f"I look.\n\nIt is done.\n\n{line}"
             await surface.edit(message_id, Page(0, whole, final=True, last=True, steps=line))
 
-        waits = ("Calling create: waits to be allowed", "pending")
+        waits = (f"Calling create: {waiting}", "pending")
         assert [(one.text, one.cards) for one in shown] == [
             (text, () if refuses else (DONE, waits))
         ]

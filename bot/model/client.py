@@ -187,6 +187,7 @@ class ModelClient:
         self._idle_timeout = idle_timeout
         self._abilities, self._abilities_until = Abilities(), -math.inf
         self._probe: asyncio.Task[None] | None = None
+        self._probed_at = -math.inf
 
     async def sees(self) -> bool:
         """Whether the model sees pictures: by VISION, or else by what its server reported last."""
@@ -201,14 +202,17 @@ class ModelClient:
         """
         if self._settings.tools is not None:
             return self._settings.tools
-        has_report = self._abilities_until > -math.inf
-        return (await self._reported(waits=0.0 if has_report else _FIRST_REPORT)).takes_tools
+        now, is_first = asyncio.get_running_loop().time(), self._probe is None
+        if not is_first and now < self._probed_at + VALID_SECONDS:
+            return self._abilities.takes_tools
+        return (await self._reported(waits=_FIRST_REPORT if is_first else 0.0)).takes_tools
 
     async def _reported(self, *, waits: float) -> Abilities:
         """Return what was reported last; wait so long if the server is asked again."""
-        if asyncio.get_running_loop().time() > self._abilities_until:
+        now = asyncio.get_running_loop().time()
+        if now > self._abilities_until:
             if self._probe is None or self._probe.done():
-                self._probe = asyncio.create_task(self._ask())
+                self._probe, self._probed_at = asyncio.create_task(self._ask()), now
             await asyncio.wait([self._probe], timeout=waits)
         return self._abilities
 

@@ -23,6 +23,7 @@ READING = "(Reading {names} …)"
 DOING = "({what} …)"
 # Below an answer: what its calls of tools came to, and the pages that they found.
 STEPS = "(Steps: {steps}.)"
+CALLED_BEFORE = "(An earlier answer to this question has called {calls}.)"
 NOT_KNOWN = "I do not know whether this was done: {calls}."
 UNKNOWN = "not known"  # the outcome of a call that was stopped
 SOURCES = "Sources:"
@@ -64,7 +65,8 @@ class Draft:
     the draft is `silent`, a sign of life is below the text. A reply that is not `remembered` ends
     without buttons. `shows_whole` is that of the surface.
     `unknown` are calls of earlier attempts of which nobody knows whether they had an effect: an end
-    says so, unless their steps were noted again.
+    says so, unless their steps were noted again. So it does of tools that were `called_before`, for
+    earlier answers.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Draft:
         left_out: int = 0,
         remembered: bool = True,
         unknown: Sequence[str] = (),
+        called_before: Sequence[str] = (),
     ) -> None:
         self.earlier = earlier
         self.silent = False
@@ -86,6 +89,7 @@ class Draft:
         self.is_apology = bool(earlier.outcome and earlier.text and not earlier.said)
         self._remembered = remembered
         self._unknown = unknown
+        self._called_before = _named(called_before)
         self._pager = Pager(limit=limit, measure=measure)
         # Text that was saved before a first post that failed is not visible.
         said = earlier.said if earlier.message_ids else ""
@@ -219,7 +223,7 @@ class Draft:
             end: End = "cut" if ending.notice else ""
             return _finished(self._answer, ending.notice, "done", end)
         answer, previous, is_stop = self._longer, self.previous_answer, ending.outcome == "stopped"
-        calls = ", ".join(f"`{name}`" for name in self._unknown if not self._steps.notes)
+        calls = "" if self._steps.notes else _named(self._unknown)
         unknown = NOT_KNOWN.format(calls=calls) if calls else ""
         if not previous or (is_stop and answer.text.strip()):
             notice = STOPPED if is_stop else ending.notice
@@ -230,7 +234,7 @@ class Draft:
         # The previous answer is remembered already.
         notice = STOPPED_ANEW if is_stop else FAILED_ANEW.format(apology=ending.notice)
         end = "" if is_stop else "failed"
-        notice = with_notice(notice, unknown)
+        notice = with_notice(with_notice(self._steps_line, notice), unknown)
         return Shown(text=with_notice(previous, notice), outcome=ending.outcome, end=end)
 
     def _growing(self, messages: int) -> list[Page]:
@@ -280,6 +284,7 @@ class Draft:
             LEFT_OUT.format(characters=unread) if unread else "",
             BEGINNING_LEFT_OUT if self.is_beginning_left_out else "",
             CONTEXT_UNREAD if self.is_context_unread else "",
+            CALLED_BEFORE.format(calls=self._called_before) if self._called_before else "",
             f"({self.files_left_out})" if self.files_left_out else "",
         )
         # Half a character may come before its other half.
@@ -292,12 +297,18 @@ class Draft:
     def _longer(self) -> Shown:
         """What was shown before, until this answer is longer: text that people have read stays."""
         answer, before = self._answer, self._shown_before
-        return before if before.text and len(before.text) >= len(answer.text) else answer
+        # What was done meanwhile is told below it.
+        return replace(before, below=answer.below or before.below) if self._is_behind else answer
+
+    @property
+    def _is_behind(self) -> bool:
+        before = self._shown_before.text
+        return bool(before) and len(before) >= len(self._answer.text)
 
     @property
     def _text_that_stays(self) -> str:
         """The text that stays visible until the new one replaces it."""
-        if self._longer is self._shown_before:
+        if self._is_behind:
             return self._shown_before.text
         return "" if self._answer.text.strip() else self.previous_answer
 
@@ -364,6 +375,10 @@ def sources_below(answer: str, found: Sequence[Source]) -> str:
     chosen = [one for one in found if one.number in named] or found
     lines = [f"[{one.number}] {one.address}" for one in chosen[:_MOST_SOURCES]]
     return "\n".join([SOURCES, *lines]) if lines else ""
+
+
+def _named(calls: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in calls)
 
 
 def with_notice(text: str, notice: str) -> str:

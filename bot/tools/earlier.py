@@ -134,7 +134,8 @@ async def _remembered(asked: Asked, arguments: Mapping[str, Json], key: str) -> 
     note = f"Page {page} of {pages}; 1 has the newest messages, and {pages} the first ones."
     shown, labels = found[max(end - _PAGE, 0) : end], labels_of(_people(lines))
     text = _shown(shown, labels, word, zone_of(asked.turn.zone))
-    return ToolResult(f"{note}\n{text}", foreign=False)
+    foreign = any(person and person.id != asked.turn.person.id for _, person, _ in shown)
+    return ToolResult(f"{note}\n{text}", foreign=foreign)
 
 
 def _people(lines: Sequence[_Line]) -> list[Person | None]:

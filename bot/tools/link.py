@@ -7,11 +7,12 @@ import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
+from itertools import islice
 
 import aiohttp
 from yarl import URL
 
-from bot.domain import FileText, Json, Tool
+from bot.domain import ContextMessage, FileText, Json, Tool
 from bot.files.download import public_socket
 from bot.files.problem import Problem
 from bot.files.reading import MB, read_file
@@ -43,6 +44,7 @@ _TOOL = Tool(
     },
 )
 _LINK = re.compile(r"https?://[^\s<>\"`|\\^{}]{1,2000}", re.IGNORECASE)
+_MOST_LINKS = 100  # of a conversation
 # At the end of a link, most likely of the sentence around it.
 _TRAILING, _MOST_TRAILING = ".,;:!?'*_~)]\u2026", 5
 
@@ -142,23 +144,27 @@ async def _body(response: aiohttp.ClientResponse) -> bytearray:
 
 
 def links_of(asked: Asked) -> Set[URL]:
-    """Return the links that people have written: in the question, and what its prompt shows."""
+    """Return the links that people have written: in the question, and what its prompt shows.
+
+    These are the newest ones; nobody can make the bot read thousands.
+    """
     turn = asked.turn
-    shown = [turn.quote, *(turn.context or ())]
-    texts = [turn.text]
-    for one in asked.remembered:
-        texts.append(one.question)
-        shown += [one.quote, *one.context]
-    texts += [one.text for one in shown if one and one.person]
-    return {link for text in texts for link in _links_in(text)}
+    texts = [turn.text, *_texts(turn.quote, *(turn.context or ()))]
+    for one in reversed(asked.remembered):
+        texts += [one.question, *_texts(one.quote, *one.context)]
+    written = (found for text in texts for found in _LINK.finditer(text))
+    return {link for found in islice(written, _MOST_LINKS) for link in _links_in(found[0])}
 
 
-def _links_in(text: str) -> Iterator[URL]:
-    for found in _LINK.findall(text):
-        least = found.rstrip(_TRAILING)
-        for end in range(len(least), min(len(found), len(least) + _MOST_TRAILING) + 1):
-            with suppress(ToolFailed):
-                yield _checked(found[:end])
+def _texts(*messages: ContextMessage | None) -> Iterator[str]:
+    return (one.text for one in messages if one and one.person)
+
+
+def _links_in(found: str) -> Iterator[URL]:
+    least = found.rstrip(_TRAILING)
+    for end in range(len(least), min(len(found), len(least) + _MOST_TRAILING) + 1):
+        with suppress(ToolFailed):
+            yield _checked(found[:end])
 
 
 def _checked(address: str) -> URL:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import time
+import unicodedata
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -40,7 +41,9 @@ MOST_ROUNDS = 8
 _MOST_CALLS = 8  # of a round; what a model asks for beyond is not noted
 _MOST_QUESTIONS = 4  # of a server, in one call
 _MOST_ARGUMENTS = 20_000  # characters
-_MOST_SHOWN = 300  # characters of the arguments that a person is to allow
+# Of the arguments that a person is to allow: characters of the values together, of each name, and
+# names.
+_MOST_SHOWN, _MOST_NAME, _MOST_NAMES = 600, 40, 12
 _MOST_RESULT = 60_000  # characters that are kept; the model reads its share of them
 _CALL_SECONDS = 60.0
 _TEXT_APART = "\n\n"  # between the texts of two rounds
@@ -77,9 +80,9 @@ class ToolLoop:
     """Answers one question with tools; `steps` are those of its turn.
 
     Calls that only read are made at once. For any other one a person is asked, unless they have
-    allowed the tool for always, no foreign text has come into the prompt since the question, and
-    the question has not made the same call before. What was begun by an earlier attempt and has no
-    result is called again if its kind allows that, and is unknown otherwise.
+    allowed the tool for always, the prompt has no foreign text (at first if not `is_foreign`), and
+    no earlier answer to the question has had effects. What was begun by an earlier attempt and has
+    no result is called again if its kind allows that, and is unknown otherwise.
 
     A server that asks a person first has not finished the call. What it asks is saved before, and
     whichever worker has the answer sends it with the call's next request.
@@ -94,6 +97,7 @@ class ToolLoop:
         turn: Turn,
         consent_seconds: float,
         reply_seconds: float,
+        is_foreign: bool = False,
     ) -> None:
         self._model = model
         self._steps = steps
@@ -103,7 +107,7 @@ class ToolLoop:
         self._deadline = asyncio.get_running_loop().time() + reply_seconds
         self._notes: dict[str, StepNote] = {}
         self._sources: list[Source] = []
-        self._is_foreign = False  # a result may have been written by a stranger
+        self._is_foreign = is_foreign  # somebody else may have written a part of the prompt
 
     async def stream(self, prompt: Sequence[Message]) -> AsyncGenerator[Delta]:
         """Yield the deltas of the answer, all rounds together; see `Model.stream`.
@@ -124,20 +128,25 @@ class ToolLoop:
                 may_call = number < MOST_ROUNDS and self._seconds_left() > 0
                 text = ""
                 stream = self._model.stream(messages, tools=tools if may_call else ())
-                async with aclosing(stream) as deltas:
-                    async for delta in deltas:
-                        if isinstance(delta, ToolCall):
-                            asked_for.append(delta)
-                            continue
-                        if isinstance(delta, str):
-                            before, text = text, text + delta
-                            yield delta if before else _apart(said) + delta
-                            continue
-                        yield delta
-                        if isinstance(delta, Start):
-                            text, asked_for = "", []
-                            if said:
-                                yield said
+                try:
+                    async with aclosing(stream) as deltas:
+                        async for delta in deltas:
+                            if isinstance(delta, ToolCall):
+                                asked_for.append(delta)
+                                continue
+                            if isinstance(delta, str):
+                                before, text = text, text + delta
+                                yield delta if before else _apart(said) + delta
+                                continue
+                            yield delta
+                            if isinstance(delta, Start):
+                                text, asked_for = "", []
+                                if said:
+                                    yield said
+                except EmptyAnswer:
+                    # Some models say nothing more once a call is made.
+                    if not said:
+                        raise
                 if asked_for and may_call:
                     calls = tuple(
                         self._steps.identified(one, number=number, place=place)
@@ -176,16 +185,22 @@ class ToolLoop:
             else:
                 effect = "" if offered.kind == "reads" else _digest(offered, arguments)
                 if effect and not self._steps.has_begun(call):
-                    consent, left = await self._consent(call, offered, effect)
+                    line = _question(offered, arguments, again=self._steps.repeats(effect))
+                    consent, left = await self._consent(call, offered, effect, line)
                     if consent is None:
                         yield self._note(call, "waits to be allowed")
-                        yield ConsentNeeded(call.id, _question(call, offered), left)
+                        yield ConsentNeeded(call.id, line, left)
                         return
                     result = _REFUSED.get(consent)
                 while not result:
                     if not (waits := self._steps.open_question(call)):
                         yield self._note(call, "")
-                        result = await self._made(call, offered, arguments, effect)
+                        try:
+                            result = await self._made(call, offered, arguments, effect)
+                        except asyncio.CancelledError:
+                            if effect and self._steps.has_begun(call):
+                                self._log(call, offered, effect, UNKNOWN)
+                            raise
                         continue
                     question_id, question = waits
                     line = question.line(offered.server)
@@ -221,21 +236,24 @@ class ToolLoop:
             raise ToolFailed("The arguments must be a JSON object.")
         required = offered.tool.schema.get("required")
         lacking = (
-            [it for it in required if it not in arguments] if isinstance(required, list) else ()
+            [it for it in required if isinstance(it, str) and it not in arguments]
+            if isinstance(required, list)
+            else ()
         )
         if lacking:
-            raise ToolFailed(f"These arguments are missing: {', '.join(map(str, lacking))}.")
+            raise ToolFailed(f"These arguments are missing: {', '.join(lacking)}.")
         return offered, arguments
 
     async def _consent(
-        self, call: ToolCall, offered: Offered, effect: str
+        self, call: ToolCall, offered: Offered, effect: str, line: str
     ) -> tuple[Consent | None, float]:
         """Return what was answered, or None and for how many seconds it can still be."""
         if not self._steps.consent(call.id) and self._steps.asked_at(call.id) is None:
-            may_skip = not self._is_foreign and not self._steps.repeats(effect)
-            if may_skip and await self._steps.is_always_allowed(offered):
+            must_ask = self._is_foreign or self._steps.has_effects_before
+            must_ask = must_ask or self._steps.repeats(effect)
+            if not must_ask and await self._steps.is_always_allowed(offered):
                 return "always", 0.0
-        return await self._waited(call.id, offered, _question(call, offered))
+        return await self._waited(call.id, offered, line)
 
     async def _waited(
         self, call_id: str, offered: Offered, line: str, question: Question | None = None
@@ -306,7 +324,7 @@ class ToolLoop:
 
     def _note(self, call: ToolCall, outcome: str) -> StepsNoted:
         offered = self._offered.get(call.name)
-        what = offered.sign if offered and offered.sign else f"Calling {_named(call, offered)}"
+        what = offered.sign if offered and offered.sign else f"Calling {_named(call.name, offered)}"
         self._notes[call.id] = StepNote(call.id, what, outcome)
         return StepsNoted(tuple(self._notes.values()), tuple(self._sources))
 
@@ -315,8 +333,9 @@ class ToolLoop:
         turn, consent = self._turn, self._steps.consent(call.id) or "always"
         where = (offered.server, offered.name) if offered else ("", call.name)
         audit.info(
-            "call turn=%s thread=%s person=%s server=%s tool=%s consent=%s outcome=%s arguments=%s",
-            *(turn.id, turn.key, turn.person.id, *where),
+            "call id=%s turn=%s thread=%s person=%s server=%s tool=%s consent=%s outcome=%s"
+            " arguments=%s",
+            *(call.id, turn.id, turn.key, turn.person.id, *where),
             *(consent, outcome.replace(" ", "_"), effect[:16]),
         )
 
@@ -331,20 +350,37 @@ def _apart(said: str) -> str:
 def _digest(offered: Offered, arguments: Mapping[str, Json]) -> str:
     """Name an effect: the same call has the same."""
     written = json.dumps([offered.server, offered.tool.name, arguments], sort_keys=True)
-    return hashlib.sha256(written.encode()).hexdigest()
+    return f"{hashlib.sha256(written.encode()).hexdigest()} {offered.full_name}"
 
 
-def _question(call: ToolCall, offered: Offered) -> str:
-    """Return what a person is to allow, on one line; what is not shown is counted."""
-    shown = _code(call.arguments)
-    if (more := len(shown) - _MOST_SHOWN) > 0:
-        shown = f"{shown[:_MOST_SHOWN]}… ({more:,} characters more)"
-    return f"May I call {_named(call, offered)} with `{shown}`?"
+def _question(offered: Offered, arguments: Mapping[str, Json], *, again: bool) -> str:
+    """Return what a person is to allow, on one line.
+
+    No argument hides behind another one: each is shown, and what is cut is counted.
+    """
+    names = [*arguments][:_MOST_NAMES]
+    most = _MOST_SHOWN // max(len(names), 1)
+    parts = [f"{_revealed(it, _MOST_NAME)}: {_revealed(arguments[it], most)}" for it in names]
+    if more := len(arguments) - len(names):
+        parts.append(f"… ({more:,} more)")
+    called = f"call {_named(offered.name, offered)} with `{{{', '.join(parts)}}}`"
+    return f"I may have done this before. May I {called} again?" if again else f"May I {called}?"
 
 
-def _named(call: ToolCall, offered: Offered | None) -> str:
+def _revealed(value: Json, most: int) -> str:
+    """Return a value as JSON, cut, and with its invisible characters written out."""
+    text = "".join(
+        one if unicodedata.category(one)[0] != "C" else json.dumps(one)[1:-1]
+        for one in json.dumps(value, ensure_ascii=False)
+    )
+    if (more := len(text) - most) > 0:
+        text = f"{text[:most]}… ({more:,} characters more)"
+    return _code(text)
+
+
+def _named(name: str, offered: Offered | None) -> str:
     server = f" on `{_code(offered.server)}`" if offered and offered.server else ""
-    return f"`{_code(offered.name if offered else call.name)}`{server}"
+    return f"`{_code(offered.name if offered else name)}`{server}"
 
 
 def _code(text: str) -> str:

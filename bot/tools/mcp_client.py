@@ -229,8 +229,9 @@ class McpClient:
 class _Wire(httpx2.AsyncBaseTransport):
     """Carries the requests of one conversation, and bounds what comes back.
 
-    `status` is that of the last answer to a POST, 0 if there was none; `is_answer`: a server of the
-    protocol may have written it. `has_sent`: a call of a tool may have reached the server.
+    `status` is that of the answer to the call, or before it to the last POST, 0 if there was none;
+    `is_answer`: a server of the protocol may have written it. `has_sent`: a call of a tool may have
+    reached the server.
     """
 
     def __init__(self, inner: httpx2.AsyncBaseTransport) -> None:
@@ -248,17 +249,21 @@ class _Wire(httpx2.AsyncBaseTransport):
         if request.method != "POST":
             return await self._inner.handle_async_request(request)
         is_call = parsed_object(request.content).get("method") == "tools/call"
-        self.status, self.is_answer = 0, False
+        # What comes beside a call, such as a reply to a ping, says nothing about it.
+        is_beside = self.has_sent and not is_call
+        if not is_beside:
+            self.status, self.is_answer = 0, False
         self.has_sent |= is_call
         try:
             response = await self._inner.handle_async_request(request)
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError):
             self.has_sent &= not is_call
             raise
-        self.status = response.status_code
-        kind = response.headers.get("content-type", "").lower()
-        is_refusal = 400 <= self.status < 500 and self.status not in (401, 403)
-        self.is_answer = is_refusal or (self.status == 200 and kind.startswith(_ANSWERS))
+        if not is_beside:
+            self.status = response.status_code
+            kind = response.headers.get("content-type", "").lower()
+            is_refusal = 400 <= self.status < 500 and self.status not in (401, 403)
+            self.is_answer = is_refusal or (self.status == 200 and kind.startswith(_ANSWERS))
         if response.headers.get("content-encoding", "identity") != "identity":
             # A small answer could become a large one.
             await response.aclose()

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_KNOWN_SECONDS = 60.0  # for which a list of tools is kept
+# A list of tools is asked for again behind the next question, and later before it.
+_FRESH_SECONDS, _KNOWN_SECONDS = 30.0, 60.0
 _AWAY_SECONDS = 30.0  # until a server that did not answer is asked again
 _LIST_SECONDS = 10.0
 _NAME_LENGTH = 64
@@ -113,19 +114,19 @@ class _ToolList:
         self.offered: Sequence[Offered] = ()
         self.problems = set[str]()
         self._clock = clock
-        self._ask_at = -math.inf
+        self._ask_at = self._old_at = -math.inf
         # Before the first question: a turn that another worker has begun may come at once.
         self._asking: asyncio.Task[None] | None = tasks.start(self._ask())
 
     async def tools(self, patience: float) -> Sequence[Offered]:
         if not self._asking and self._clock() >= self._ask_at:
             self._asking = self._tasks.start(self._ask())
-        if self._asking:
+        if self._asking and (not self.offered or self._clock() >= self._old_at):
             await asyncio.wait((self._asking,), timeout=patience)
         return self.offered
 
     async def _ask(self) -> None:
-        tools, problems, seconds = dict[str, Offered](), set[str](), _KNOWN_SECONDS
+        tools, problems, seconds = dict[str, Offered](), set[str](), _FRESH_SECONDS
         try:
             async with asyncio.timeout(_LIST_SECONDS):
                 described = await self._client.list_tools()
@@ -146,7 +147,7 @@ class _ToolList:
         for problem in problems - self.problems:
             log.warning("MCP server %s: %s", self.server.name, problem)
         self.offered, self.problems = tuple(tools.values()), problems
-        self._ask_at = self._clock() + seconds
+        self._ask_at, self._old_at = self._clock() + seconds, self._clock() + _KNOWN_SECONDS
         self._asking = None
 
     def _offer(self, name: str, description: str, schema: Mapping[str, Json]) -> Offered:

@@ -145,18 +145,24 @@ class Steps:
 
     def begun_as(self, call: ToolCall) -> str:
         """Return the kind with which the next request of a call was begun; empty if it was not."""
-        return self._journal.saved.get(_begun(call, len(self.inputs(call))), "")
+        return _kind_of(self._journal.saved, _begun(call, len(self.inputs(call))))
 
     def repeats(self, effect: str) -> bool:
         """Whether this question has begun the same effect before."""
         return effect in self._journal.effects
+
+    @property
+    def has_effects_before(self) -> bool:
+        """Whether an earlier answer to the same question has begun any effect."""
+        return bool(effects_before(self._journal.saved, self._journal.effects))
 
     async def begin(self, call: ToolCall, number: int, kind: ToolKind, *, effect: str) -> None:
         """Save that a request is sent now; the first counts as a call of the day.
 
         Raises QuotaUsed.
         """
-        await self._journal.save(_begun(call, number), kind, effect=effect, counts=not number)
+        text = f"{kind} {effect}".strip()
+        await self._journal.save(_begun(call, number), text, effect=effect, counts=not number)
 
     async def is_always_allowed(self, offered: Offered) -> bool:
         """Whether the person has allowed a tool, as it is described now, for always."""
@@ -184,8 +190,18 @@ def unknown_calls(saved: Mapping[str, str]) -> list[str]:
 def _is_unknown(call: ToolCall, saved: Mapping[str, str]) -> bool:
     result = read_result(saved.get(f"result:{call.id}", ""))
     asked = sum(name.startswith(f"input:{call.id}:") for name in saved)
-    hangs = saved.get(_begun(call, asked)) in WITH_EFFECTS
+    hangs = _kind_of(saved, _begun(call, asked)) in WITH_EFFECTS
     return hangs and (result is None or result.outcome == UNKNOWN)
+
+
+def effects_before(saved: Mapping[str, str], effects: Collection[str]) -> list[str]:
+    """Return the names of the tools that were called for earlier answers to the same question."""
+    begun = {text.partition(" ")[2] for name, text in saved.items() if name.startswith("begun:")}
+    return sorted({one.partition(" ")[2] for one in effects if one not in begun})
+
+
+def _kind_of(saved: Mapping[str, str], name: str) -> str:
+    return saved.get(name, "").partition(" ")[0]
 
 
 def _begun(call: ToolCall, number: int) -> str:

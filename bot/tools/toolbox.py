@@ -41,10 +41,10 @@ class Toolbox:
         """Return the tools for a question; none where people have switched them off."""
         if asked.turn.preferences.tools == "off":
             return []
-        takes = await model.takes_tools()
+        found = await asyncio.gather(*(self._offered(source, asked) for source in self.sources))
+        takes = await model.takes_tools() if any(found) else False
         if takes is False or (takes is None and not self.is_tried):
             return []
-        found = await asyncio.gather(*(self._offered(source, asked) for source in self.sources))
         named = {one.tool.name: one for tools in reversed(found) for one in reversed(tools)}
         return list(reversed(named.values()))
 

@@ -58,6 +58,16 @@ class Asked:
     files: Mapping[str, FileText] = field(default_factory=dict)
     patience: float = 1.0
 
+    @property
+    def is_foreign(self) -> bool:
+        """Whether its prompt may have words of somebody else, or of a file."""
+        beside = [self.turn.quote, *(self.turn.context or ())]
+        people = [one.person for one in self.remembered]
+        for exchange in self.remembered:
+            beside += [exchange.quote, *exchange.context]
+        people += [one.person for one in beside if one and one.person]
+        return bool(self.files) or any(one.id != self.turn.person.id for one in people)
+
 
 # `key` is the same for each attempt at one call, and no other call has it.
 Run = Callable[[Mapping[str, Json], str], Awaitable[ToolResult]]

@@ -33,7 +33,7 @@ from bot.reply.writer import Callbacks, Reply, ReplyTiming
 from bot.text.files import plain_name
 from bot.text.prompt import SystemPrompt, compose
 from bot.tools.loop import ToolLoop
-from bot.tools.steps import Steps, unknown_calls
+from bot.tools.steps import Steps, effects_before, unknown_calls
 from bot.tools.toolbox import Toolbox
 from bot.tools.toolset import Asked
 from bot.turns.context import ContextReader
@@ -191,6 +191,7 @@ class Conversation:
             turn=turn,
             consent_seconds=tools.consent_seconds,
             reply_seconds=self.patience,
+            is_foreign=asked.is_foreign,
         )
         return loop.stream(prompt)
 
@@ -220,6 +221,7 @@ class Conversation:
         return False
 
     def _reply(self, attempt: Attempt, surface: Surface) -> Reply:
+        taken = attempt.lease.taken
         return Reply(
             turn_id=attempt.turn.id,
             surface=surface,
@@ -229,10 +231,11 @@ class Conversation:
                 measure=surface.measure,
                 shows_whole=surface.shows_whole,
                 earlier=attempt.shown,
-                previous_answer=attempt.lease.taken.previous_answer,
+                previous_answer=taken.previous_answer,
                 left_out=attempt.turn.left_out,
                 remembered=self._history.remembers,
-                unknown=unknown_calls(attempt.lease.taken.steps),
+                unknown=unknown_calls(taken.steps),
+                called_before=effects_before(taken.steps, taken.effects),
             ),
             callbacks=Callbacks(
                 save=attempt.save,

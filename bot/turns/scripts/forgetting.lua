@@ -46,7 +46,8 @@ function verbs.erase(id, stays_known)
     or redis.call('LLEN', key('history', thread)) > 0
   if is_first or not has_others then forget_choices(thread) end
   close(id, turn.person)
-  redis.call('DEL', key('turn', id), key('context', id), key('files', id), key('effects', id), key('answered', id))
+  redis.call('DEL', key('turn', id), key('context', id), key('files', id), key('steps', id), key('effects', id),
+    key('answered', id))
   if stays_known ~= '' then mark_dropped(id, ARGV[2]) end
   return 1
 end

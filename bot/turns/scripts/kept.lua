@@ -28,7 +28,7 @@ local function drop_words(id)
   if redis.call('EXISTS', key('turn', id)) == 1 then set(id, 'text', '') end
   unset(id, 'files')
   drop_exchange(id)
-  redis.call('DEL', key('context', id), key('files', id), key('effects', id))
+  redis.call('DEL', key('context', id), key('files', id), key('steps', id), key('effects', id))
 end
 
 local function forget_exchange(thread, id)
@@ -55,7 +55,7 @@ local function discard(id)
   forget_exchange(turn.thread, id)
   if redis.call('ZSCORE', key('repairs', platform_of(turn.thread)), id) or is_open(turn) then return end
   drop_posted(id, turn.thread)
-  redis.call('DEL', key('turn', id), key('context', id), key('files', id), key('effects', id))
+  redis.call('DEL', key('turn', id), key('context', id), key('files', id), key('steps', id), key('effects', id))
   redis.call('ZREM', key('turns', turn.thread), id)
   mark_dropped(id, LATE_ADMISSION_MS)
 end

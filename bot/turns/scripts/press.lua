@@ -42,5 +42,7 @@ function verbs.continue(id, asker, following, fields, person_limit, total_limit,
   if get(id, 'ended') ~= 'cut' then return 'ended' end
   add_id(id, 'continued', following)
   store_turn(following, turn.thread, turn.person, decoded(fields), quota)
+  redis.call('SUNIONSTORE', key('effects', following), key('effects', id))
+  keep(key('effects', following))
   return 'admitted'
 end

@@ -2,7 +2,7 @@
 --
 -- `steps:<id>` has the journal of a turn: texts by name, of which this script knows `asked:CALL` and `consent:CALL`.
 -- CALL may be a question of the call's server, too, whose id begins with what it asks for.
--- `effects:<id>` has a digest of each effect that the question has begun, whatever became of its steps.
+-- `effects:<id>` has each effect that the question has begun, whatever became of its steps: a digest and the tool's name.
 
 -- Notes in the record, for screens that are opened later, for which call a person is asked, and in which words.
 local function note_asked(id, call)
@@ -69,7 +69,7 @@ function verbs.decide(id, call, person, consent, is_admin, words)
   local turn, steps = record(id), key('steps', id)
   local asked = redis.call('HGET', steps, 'asked:' .. call)
   local wanted = ANSWERS[string.match(call, '^(%l+)-') or '']
-  if not is_open(turn) or not asked then return 0 end
+  if not is_open(turn) or not asked or request_to(id) ~= '' then return 0 end
   if consent ~= 'deny' and consent ~= (wanted or (consent == 'always' and consent or 'allow')) then return 0 end
   if get(id, 'asker') ~= person and (is_admin == '' or (wanted and consent ~= 'deny')) then return 'asker' end
   local answer = words ~= '' and consent .. '\n' .. words or consent

@@ -386,7 +386,7 @@ class ModelClient:
             raise self._server.failure("endless", "broke the answer off")
         if finish == "length" and has_begun:
             raise AnswerCut(f"{self._server} reached MAX_TOKENS={max_tokens}")
-        if calls and finish != "length":
+        if calls and has_tools and finish != "length":
             metrics.add_text()
             for call in calls.calls():
                 yield call

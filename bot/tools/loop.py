@@ -27,7 +27,7 @@ from bot.domain import (
     Turn,
 )
 from bot.domain import Steps as StepsNoted
-from bot.errors import EmptyAnswer, QuotaUsed
+from bot.errors import QuotaUsed
 from bot.ports import Model
 from bot.text.sanitize import one_line
 from bot.tools.questions import Question, ToolAsks
@@ -118,7 +118,6 @@ class ToolLoop:
         messages, said, number = [*prompt], "", 0
         while True:
             calls: tuple[ToolCall, ...] = ()
-            asked_for = list[ToolCall]()
             if done := self._steps.round(number):
                 if done.text:
                     yield _apart(said) + done.text
@@ -126,7 +125,7 @@ class ToolLoop:
             else:
                 tools = [one.tool for one in self._offered.values()]
                 may_call = number < MOST_ROUNDS and self._seconds_left() > 0
-                text = ""
+                text, asked_for = "", list[ToolCall]()
                 stream = self._model.stream(messages, tools=tools if may_call else ())
                 try:
                     async with aclosing(stream) as deltas:
@@ -154,8 +153,6 @@ class ToolLoop:
                     )
                     await self._steps.save_round(number, Round(text, calls))
             if not calls:
-                if asked_for and not (said or text):
-                    raise EmptyAnswer("The model calls tools even if it is given none.")
                 return
             said += _apart(said) + text if text else ""
             messages.append(Message("assistant", text, calls=calls))

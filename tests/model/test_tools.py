@@ -248,6 +248,17 @@ class TestCalls:
             assert texts(await deltas_of(model)) == text
             assert len(emulator.requests) == 1
 
+    async def test_without_tools_calls_are_no_answer(self) -> None:
+        async with ModelEmulator() as emulator, opened(emulator) as model:
+            emulator.answer = Calls(CALLS.calls)
+            with pytest.raises(EmptyAnswer):
+                await deltas_of(model, tools=())
+            emulator.answer = CALLS
+            deltas = await deltas_of(model, tools=())
+
+        assert texts(deltas) == "Let me see."
+        assert calls(deltas) == []
+
     async def test_without_tools_such_a_text_is_a_text(self) -> None:
         async with ModelEmulator() as emulator, opened(emulator) as model:
             emulator.answer = "[TOOL_CALLS] begins a call of Mistral."

@@ -23,13 +23,14 @@ Json = dict[str, object]
 Stage = Literal["start", "growth", "end"]  # of a stream
 
 _CARDS = "cards"  # what Slack may refuse
+# Guess: what Slack answers where it knows no cards, no plan, or no suspended session.
 _REFUSED = {"invalid_arguments", "invalid_chunks"}
 # Live probes by others (openclaw/openclaw, pull request 143882): 50 rows, and with their titles a
 # stream has about 10,600 bytes. Our pages have 4,000.
 _MOST = 20
 _MOST_TITLE = 80  # characters
 _PLAN = "Steps"
-# docs: Task card block. Other outcomes are failures.
+# docs: Task card block. Other outcomes are failures. Guess: a pending card stays so at the end.
 _STATUS = {
     "": "in_progress",
     "waits to be allowed": "pending",
@@ -43,7 +44,8 @@ class Cards:
 
     Slack replaces the title and the status of a card that it knows by the call's id (openclaw,
     pull request 125168). The first card of a stream ends the block of text above it (the same,
-    pull request 122976), so it waits until the text is whole there, or for the end.
+    pull request 122976; guess: of a plan, too), so it waits until the text is whole there, or for
+    the end.
     """
 
     def __init__(self, workspace: Workspace) -> None:

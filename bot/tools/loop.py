@@ -27,7 +27,7 @@ from bot.domain import (
     Turn,
 )
 from bot.domain import Steps as StepsNoted
-from bot.errors import QuotaUsed
+from bot.errors import EmptyAnswer, QuotaUsed
 from bot.ports import Model
 from bot.text.sanitize import one_line
 from bot.tools.questions import Question, ToolAsks

@@ -373,6 +373,15 @@ class TestWho:
         assert asked == expected.get(flavour, [False, False])
         assert TOOLS_NOTICE not in emulator.requests[-1].sent[0]["content"] or asked[-1]
 
+    async def test_a_server_that_does_not_tell_is_waited_for_once(self) -> None:
+        async with ModelEmulator() as emulator, opened(emulator) as model:
+            emulator.latency = 60.0
+            first = await model.takes_tools()
+            # This takes no time at all.
+            later = [await asyncio.wait_for(model.takes_tools(), 0.5) for _ in range(3)]
+
+            assert [first, *later] == [None] * 4
+
     @pytest.mark.parametrize("flavour", FLAVOURS)
     async def test_a_model_that_takes_tools_gets_them_at_once(self, flavour: Flavour) -> None:
         async with ModelEmulator(flavour=flavour) as emulator:

@@ -65,6 +65,7 @@ class FakeTool:
     may: Callable[[], object] = lambda: True
     foreign: bool = True
     description: str = "Makes a ticket."
+    needs: Sequence[str] = ("title",)
     asks: Sequence[ToolAsks] = ()
     runs: list[tuple[dict[str, Json], str]] = field(default_factory=list)
     asked: list[Asked] = field(default_factory=list)
@@ -72,7 +73,7 @@ class FakeTool:
 
     async def offered(self, asked: Asked) -> Sequence[Offered]:
         self.asked.append(asked)
-        schema: dict[str, Json] = {"type": "object", "required": ["title"]}
+        schema: dict[str, Json] = {"type": "object", "required": [*self.needs]}
         tool = Tool(self.name, self.description, schema)
         return [Offered(tool, self.kind, self._run, server=self.server, go_on=self._go_on)]
 

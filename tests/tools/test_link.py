@@ -506,3 +506,14 @@ async def test_instructions_in_a_page_stay_data(site: Serving) -> None:
     assert "\x1b" not in result.found[0].title + result.found[0].text
     assert "\u202e" not in result.found[0].title
     assert "javascript" not in result.found[0].text
+
+
+def test_nobody_makes_the_bot_read_thousands_of_links() -> None:
+    text = "".join(f"https://a{at}.org,,,,, " for at in range(20_000))
+    question = make_turn(text="https://last.org")
+    exchange = Exchange("1", question.person, 0.0, text, "", context=())
+
+    found = links_of(Asked(question, (exchange,)))
+
+    assert URL("https://last.org") in found
+    assert len(found) < 1_000

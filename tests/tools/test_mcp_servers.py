@@ -490,6 +490,44 @@ async def test_a_server_that_does_not_answer_leaves_unknown_what_was_done(reply:
     assert server.requests.count("tools/call") == 1
 
 
+async def test_what_comes_beside_a_call_says_nothing_about_it() -> None:
+    answers: Mapping[str, Any] = {
+        "initialize": {
+            "protocolVersion": "2025-06-18",
+            "capabilities": {"tools": {}},
+            "serverInfo": {"name": "office", "version": "1"},
+        },
+        "tools/list": {"tools": [tool("do")]},
+    }
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        if request.method != "POST":
+            return web.Response(status=405)
+        body = await request.json()
+        method = body.get("method")
+        if method == "tools/call":
+            # It is done; the server asks whether anybody is there, refuses the reply, and dies.
+            stream = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+            await stream.prepare(request)
+            ping = {"jsonrpc": "2.0", "id": 99, "method": "ping"}
+            await stream.write(f"data: {json.dumps(ping)}\n\n".encode())
+            await until(refused.is_set)
+            return stream
+        if method in answers:
+            result = answers[method]
+            return web.json_response({"jsonrpc": "2.0", "id": body["id"], "result": result})
+        if method is None:
+            refused.set()
+        return web.Response(status=202 if method == "notifications/initialized" else 404)
+
+    refused = asyncio.Event()
+    app = web.Application()
+    app.router.add_route("*", "/mcp", handle)
+    async with served(app) as address, source(entry(f"{address}/mcp", {"do": "effects"})) as found:
+        with pytest.raises(ToolBroken):
+            await call(found, "office_do")
+
+
 async def answer(status: int, text: str = "", kind: str = "text/plain") -> web.Response:
     return web.Response(status=status, text=text, content_type=kind)
 

@@ -145,7 +145,7 @@ async def test_only_addresses_that_were_found_stand_below_an_answer(
 
 
 @THREADS
-async def test_a_link_is_opened_and_no_redirect_leads_to_a_private_address(
+async def test_only_a_link_of_a_person_is_opened_and_it_leads_to_no_private_address(
     window: type[Way],
     own_store: Store,
     model: ModelEmulator,
@@ -165,10 +165,15 @@ async def test_a_link_is_opened_and_no_redirect_leads_to_a_private_address(
             answers(model, Calls([("open_link", json.dumps({"address": link}))]), "So it is.")
             await ann.ask(f"What is at {link} ?")
             await ann.answered()
-        found, *others = [results(one.messages) for one in model.requests[1::2]]
+        invented = json.dumps({"address": "https://page.example/invented"})
+        answers(model, Calls([("open_link", invented)]), "So it is.")
+        await ann.ask("And elsewhere?")
+        await ann.answered()
+        found, *others, last = [results(one.messages) for one in model.requests[1::2]]
 
         assert "Hello." in found[0]
         assert ["cannot be reached" in one[0] for one in others] == [True, True]
+        assert "No person has written this link here" in last[0]
         assert [one.path for one in here.asked] == ["/", "/away"]
 
 

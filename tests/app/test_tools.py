@@ -116,7 +116,7 @@ async def test_a_ticket_is_made_once_after_allow(
         assert len(model.requests) == 2
 
 
-@windows
+@THREADS
 @pytest.mark.parametrize("answered", [True, False], ids=["denied", "silence"])
 async def test_no_ticket_is_made_after_deny_or_silence(
     answered: bool, window: type[Way], own_store: Store, model: ModelEmulator, tmp_path: Path

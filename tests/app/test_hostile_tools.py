@@ -21,6 +21,7 @@ from bot.text.context import BEGIN, END
 from bot.tools.link import LinkOpener
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import Calls, ModelEmulator
+from tests.slack.inbound.test_interactions import press
 from tests.support.asked_first import LABELS, THREADS, Asker, asking
 from tests.support.mcp_server import Handmade, tool
 from tests.support.process import DiscordMention, Way
@@ -145,7 +146,7 @@ async def test_only_addresses_that_were_found_stand_below_an_answer(
 
 
 @THREADS
-async def test_a_link_is_opened_and_no_redirect_leads_to_a_private_address(
+async def test_only_a_link_of_a_person_is_opened_and_it_leads_to_no_private_address(
     window: type[Way],
     own_store: Store,
     model: ModelEmulator,
@@ -165,10 +166,15 @@ async def test_a_link_is_opened_and_no_redirect_leads_to_a_private_address(
             answers(model, Calls([("open_link", json.dumps({"address": link}))]), "So it is.")
             await ann.ask(f"What is at {link} ?")
             await ann.answered()
-        found, *others = [results(one.messages) for one in model.requests[1::2]]
+        invented = json.dumps({"address": "https://page.example/invented"})
+        answers(model, Calls([("open_link", invented)]), "So it is.")
+        await ann.ask("And elsewhere?")
+        await ann.answered()
+        found, *others, last = [results(one.messages) for one in model.requests[1::2]]
 
         assert "Hello." in found[0]
         assert ["cannot be reached" in one[0] for one in others] == [True, True]
+        assert "No person has written this link here" in last[0]
         assert [one.path for one in here.asked] == ["/", "/away"]
 
 
@@ -270,6 +276,22 @@ async def test_two_calls_with_the_same_id_of_the_model_are_two_calls(
     assert office.made == ["Printer", "Lamp", "Printer"]
 
 
+async def forge(ann: Asker, value: str, action: str = "allow") -> str:
+    """Press a button that nobody sees; return what Ann alone is told."""
+    platform, person = ann.platform, ann.way.person
+    if isinstance(platform, DiscordEmulator):
+        data = {"custom_id": f"{action}-{value}", "component_type": 2}
+        place = platform.screen(platform.channel_id)[-1].id
+        pressed = await platform.interact(place, person, 3, data)
+        await until(lambda: platform.original(pressed), why=ann.why)
+        told = platform.original(pressed)
+        return told.text if told else ""
+    before = len(platform.ephemerals)
+    await platform.interact(press(value, action, channel=platform.channel_id, user=person))
+    await until(lambda: len(platform.ephemerals) > before, why=ann.why)
+    return platform.ephemerals[-1].text
+
+
 @THREADS
 async def test_a_press_that_is_replayed_or_comes_after_the_end_makes_nothing(
     window: type[Way], own_store: Store, model: ModelEmulator, tmp_path: Path
@@ -282,12 +304,12 @@ async def test_a_press_that_is_replayed_or_comes_after_the_end_makes_nothing(
         value = ann.value()
         await ann.press("Allow")
         await until(lambda: ann.labels() != LABELS, why=ann.why)
-        replayed = await ann.forge(value)
+        replayed = await forge(ann, value)
         await ann.answered()
-        told = [replayed, *[await ann.forge(value, action) for action in ("allow", "always")]]
+        told = [replayed, *[await forge(ann, value, action) for action in ("allow", "always")]]
         # Of a message of months ago, whose turn nobody knows.
         call, _, turn = value.partition(":")
-        told.append(await ann.forge(f"{call}:{turn[:-3]}000"))
+        told.append(await forge(ann, f"{call}:{turn[:-3]}000"))
 
         await ann.ask("And another.")
         await ann.until_asked()
@@ -295,7 +317,7 @@ async def test_a_press_that_is_replayed_or_comes_after_the_end_makes_nothing(
         # Nothing was allowed for always either.
         assert office.made == ["Printer"]
         # The call of another turn is not that of this one.
-        assert await ann.forge(f"{call}:{ann.value().partition(':')[2]}") == NOT_WAITING
+        assert await forge(ann, f"{call}:{ann.value().partition(':')[2]}") == NOT_WAITING
         await ann.press("Deny")
         await ann.answered()
         assert office.made == ["Printer"]

@@ -116,7 +116,7 @@ async def test_a_ticket_is_made_once_after_allow(
         assert len(model.requests) == 2
 
 
-@windows
+@THREADS
 @pytest.mark.parametrize("answered", [True, False], ids=["denied", "silence"])
 async def test_no_ticket_is_made_after_deny_or_silence(
     answered: bool, window: type[Way], own_store: Store, model: ModelEmulator, tmp_path: Path
@@ -219,12 +219,14 @@ async def test_a_question_that_waits_to_be_allowed_survives_a_restart(
             waits = ann.labels(), list(office.made)
             await ann.press("Allow")
             answer = await ann.answered()
+        records = [*service.records, *ann.service.records]
 
     assert waits == (LABELS, [])
     assert office.made == ["Printer"]
     assert answer == f"Let me see.\n\nIt is done.\n\n(Steps: {STEP}: done.)"
     # What was said before the question is not asked for again.
     assert len(model.requests) == 2
+    assert [it.name for it in records].count("parley.audit") == 1
 
 
 async def counts(address: str) -> dict[str, float]:

@@ -110,10 +110,11 @@ async def test_a_ticket_is_made_once_after_allow_and_never_after_deny_or_silence
         at_terminal(own_store, data_dir, model, CONSENT_SECONDS=seconds, **variables) as it,
     ):
         it.type("Make a ticket.\r")
-        await it.until("May I call")
-        await it.until(ASKS)
-        assert not office.made
-        it.type(typed)
+        if typed:
+            await it.until("May I call")
+            await it.until(ASKS)
+            assert not office.made
+            it.type(typed)
         await it.until("So it is.")
         await it.until(STEPS.format(outcome=outcome))
 

@@ -13,7 +13,6 @@ from tests.emulators.discord import Shown as DiscordShown
 from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import Shown as SlackShown
 from tests.emulators.slack import SlackEmulator
-from tests.slack.inbound.test_interactions import press
 from tests.support.process import DiscordMention, InDiscord, InSlack, SlackMention, Way
 from tests.support.rooms import Platform, served
 from tests.support.service import Service
@@ -103,22 +102,6 @@ class Asker:
         if isinstance(self.platform, SlackEmulator):
             return self.platform.value(self.platform.channel_id, shown.ts, "allow")  # type: ignore[union-attr]
         return shown.buttons[0].partition("-")[2]
-
-    async def forge(self, value: str, action: str = "allow") -> str:
-        """Press a button that nobody sees; return what the asker alone is told."""
-        platform, person = self.platform, self.way.person
-        if isinstance(platform, DiscordEmulator):
-            data = {"custom_id": f"{action}-{value}", "component_type": 2}
-            place = getattr(self.way, "channel", "") or platform.screen(platform.channel_id)[-1].id
-            pressed = await platform.interact(place, person, 3, data)
-            await until(lambda: platform.original(pressed), why=self.why)
-            told = platform.original(pressed)
-            return told.text if told else ""
-        before = len(platform.ephemerals)
-        channel = platform.channel_id
-        await platform.interact(press(value, action, channel=channel, user=person))
-        await until(lambda: len(platform.ephemerals) > before, why=self.why)
-        return platform.ephemerals[-1].text
 
     def told(self, person: str) -> list[str]:
         """Return what this person alone was told."""

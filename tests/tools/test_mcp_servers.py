@@ -339,6 +339,13 @@ async def test_names_are_valid_and_differ() -> None:
     assert "office_a_b" in names
 
 
+async def test_people_read_the_names_of_the_operator() -> None:
+    async with handmade(None, tool("do"), tool("do it")) as (found, _):
+        tools = await offered(found)
+
+    assert [one.full_name for one in tools.values()] == ["office/do", "office/do it"]
+
+
 async def test_a_kind_is_never_taken_from_a_server() -> None:
     hinted = {**tool("do"), "annotations": {"readOnlyHint": True, "idempotentHint": True}}
     async with handmade(None, hinted) as (found, _):

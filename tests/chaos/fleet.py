@@ -184,6 +184,10 @@ class Server:
                 )
         return turns
 
+    async def knows(self, turn_id: str) -> bool:
+        """Return whether a turn was admitted."""
+        return bool(await self.redis.exists(_TURN + turn_id))
+
     async def saved_files(self) -> AsyncIterator[str]:
         """Yield the id of a turn each time that what was read of one of its files is saved."""
         await self.redis.config_set("notify-keyspace-events", "Kh")

@@ -41,6 +41,7 @@ ROLES = (("discord", "worker"), ("discord", "worker"))
 LONGEST = 10  # questions of a conversation
 CONSENT = 30.0  # seconds
 THINKING, CALLING, WORD = 0.3, 0.3, 0.05  # seconds, of the model, of a call and of a few letters
+UNHEARD = 15.0  # seconds until a person says it again, if no process has heard it
 UNANSWERED = 4.0  # seconds until a person presses again
 PATIENCE = 240.0  # seconds until a kill has struck, and until a turn has ended
 RNG = random.Random(KILLS)
@@ -96,21 +97,28 @@ def says(messages: Sequence[Mapping[str, str]]) -> str | Calls:
 class Office:
     """A server of tools; `done` counts what was done, by number of the turn, tool and title.
 
-    It is done before the answer, which takes its time; with the same key, once.
+    It is done before the answer, which takes its time; with the same key, once. `at_work` counts
+    the calls that are not answered yet, by number of the turn.
     """
 
     done: Counter[tuple[int, str, str]] = field(default_factory=Counter)
     keys: set[str] = field(default_factory=set)
+    at_work: Counter[int] = field(default_factory=Counter)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[str]:
         office = MCPServer("office")
 
         async def run(tool: str, title: str, key: str = "") -> str:
+            number = int(title.partition("-")[0])
             if key not in self.keys:
-                self.done[int(title.partition("-")[0]), tool, title] += 1
+                self.done[number, tool, title] += 1
             self.keys |= {key} - {""}
-            await asyncio.sleep(CALLING)
+            self.at_work[number] += 1
+            try:
+                await asyncio.sleep(CALLING)
+            finally:
+                self.at_work[number] -= 1
             return f"Done: {title}"
 
         @office.tool()
@@ -132,15 +140,13 @@ class Office:
 
 
 def stage_of(turn: OpenTurn) -> str:
-    """Return how far a turn has come: a gap, or "asking"."""
-    done, begun, asked = (
+    """Return how far a turn has come: a gap, or "asking", which a call may follow."""
+    done, asked = (
         {one.partition(":")[2] for one in turn.steps if one.startswith(f"{kind}:")}
-        for kind in ("result", "begun", "asked")
+        for kind in ("result", "asked")
     )
     if turn.state == "queued" and turn.asks:
         return "waiting"
-    if begun - done:
-        return "calling"
     if asked - done:
         return "asking"
     return "answering" if done else "thinking"
@@ -149,16 +155,17 @@ def stage_of(turn: OpenTurn) -> str:
 class Killer:
     """Kills processes in the gaps of their work.
 
-    `struck` counts how far the turns had come. Nobody presses a button unless `may_press`, and
+    `struck` counts in which. Nobody presses a button unless `may_press`, and
     each press sets `pressed`.
     """
 
-    def __init__(self, store: Server, bots: Fleet) -> None:
+    def __init__(self, office: Office, store: Server, bots: Fleet) -> None:
         self.struck = Counter[str]()
         self.killed = 0  # processes
         self.may_press, self.pressed = asyncio.Event(), asyncio.Event()
         self.may_press.set()
-        self._store = store
+        self.store = store
+        self._office = office
         self._bots = bots
 
     async def strike(self, gap: Gap) -> None:
@@ -196,21 +203,25 @@ class Killer:
 
     async def _waiting_turns(self) -> set[str]:
         """Return the turns that wait for a person who is going to answer."""
-        turns = [it for it in await self._store.open_turns() if stage_of(it) == "waiting"]
+        turns = [it for it in await self.store.open_turns() if stage_of(it) == "waiting"]
         return {it.id for it in turns if fate_of(it.number) != "silence"}
 
     async def _at_work(self, gap: Gap) -> str:
-        """Kill one process that has come so far with a turn; return how far it had really come."""
-        turns = [it for it in await self._store.open_turns() if it.state == "running"]
+        """Kill one process that has come so far with a turn, and no further when it is dead."""
+        turns = [it for it in await self.store.open_turns() if it.state == "running"]
         up = {one.process.pid: one for one in self._bots.up()}
-        found = [it for it in turns if stage_of(it) == gap and it.pid in up]
+        found = [it for it in turns if self._stage(it) == gap and it.pid in up]
         if not found:
             return ""
         turn = RNG.choice(found)
         await asyncio.sleep(RNG.uniform(0, LASTS[gap]))
         await self._kill(up[turn.pid])
-        left = [it for it in await self._store.open_turns() if it.id == turn.id]
-        return stage_of(left[0]) if left and left[0].pid == turn.pid else "missed"
+        left = [it for it in await self.store.open_turns() if it.id == turn.id]
+        is_same = any((it.pid, it.steps) == (turn.pid, turn.steps) for it in left)
+        return gap if is_same else "missed"
+
+    def _stage(self, turn: OpenTurn) -> str:
+        return "calling" if self._office.at_work[turn.number] else stage_of(turn)
 
     async def _kill(self, *victims: BotProcess) -> None:
         for one in victims:
@@ -253,9 +264,14 @@ class Talk(DiscordDm):
         await self.ask(question(number))
         self.asked[number] = self.said
         fate = fate_of(number)
-        deadline = time.monotonic() + PATIENCE
+        deadline, heard_by = time.monotonic() + PATIENCE, time.monotonic() + UNHEARD
         while not self.answer(number):
             assert time.monotonic() < deadline, (number, fate, self.finals()[-3:])
+            if time.monotonic() > heard_by:
+                # A first message to a bot that is down is not found by it later.
+                if not await killer.store.knows(f"discord:{self.said}"):
+                    await self.redeliver()
+                heard_by = time.monotonic() + UNHEARD
             message, buttons = self.question(number)
             if not message or fate == "silence" or not killer.may_press.is_set():
                 await asyncio.sleep(0.02)
@@ -291,7 +307,7 @@ async def test_no_kill_doubles_an_effect_or_loses_a_turn_and_what_is_unknown_is_
             await until(lambda: len(bots.up()) == len(ROLES), why=lambda: bots.texts)
             await until(discord.connected.is_set)
             numbers, is_over, ended = iter(range(1, 10_000)), asyncio.Event(), list[int]()
-            killer = Killer(store, bots)
+            killer = Killer(office, store, bots)
 
             async def ask() -> None:
                 while not is_over.is_set():

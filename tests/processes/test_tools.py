@@ -98,7 +98,7 @@ class Office:
     """A server of tools; `done` counts what was done, by number of the turn, tool and title.
 
     It is done before the answer, which takes its time; with the same key, once. `at_work` counts
-    the calls that are not answered yet, by number of the turn.
+    the calls without a key that are not answered yet, by number of the turn.
     """
 
     done: Counter[tuple[int, str, str]] = field(default_factory=Counter)
@@ -114,11 +114,11 @@ class Office:
             if key not in self.keys:
                 self.done[number, tool, title] += 1
             self.keys |= {key} - {""}
-            self.at_work[number] += 1
+            self.at_work[number] += not key
             try:
                 await asyncio.sleep(CALLING)
             finally:
-                self.at_work[number] -= 1
+                self.at_work[number] -= not key
             return f"Done: {title}"
 
         @office.tool()

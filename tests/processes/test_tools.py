@@ -49,7 +49,7 @@ RNG = random.Random(KILLS)
 Gap = Literal["waiting", "pressed", "thinking", "calling", "answering"]
 PLAN: Sequence[Gap] = (
     *("waiting", "calling", "thinking", "pressed", "answering", "calling", "waiting"),
-    *("answering", "thinking"),
+    *("answering", "thinking", "pressed"),
 )
 # Seconds in which each stage is struck.
 LASTS = {"thinking": THINKING, "calling": CALLING, "answering": 10 * WORD}

@@ -20,7 +20,7 @@ from bot.domain import (
     FileRef,
     Page,
     Purpose,
-    Steps,
+    StepNotes,
     ThreadKey,
     Turn,
 )
@@ -120,7 +120,7 @@ class LiveSurface:
             f"live:{turn.id}", writes=_WRITES, seconds=_SECONDS, for_finals=0, own=True
         )
 
-    def note_step(self, steps: Steps) -> bool:
+    def note_step(self, steps: StepNotes) -> bool:
         """Show nothing: the reply itself says it."""
         return False
 

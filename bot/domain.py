@@ -223,8 +223,8 @@ class Tool:
 class ToolCall:
     """A call that a model asks for; a delta at the end of its text.
 
-    `arguments` are JSON as the model wrote it. `id` has nine letters and digits, which chat
-    templates of Mistral demand.
+    `arguments` are JSON as the model wrote it. The model's `id` may come twice; what is sent back
+    has nine letters and digits, which chat templates of Mistral demand.
     """
 
     id: str
@@ -292,6 +292,11 @@ class Source:
     address: str
 
 
+# Outcomes of calls that some windows show in their own way: nobody knows whether it was done.
+UNKNOWN = "not known"
+WAITS_FOR_CONSENT, WAITS_FOR_ANSWER = "waits to be allowed", "waits for an answer"
+
+
 @dataclass(frozen=True, slots=True)
 class StepNote:
     """One call for people: `what` it is, in a sentence without its end, and its `outcome`.
@@ -305,7 +310,7 @@ class StepNote:
 
 
 @dataclass(frozen=True, slots=True)
-class Steps:
+class StepNotes:
     """A delta: all calls of the turn so far, and the sources that they found."""
 
     notes: tuple[StepNote, ...]
@@ -371,7 +376,7 @@ class ContextUnread:
 
 
 OfPrompt = LeftOut | BeginningLeftOut | ContextUnread | ReadingFiles | FilesRead
-OfTools = ToolCall | Steps | ConsentNeeded
+OfTools = ToolCall | StepNotes | ConsentNeeded
 Delta = str | Start | OfPrompt | Retrying | Reading | Used | OfTools
 
 

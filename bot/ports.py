@@ -18,7 +18,7 @@ from bot.domain import (
     Page,
     Preferences,
     Purpose,
-    Steps,
+    StepNotes,
     Tool,
     Turn,
 )
@@ -66,7 +66,7 @@ class Surface(Protocol):
     def shows_work(self) -> bool:
         """Whether the platform shows that the bot is working before there is a message."""
 
-    def note_step(self, steps: Steps) -> bool:
+    def note_step(self, steps: StepNotes) -> bool:
         """Show by the platform's own sign what is done now (`doing`), such as "Searching the web".
 
         `steps` are all calls of the turn so far. False if the sign does not say it, or the reply

@@ -297,8 +297,8 @@ class Settings:
     tools: bool | None = setting(
         None,
         switch_or_auto,
-        "whether the model may call tools: auto (if its server says that it can, or if MCP_SERVERS "
-        "or a search is set), on or off",
+        "whether the model may call tools: auto (if its server says that it can, or says nothing "
+        "and MCP_SERVERS or a search is set), on or off",
     )
     mcp_servers: Path | None = setting(
         None,
@@ -459,7 +459,8 @@ class Settings:
         if not refused:
             mistakes += _contradictions(settings, texts)
         if mistakes or refused:
-            raise SettingsError("\n".join([*mistakes, *refused]))
+            # What is refused may be why names are unknown: those in the file of MCP servers.
+            raise SettingsError("\n".join([*refused, *mistakes]))
         return settings
 
     @property
@@ -488,7 +489,8 @@ class Settings:
     @property
     def names_tools(self) -> bool:
         """Whether the operator has chosen tools, so that a model is asked to try them."""
-        return bool(self.tools or self.tool_servers or self.search_url or self.search_key)
+        named = self.tools or self.tool_servers or self.search_url or self.search_key
+        return self.tools is not False and bool(named)
 
     @property
     def remembers(self) -> bool:

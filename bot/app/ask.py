@@ -32,7 +32,7 @@ from bot.domain import (
     Person,
     Start,
     StepNote,
-    Steps,
+    StepNotes,
     ThreadKey,
     Turn,
 )
@@ -89,11 +89,11 @@ async def stream_answer(
     ]
     texts = {str(at): one for at, one in enumerate(read)}
     prompt = compose(system=system, exchanges=exchanges, turn=turn, files=texts, zone=zone)
-    if assistant.sources:
+    if assistant.tool_sources:
         stream = await _with_tools(assistant, prompt, turn, texts, allow=allow)
     else:
         stream = assistant.model.stream(prompt)
-    said, steps, told = list[str](), Steps(()), set[str]()
+    said, steps, told = list[str](), StepNotes(()), set[str]()
     try:
         async with aclosing(stream) as deltas:
             async for delta in deltas:
@@ -105,7 +105,7 @@ async def stream_answer(
                 elif isinstance(delta, FilesRead):
                     if unread := left_out_of(delta.files):
                         log.warning("%s", unread)
-                elif isinstance(delta, Steps):
+                elif isinstance(delta, StepNotes):
                     steps = delta
                     ended = [one for one in delta.notes if one.outcome and one.call_id not in told]
                     told.update(one.call_id for one in ended)
@@ -142,11 +142,10 @@ async def _with_tools(
 
     journal = MemoryJournal("allow" if allow else "deny")
 
-    async def is_always_allowed(_: Turn, offered: toolset.Offered) -> bool:
-        return await journal.is_always_allowed(offered)
+    async def never(_: Turn, __: toolset.Offered) -> bool:
+        return False  # `allow` says what may be called
 
-    is_tried = assistant.settings.names_tools
-    tools = Toolbox(assistant.sources, is_always_allowed, -math.inf, is_tried)
+    tools = Toolbox(assistant.tool_sources, never, -math.inf, assistant.settings.names_tools)
     offered = await tools.offered(toolset.Asked(turn, files=files), assistant.model)
     if not offered:
         return assistant.model.stream(prompt)
@@ -155,6 +154,7 @@ async def _with_tools(
         steps=steps.Steps(journal, turn_id=turn.id),
         offered=offered,
         turn=turn,
+        is_always_allowed=never,
         consent_seconds=tools.consent_seconds,
         reply_seconds=assistant.settings.reply_timeout,
     )

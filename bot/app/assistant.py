@@ -54,14 +54,14 @@ _LOGGED_NAMES = 8  # of a server's models
 class Assistant:
     """A model, its system prompt and its tools; `label` names the model to people.
 
-    `sources` are those of tools that a question without a conversation may use.
+    `tool_sources` are those that a question without a conversation may use.
     """
 
     model: Model
     label: str
     system_prompt: SystemPrompt
     settings: Settings
-    sources: Sequence[ToolSource] = ()
+    tool_sources: Sequence[ToolSource] = ()
 
 
 # The models to ask in their order, those that may be chosen by their names (VISION_MODEL among
@@ -72,6 +72,12 @@ _Choice = tuple[Sequence[ContextWindowModel], Mapping[str, ContextWindowModel], 
 def is_demo(settings: Settings) -> bool:
     """Whether the small embedded model answers."""
     return settings.model_id == DEMO or not settings.names_model
+
+
+def calls_tools(settings: Settings) -> bool:
+    """Whether the model may call tools, as far as the settings tell."""
+    calls_none = is_demo(settings) or bool(settings.transformers_model)
+    return settings.tools is not False and (settings.names_tools or not calls_none)
 
 
 def model_choices(
@@ -125,8 +131,7 @@ async def open_assistant(
             seeing=settings.vision_model,
         )
         sources: Sequence[ToolSource] = ()
-        # The demo model calls none.
-        if settings.tools is not False and (settings.names_tools or not is_demo(settings)):
+        if calls_tools(settings):
             from bot.tools.toolbox import open_sources
 
             sources = await stack.enter_async_context(open_sources(settings))

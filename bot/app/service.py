@@ -18,7 +18,14 @@ from bot.access.preferences import PreferenceStore
 from bot.access.quotas import Quota
 from bot.access.rules import AccessRules
 from bot.app import http, metrics
-from bot.app.assistant import IDLE_SECONDS, Assistant, is_demo, model_choices, open_assistant
+from bot.app.assistant import (
+    IDLE_SECONDS,
+    Assistant,
+    calls_tools,
+    is_demo,
+    model_choices,
+    open_assistant,
+)
 from bot.app.platforms import (
     WORKER,
     Platforms,
@@ -177,7 +184,7 @@ async def _open(
         access=_access(settings),
         longest=settings.max_tokens,
         preferences=PreferenceStore(store=store, models=models, max_tokens=settings.max_tokens),
-        tools=() if is_demo(settings) and assistant else listed(settings),
+        tools=listed(settings) if calls_tools(settings) or not assistant else (),
     )
     process = Process(
         settings=settings,
@@ -241,13 +248,16 @@ def _toolbox(
     assistant: Assistant, queue: TurnQueue, history: History, platforms: Platforms
 ) -> Toolbox | None:
     settings = assistant.settings
-    if not assistant.sources:
+    if not assistant.tool_sources:
         return None
     earlier = EarlierMessages(
-        platforms=platforms.platforms, is_seen=history.is_seen, withheld=queue.lookup.withheld
+        # With THREAD_CONTEXT=0 nothing is read of others.
+        platforms=platforms.platforms if settings.thread_context else {},
+        is_seen=history.is_seen,
+        withheld=queue.lookup.withheld,
     )
     return Toolbox(
-        (earlier, *assistant.sources),
+        (earlier, *assistant.tool_sources),
         is_always_allowed=AllowedTools(queue.leases.store).is_allowed,
         consent_seconds=settings.consent_seconds,
         is_tried=settings.names_tools,

@@ -7,7 +7,17 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from bot.domain import Attachment, ConsentNeeded, End, Outcome, Page, Shown, Source, Steps
+from bot.domain import (
+    UNKNOWN,
+    Attachment,
+    ConsentNeeded,
+    End,
+    Outcome,
+    Page,
+    Shown,
+    Source,
+    StepNotes,
+)
 from bot.errors import GivenUp
 from bot.reply.pages import Measure, Pager
 from bot.text.attachments import attachments
@@ -25,7 +35,6 @@ DOING = "({what} …)"
 STEPS = "(Steps: {steps}.)"
 CALLED_BEFORE = "(An earlier answer to this question has called {calls}.)"
 NOT_KNOWN = "I do not know whether this was done: {calls}."
-UNKNOWN = "not known"  # the outcome of a call that was stopped
 SOURCES = "Sources:"
 _MOST_SOURCES = 10
 _CITED = re.compile(r"\[(\d{1,3})\]")
@@ -106,7 +115,7 @@ class Draft:
         self.files_left_out = ""
         self.reading: tuple[str, ...] = ()  # names of files that are read now
         self.consent: ConsentNeeded | None = None  # what a person is asked; the text waits
-        self._steps = Steps(())
+        self._steps = StepNotes(())
         self._final: Shown | None = earlier if earlier.outcome else None
         self._shows_whole = shows_whole
         self._attachments: tuple[Attachment, ...] | None = None  # None if not made yet
@@ -140,7 +149,7 @@ class Draft:
         self._deltas.append(delta)
         self.silent = self.is_retried = False
 
-    def note_steps(self, steps: Steps) -> None:
+    def note_steps(self, steps: StepNotes) -> None:
         """Note the calls of tools so far; the sign of life says what is done now."""
         self._steps = steps
 

@@ -23,7 +23,7 @@ from bot.domain import (
     Retrying,
     Shown,
     Start,
-    Steps,
+    StepNotes,
 )
 from bot.errors import (
     AnswerCut,
@@ -209,7 +209,7 @@ class Reply:
                         self._news.set()  # the time until a sign of life has changed
                     case FilesRead():
                         self._draft.files_left_out = left_out_of(delta.files)
-                    case Steps():
+                    case StepNotes():
                         # What is done now is shown at once: it may take long.
                         self._draft.note_steps(delta)
                         self._draft.silent = not self._surface.note_step(delta)

@@ -15,6 +15,9 @@ from dataclasses import replace
 from prometheus_client import Counter
 
 from bot.domain import (
+    UNKNOWN,
+    WAITS_FOR_ANSWER,
+    WAITS_FOR_CONSENT,
     Consent,
     ConsentNeeded,
     Delta,
@@ -23,16 +26,16 @@ from bot.domain import (
     Source,
     Start,
     StepNote,
+    StepNotes,
     ToolCall,
     Turn,
 )
-from bot.domain import Steps as StepsNoted
 from bot.errors import EmptyAnswer, QuotaUsed
 from bot.ports import Model
 from bot.text.sanitize import one_line
 from bot.tools.questions import Question, ToolAsks
-from bot.tools.steps import UNKNOWN, WITH_EFFECTS, Round, Steps
-from bot.tools.toolset import Offered, ToolBroken, ToolFailed, ToolResult
+from bot.tools.steps import WITH_EFFECTS, Round, Steps
+from bot.tools.toolset import IsAllowed, Offered, ToolBroken, ToolFailed, ToolResult
 
 log = logging.getLogger(__name__)
 audit = logging.getLogger("parley.audit")
@@ -55,23 +58,10 @@ _UNKNOWN = ToolResult(
 )
 _DENIED = "The person has denied this call, so it was not made. Do not ask for it again."
 _LATE = "Nobody has allowed this call in time, so it was not made."
-_REFUSED: Mapping[Consent, ToolResult] = {
-    "deny": ToolResult(_DENIED, outcome="denied", foreign=False),
-    "late": ToolResult(_LATE, outcome="not allowed in time", foreign=False),
-}
 _TOO_MANY = "Its server asks too many questions, so the call was not completed."
-_NOT_ANSWERED = "so the call was not completed. Do not make it again."
-_UNANSWERED: Mapping[Consent | None, ToolResult] = {
-    "late": ToolResult(
-        f"Nobody has answered the question of its server in time, {_NOT_ANSWERED}",
-        outcome="not answered in time",
-        foreign=False,
-    )
-}
-_REFUSAL = ToolResult(
-    f"The person does not answer the question of its server, {_NOT_ANSWERED}",
-    outcome="denied",
-    foreign=False,
+_NOT_ANSWERED = (
+    "The person does not answer the question of its server, so the call was not completed. Do not"
+    " make it again."
 )
 _CALLS = Counter("parley_tool_calls_total", "Calls of tools", ["server", "tool", "outcome"])
 
@@ -80,9 +70,10 @@ class ToolLoop:
     """Answers one question with tools; `steps` are those of its turn.
 
     Calls that only read are made at once. For any other one a person is asked, unless they have
-    allowed the tool for always, the prompt has no foreign text (at first if not `is_foreign`), and
-    no earlier answer to the question has had effects. What was begun by an earlier attempt and has
-    no result is called again if its kind allows that, and is unknown otherwise.
+    allowed the tool for always, no earlier answer to the question has had effects, and nobody else
+    may have written a part of the prompt: `is_foreign` says so at first. What was begun by an
+    earlier attempt and has no result is called again if its kind allows that, and is unknown
+    otherwise; so it is if the connection breaks.
 
     A server that asks a person first has not finished the call. What it asks is saved before, and
     whichever worker has the answer sends it with the call's next request.
@@ -95,6 +86,7 @@ class ToolLoop:
         steps: Steps,
         offered: Sequence[Offered],
         turn: Turn,
+        is_always_allowed: IsAllowed,
         consent_seconds: float,
         reply_seconds: float,
         is_foreign: bool = False,
@@ -103,6 +95,7 @@ class ToolLoop:
         self._steps = steps
         self._offered = {one.tool.name: one for one in offered}
         self._turn = turn
+        self._is_always_allowed = is_always_allowed
         self._consent_seconds = consent_seconds
         self._deadline = asyncio.get_running_loop().time() + reply_seconds
         self._notes: dict[str, StepNote] = {}
@@ -185,10 +178,13 @@ class ToolLoop:
                     line = _question(offered, arguments, again=self._steps.repeats(effect))
                     consent, left = await self._consent(call, offered, effect, line)
                     if consent is None:
-                        yield self._note(call, "waits to be allowed")
+                        yield self._note(call, WAITS_FOR_CONSENT)
                         yield ConsentNeeded(call.id, line, left)
                         return
-                    result = _REFUSED.get(consent)
+                    if consent == "deny":
+                        result = _failure(_DENIED, "denied")
+                    elif consent == "late":
+                        result = _failure(_LATE, "not allowed in time")
                 while not result:
                     if not (waits := self._steps.open_question(call)):
                         yield self._note(call, "")
@@ -203,11 +199,14 @@ class ToolLoop:
                     line = question.line(offered.server)
                     consent, left = await self._waited(question_id, offered, line, question)
                     if consent is None:
-                        yield self._note(call, "waits for an answer")
+                        yield self._note(call, WAITS_FOR_ANSWER)
                         yield ConsentNeeded(question_id, line, left)
                         return
                     if consent not in ("answer", "done"):
-                        result = _UNANSWERED.get(consent, _REFUSAL)
+                        late = consent == "late"
+                        result = _failure(
+                            _NOT_ANSWERED, "not answered in time" if late else "denied"
+                        )
                 if effect:
                     self._log(call, offered, effect, result.outcome)
             await self._steps.end(call, result)
@@ -248,7 +247,7 @@ class ToolLoop:
         if not self._steps.consent(call.id) and self._steps.asked_at(call.id) is None:
             must_ask = self._is_foreign or self._steps.has_effects_before
             must_ask = must_ask or self._steps.repeats(effect)
-            if not must_ask and await self._steps.is_always_allowed(offered):
+            if not must_ask and await self._is_always_allowed(self._turn, offered):
                 return "always", 0.0
         return await self._waited(call.id, offered, line)
 
@@ -278,18 +277,15 @@ class ToolLoop:
             # The operator may have declared another kind since then.
             if offered.kind == "effects" or begun_as not in ("reads", offered.kind):
                 return _UNKNOWN
+        elif self._seconds_left() <= 0:
+            return _failure("There is no time left for this call.", "no time left")
         else:
             try:
                 await self._steps.begin(call, len(asked), offered.kind, effect=effect)
             except QuotaUsed:
                 return _failure("The person has no calls of tools left today.", "no calls left")
-        key = f"{self._turn.id}:{call.id}"
         try:
-            async with asyncio.timeout(max(min(_CALL_SECONDS, self._seconds_left()), 1.0)):
-                if asked and offered.go_on:
-                    result = await offered.go_on(arguments, key, self._steps.answered(call))
-                else:
-                    result = await offered.run(arguments, key)
+            result = await self._sent(call, offered, arguments, len(asked))
         except ToolAsks as asks:
             so_far = sum(len(one.questions) for one in asked) + len(asks.questions)
             if so_far > _MOST_QUESTIONS or len(asked) == _MOST_QUESTIONS:
@@ -297,18 +293,39 @@ class ToolLoop:
             await self._steps.save_input(call, len(asked), asks)
             return None
         except (ToolBroken, TimeoutError) as error:
-            log.warning("Turn %s: tool %s: %s", self._turn.id, call.name, error or "no answer")
+            log.warning(
+                "Turn %s: %s has not answered: %s", self._turn.id, call.name, error or "too late"
+            )
             return _UNKNOWN if effect else _failure(str(error) or "The tool did not answer.")
         except ToolFailed as error:
-            log.warning("Turn %s: tool %s: %s", self._turn.id, call.name, error)
+            log.warning("Turn %s: %s was not called: %s", self._turn.id, call.name, error)
             return _failure(str(error))
         except Exception:
-            log.exception("Turn %s: tool %s cannot be called", self._turn.id, call.name)
+            log.exception("Turn %s: %s cannot be called", self._turn.id, call.name)
             return _UNKNOWN if effect else _failure("The tool failed.")
         if len(result.text) > _MOST_RESULT:
             text = f"{result.text[:_MOST_RESULT]}\n(The rest of this result was left out.)"
             result = replace(result, text=text)
         return result
+
+    async def _sent(
+        self, call: ToolCall, offered: Offered, arguments: Mapping[str, Json], number: int
+    ) -> ToolResult:
+        """Send a request of a call, twice if the connection breaks and its kind allows that.
+
+        Raises ToolAsks, ToolFailed and TimeoutError.
+        """
+        key, may_repeat = f"{self._turn.id}:{call.id}", offered.kind != "effects"
+        while True:
+            try:
+                async with asyncio.timeout(max(min(_CALL_SECONDS, self._seconds_left()), 1.0)):
+                    if number and offered.go_on:
+                        return await offered.go_on(arguments, key, self._steps.answered(call))
+                    return await offered.run(arguments, key)
+            except ToolBroken:
+                if not may_repeat:
+                    raise
+                may_repeat = False
 
     def _read(self, result: ToolResult) -> str:
         """Return what the model reads of a result, and number what was found."""
@@ -319,11 +336,11 @@ class ToolLoop:
             parts.append(f"[{number}] {one_line(one.title)}\n{one.address}\n{one.text}".strip())
         return "\n\n".join(parts) or "(nothing)"
 
-    def _note(self, call: ToolCall, outcome: str) -> StepsNoted:
+    def _note(self, call: ToolCall, outcome: str) -> StepNotes:
         offered = self._offered.get(call.name)
         what = offered.sign if offered and offered.sign else f"Calling {_named(call.name, offered)}"
         self._notes[call.id] = StepNote(call.id, what, outcome)
-        return StepsNoted(tuple(self._notes.values()), tuple(self._sources))
+        return StepNotes(tuple(self._notes.values()), tuple(self._sources))
 
     def _log(self, call: ToolCall, offered: Offered | None, effect: str, outcome: str) -> None:
         """Write one line for each call with effects: ids and digests, never words."""

@@ -18,7 +18,7 @@ from bot.domain import Finding, Json, Tool
 from bot.errors import CannotStart
 from bot.model.transport import certificates
 from bot.proxy import proxy_for, warn_if_readable
-from bot.text.sanitize import strip_controls, whole_characters
+from bot.text.sanitize import one_line, strip_controls, whole_characters
 from bot.tools.questions import Answered
 from bot.tools.toolset import Asked, Offered, ToolFailed, ToolResult
 from config.mcp_servers import McpServer
@@ -31,9 +31,9 @@ log = logging.getLogger(__name__)
 
 # A list of tools is asked for again behind the next question, and later before it.
 _FRESH_SECONDS, _KNOWN_SECONDS = 30.0, 60.0
-_AWAY_SECONDS = 30.0  # until a server that did not answer is asked again
 _LIST_SECONDS = 10.0
 _NAME_LENGTH = 64
+_MOST_NAMES = 500  # characters, of the names of all tools
 _MOST_DESCRIPTION, _MOST_SCHEMA = 1_000, 10_000  # characters, and bytes of JSON
 # Arguments that stand for the key of a call, as servers that know one name them.
 _KEYS = ("idempotency_key", "idempotencyKey")
@@ -86,7 +86,8 @@ async def mcp_source(
     try:
         from bot.tools.mcp_client import McpClient
     except ImportError as error:
-        raise CannotStart("MCP_SERVERS needs mcp: pip install -r requirements-tools.txt") from error
+        install = "python -m pip install --require-hashes -r requirements-tools.lock"
+        raise CannotStart(f"MCP_SERVERS needs mcp: {install}") from error
     trusted = certificates()
     for server in settings.tool_servers:
         for url in (server.url, *([server.oauth.token_url] if server.oauth else ())):
@@ -126,16 +127,16 @@ class _ToolList:
         return self.offered
 
     async def _ask(self) -> None:
-        tools, problems, seconds = dict[str, Offered](), set[str](), _FRESH_SECONDS
+        tools, problems = dict[str, Offered](), set[str]()
         try:
             async with asyncio.timeout(_LIST_SECONDS):
                 described = await self._client.list_tools()
         except (ToolFailed, TimeoutError) as error:
             problems.add(str(error) or "The server does not answer.")
-            seconds = _AWAY_SECONDS
         else:
+            has = one_line(", ".join(it[0] for it in described))[:_MOST_NAMES] or "none"
             problems |= {
-                f"It has no tool {name}."
+                f"It has no tool {name}, but {has}."
                 for name in {*self.server.tools} - {it[0] for it in described}
             }
             for name, description, schema in described:
@@ -147,7 +148,7 @@ class _ToolList:
         for problem in problems - self.problems:
             log.warning("MCP server %s: %s", self.server.name, problem)
         self.offered, self.problems = tuple(tools.values()), problems
-        self._ask_at, self._old_at = self._clock() + seconds, self._clock() + _KNOWN_SECONDS
+        self._ask_at, self._old_at = self._clock() + _FRESH_SECONDS, self._clock() + _KNOWN_SECONDS
         self._asking = None
 
     def _offer(self, name: str, description: str, schema: Mapping[str, Json]) -> Offered:

@@ -1,9 +1,8 @@
-"""A journal for questions that nothing survives: the steps of one process's memory."""
+"""A journal for a question that is lost with its process, as one of `bot ask` is."""
 
 from __future__ import annotations
 
 from bot.domain import Consent
-from bot.tools.toolset import Offered
 
 
 class MemoryJournal:
@@ -25,7 +24,3 @@ class MemoryJournal:
     async def settle(self, call_id: str, consent: Consent) -> None:
         """Give the consent that all calls have; no server's question gets an answer from it."""
         self.saved[f"consent:{call_id}"] = self._consent
-
-    async def is_always_allowed(self, offered: Offered) -> bool:
-        """Return False: the consent is looked up for each call."""
-        return False

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Protocol, get_args
 
-from bot.domain import Consent, ToolCall, ToolKind
+from bot.domain import UNKNOWN, Consent, ToolCall, ToolKind
 from bot.tools.questions import (
     Answered,
     Input,
@@ -25,7 +25,6 @@ from bot.tools.toolset import Found, Offered, ToolResult
 log = logging.getLogger(__name__)
 
 CONSENTS: Mapping[str, Consent] = {one: one for one in get_args(Consent)}
-UNKNOWN = "not known"  # the outcome of a call that may have been made
 WITH_EFFECTS: Collection[str] = ("effects", "keyed")  # kinds
 _LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _ID_LENGTH = 9  # Mistral's chat templates demand it
@@ -51,9 +50,6 @@ class Journal(Protocol):
 
     async def settle(self, call_id: str, consent: Consent) -> None:
         """Store an answer to the question for consent, unless there is one."""
-
-    async def is_always_allowed(self, offered: Offered) -> bool:
-        """Whether the person has allowed a tool, as it is described now, for always."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,10 +159,6 @@ class Steps:
         """
         text = f"{kind} {effect}".strip()
         await self._journal.save(_begun(call, number), text, effect=effect, counts=not number)
-
-    async def is_always_allowed(self, offered: Offered) -> bool:
-        """Whether the person has allowed a tool, as it is described now, for always."""
-        return await self._journal.is_always_allowed(offered)
 
     def result(self, call: ToolCall) -> ToolResult | None:
         """Return the result of a call."""

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import chain
 
-from bot.domain import Turn
 from bot.ports import Model
-from bot.tools.toolset import Asked, Listed, Offered, ToolSource
+from bot.tools.toolset import Asked, IsAllowed, Listed, Offered, ToolSource
 from config.settings import Settings
 
 log = logging.getLogger(__name__)
 
 _OWN = {
-    "read_earlier_messages": "reads what was said here before",
+    "read_earlier_messages": "reads what you and I have said here before",
+    "read_channel_messages": "reads what others have written here, where you may read it",
     "read_file": "reads on in a file that you have sent",
     "open_link": "opens a link that you have written",
 }
@@ -33,7 +34,7 @@ class Toolbox:
     """
 
     sources: Sequence[ToolSource]
-    is_always_allowed: Callable[[Turn, Offered], Awaitable[bool]]
+    is_always_allowed: IsAllowed
     consent_seconds: float
     is_tried: bool = True
 
@@ -45,8 +46,10 @@ class Toolbox:
         takes = await model.takes_tools() if any(found) else False
         if takes is False or (takes is None and not self.is_tried):
             return []
-        named = {one.tool.name: one for tools in reversed(found) for one in reversed(tools)}
-        return list(reversed(named.values()))
+        named = dict[str, Offered]()
+        for one in chain.from_iterable(found):
+            named.setdefault(one.tool.name, one)
+        return list(named.values())
 
     async def _offered(self, source: ToolSource, asked: Asked) -> Sequence[Offered]:
         try:

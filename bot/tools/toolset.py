@@ -69,6 +69,9 @@ class Asked:
         return bool(self.files) or any(one.id != self.turn.person.id for one in people)
 
 
+# Whether the person of a turn has allowed a tool, as it is described now, for always.
+IsAllowed = Callable[[Turn, "Offered"], Awaitable[bool]]
+
 # `key` is the same for each attempt at one call, and no other call has it.
 Run = Callable[[Mapping[str, Json], str], Awaitable[ToolResult]]
 # Sends a call again, with what its server has asked for.

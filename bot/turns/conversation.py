@@ -183,12 +183,12 @@ class Conversation:
         offered = await tools.offered(asked, model) if tools else ()
         if not tools or not (offered or lease.taken.steps):
             return model.stream(prompt)
-        journal = TurnJournal(lease, is_allowed=partial(tools.is_always_allowed, turn))
         loop = ToolLoop(
             model=model,
-            steps=Steps(journal, turn_id=turn.id),
+            steps=Steps(TurnJournal(lease), turn_id=turn.id),
             offered=offered,
             turn=turn,
+            is_always_allowed=tools.is_always_allowed,
             consent_seconds=tools.consent_seconds,
             reply_seconds=self.patience,
             is_foreign=asked.is_foreign,

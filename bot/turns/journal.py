@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 from bot.domain import Consent
-from bot.tools.toolset import Offered
 from bot.turns.lease import Lease
-
-IsAllowed = Callable[[Offered], Awaitable[bool]]
 
 
 class TurnJournal:
     """The journal of a turn that is leased; satisfies `bot.tools.steps.Journal`."""
 
-    def __init__(self, lease: Lease, *, is_allowed: IsAllowed) -> None:
+    def __init__(self, lease: Lease) -> None:
         self._lease = lease
-        self._is_allowed = is_allowed
         self.saved = dict(lease.taken.steps)
         self.effects = set(lease.taken.effects)
 
@@ -35,7 +29,3 @@ class TurnJournal:
         """Store an answer for a call unless there is one."""
         found = await self._lease.close_consent(call_id, consent)
         self.saved[f"consent:{call_id}"] = found
-
-    async def is_always_allowed(self, offered: Offered) -> bool:
-        """Whether the person has allowed a tool, as it is described now, for always."""
-        return await self._is_allowed(offered)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bot.domain import Page, Shown, StepNote, Steps
+from bot.domain import Page, Shown, StepNote, StepNotes
 from bot.errors import PlaceGone
 from bot.reply.draft import (
     ANSWERED_BY,
@@ -45,7 +45,7 @@ def ends_of(draft: Draft) -> tuple[str, str]:
 @pytest.mark.parametrize("limit", [2000, 60, 30])
 def test_a_page_names_its_line_of_calls(limit: int) -> None:
     draft, line = make_draft(limit=limit), "(Steps: Searching the web: done.)"
-    draft.note_steps(Steps((StepNote("c1", "Searching the web", "done"),)))
+    draft.note_steps(StepNotes((StepNote("c1", "Searching the web", "done"),)))
     draft.add("word " * 10)
     draft.end(Ending("done"))
 

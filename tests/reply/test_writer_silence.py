@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from bot.concurrency import Backoff
-from bot.domain import EditBudget, Message, Page, ReadingFiles, Retrying, StepNote, Steps
+from bot.domain import EditBudget, Message, Page, ReadingFiles, Retrying, StepNote, StepNotes
 from bot.errors import ModelBusy, ModelUnavailable, WriteFailed, WriteRefused
 from bot.reply.draft import BUSY, DOING, PENDING, READING, STOPPED, WAITING
 from bot.reply.edit_budget import EditBudgets
@@ -130,7 +130,7 @@ async def test_buttons_of_a_question_that_was_answered_do_not_wait_for_a_spare_s
     def has_no_buttons() -> bool:
         return not surface.screen["m1"].consent
 
-    step = Steps((StepNote("c1", "Calling `create_ticket`", outcome),))
+    step = StepNotes((StepNote("c1", "Calling `create_ticket`", outcome),))
     rest = (step, has_no_buttons, "It is done.")
     parts = (said, *rest) if said else rest
     await answer(store, surface, *parts, message_ids=["m1"], older=said, budgets=budgets)
@@ -158,7 +158,7 @@ async def test_a_step_is_said_at_once_unless_the_platform_shows_it(
 ) -> None:
     surface = Watched(shows_steps=shows_steps)
     searching = StepNote("c1", "Searching the web")
-    begun, ended = Steps((searching,)), Steps((replace(searching, outcome="done"),))
+    begun, ended = StepNotes((searching,)), StepNotes((replace(searching, outcome="done"),))
     sign = DOING.format(what=searching.what)
 
     def seen() -> bool:

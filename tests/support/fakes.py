@@ -41,7 +41,7 @@ from bot.domain import (
     Preferences,
     Purpose,
     Shown,
-    Steps,
+    StepNotes,
     ThreadKey,
     Tool,
     Turn,
@@ -170,7 +170,7 @@ class FakeSurface:
     at_once: int = 0
     most_at_once: int = 0
 
-    def note_step(self, steps: Steps) -> bool:
+    def note_step(self, steps: StepNotes) -> bool:
         self.steps.append(steps.doing)
         return self.shows_steps
 

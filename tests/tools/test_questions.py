@@ -57,10 +57,6 @@ def calls(tool: FakeTool, **others: Any) -> Any:
     return toolbox(tool, allowed=always, **others)
 
 
-async def never_allowed(offered: Offered) -> bool:
-    return False
-
-
 async def said(
     store: Store, consent: Consent, words: str = "", *, call_id: str = "", **others: Any
 ) -> bool:
@@ -207,7 +203,7 @@ async def test_an_answer_in_the_moment_of_silence_counts_with_its_words(store: S
         ToolCall("aaaaaaaaa", "x", "{}"),
         await FakeTool().offered(Asked(make_turn())),
     )
-    own = Steps(TurnJournal(lease, is_allowed=never_allowed), turn_id="console:1")
+    own = Steps(TurnJournal(lease), turn_id="console:1")
     await own.save_input(made, 0, ToolAsks("1", [WHICH]))
     waits = own.open_question(made)
     assert waits

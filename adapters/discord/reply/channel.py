@@ -32,7 +32,7 @@ from adapters.discord.rest import (
     own_id,
     request,
 )
-from bot.domain import EditBudget, Json, Page, Steps
+from bot.domain import EditBudget, Json, Page, StepNotes
 from bot.errors import MessageGone, PlaceGone, SurfaceError, WriteFailed, WriteRefused
 
 _log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class ChannelSurface:
             return edit_budget("post", self._address.channel)
         return edit_budget("old" if page.number in self._old else "edit", self._address.channel)
 
-    def note_step(self, steps: Steps) -> bool:
+    def note_step(self, steps: StepNotes) -> bool:
         """Show nothing: typing does not say what is done."""
         return False
 

@@ -30,7 +30,7 @@ from adapters.discord.rest import (
     fetch_message,
     request,
 )
-from bot.domain import EditBudget, Json, Page, Steps
+from bot.domain import EditBudget, Json, Page, StepNotes
 from bot.errors import MessageGone, PlaceGone, WriteRefused
 
 _log = logging.getLogger(__name__)
@@ -138,7 +138,7 @@ class CommandSurface:
             return self._newest.budget
         return self._channel.budget(page, new=new)
 
-    def note_step(self, steps: Steps) -> bool:
+    def note_step(self, steps: StepNotes) -> bool:
         """Show nothing: "thinking" does not say what is done."""
         return False
 

@@ -10,9 +10,8 @@ from typing import Literal, TypeVar
 from adapters.slack.errors import code_of
 from adapters.slack.reply.status import NO_MARKUP
 from adapters.slack.workspace import Workspace
-from bot.domain import Page, StepNote, Steps
+from bot.domain import UNKNOWN, WAITS_FOR_ANSWER, WAITS_FOR_CONSENT, Page, StepNote, StepNotes
 from bot.errors import WriteRefused
-from bot.reply.draft import UNKNOWN
 from bot.text.markdown import open_fence, settled
 from bot.text.sanitize import one_line
 
@@ -33,8 +32,8 @@ _PLAN = "Steps"
 # docs: Task card block. Other outcomes are failures. Guess: a pending card stays so at the end.
 _STATUS = {
     "": "in_progress",
-    "waits to be allowed": "pending",
-    "waits for an answer": "pending",
+    WAITS_FOR_CONSENT: "pending",
+    WAITS_FOR_ANSWER: "pending",
     "done": "complete",
 }
 
@@ -49,7 +48,7 @@ class Cards:
     """
 
     def __init__(self, workspace: Workspace) -> None:
-        self.steps = Steps(())
+        self.steps = StepNotes(())
         self._workspace = workspace
         self._shown: dict[str, Json] = {}  # as streams show them, by the call's id
         self._are_begun = False  # in the newest stream

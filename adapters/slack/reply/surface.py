@@ -15,7 +15,7 @@ from adapters.slack.reply.status import Status
 from adapters.slack.reply.streams import Stream, Streams, ends_stream, method_budget
 from adapters.slack.workspace import Workspace
 from bot.concurrency import Backoff
-from bot.domain import Attachment, EditBudget, Page, Purpose, Steps, Turn
+from bot.domain import Attachment, EditBudget, Page, Purpose, StepNotes, Turn
 from bot.errors import SurfaceError, WriteDelayed, WriteFailed, WriteRefused
 from bot.text.markdown import PIPE
 from bot.text.sanitize import escape_markup
@@ -156,7 +156,7 @@ class SlackSurface:
         if page.text:
             await self._attach(message_id, page)
 
-    def note_step(self, steps: Steps) -> bool:
+    def note_step(self, steps: StepNotes) -> bool:
         """Show in the status line what is done now, before and below the text of a stream.
 
         Not below a message that grows by updates: that one may have a question's buttons. A stream

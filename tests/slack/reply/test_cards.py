@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from bot.domain import Page, Purpose, StepNote, Steps
+from bot.domain import Page, Purpose, StepNote, StepNotes
 from bot.reply.draft import STOPPED
 from bot.reply.writer import ReplyTiming
 from bot.store import Store
@@ -40,7 +40,7 @@ def has(scene: Scene, *wanted: tuple[str, str]) -> Callable[[], bool]:
 
 async def test_a_call_has_a_card_in_place_of_its_line(store: Store) -> None:
     async with make_scene() as scene:
-        running, ended = Steps((SEARCH,)), Steps((FOUND,))
+        running, ended = StepNotes((SEARCH,)), StepNotes((FOUND,))
         await scene.stream(
             store,
             spoken(
@@ -68,7 +68,7 @@ async def test_a_call_has_a_card_in_place_of_its_line(store: Store) -> None:
 )
 async def test_cards_break_nothing_that_is_half_written(store: Store, said: str, rest: str) -> None:
     async with make_scene() as scene:
-        deltas = spoken("So:\n", scene.writes, said, 0.1, Steps((FOUND,)), 0.1, rest)
+        deltas = spoken("So:\n", scene.writes, said, 0.1, StepNotes((FOUND,)), 0.1, rest)
         await scene.stream(store, deltas)
 
         assert scene.texts() == [f"So:\n{said}{rest}"]
@@ -87,8 +87,8 @@ async def test_a_call_that_begins_while_the_stream_is_started_has_its_card_soon(
             return True
 
         deltas = spoken(
-            *("I look.", lambda: not scene.slack.pending_faults, Steps((SEARCH,)), starts),
-            *(has(scene, ("Searching the web", "in_progress")), Steps((FOUND,)), " It is Ann."),
+            *("I look.", lambda: not scene.slack.pending_faults, StepNotes((SEARCH,)), starts),
+            *(has(scene, ("Searching the web", "in_progress")), StepNotes((FOUND,)), " It is Ann."),
         )
         await scene.stream(store, deltas, timing=ReplyTiming(silence=3600.0))
 
@@ -98,7 +98,7 @@ async def test_a_call_that_begins_while_the_stream_is_started_has_its_card_soon(
 async def test_calls_before_the_first_words_have_their_cards_above_them(store: Store) -> None:
     async with make_scene() as scene:
         notes = FOUND, StepNote("c2", "Calling `create` on `office`", "denied")
-        await scene.stream(store, spoken(Steps(notes), "It is", scene.writes, " Ann."))
+        await scene.stream(store, spoken(StepNotes(notes), "It is", scene.writes, " Ann."))
 
         denied = ("Calling create on office: denied", "error")
         (begun,) = [it.body for it in scene.slack.requests if it.method == "chat.startStream"]
@@ -109,7 +109,7 @@ async def test_calls_before_the_first_words_have_their_cards_above_them(store: S
 
 async def test_other_notes_stand_below_an_answer_with_cards(store: Store) -> None:
     async with make_scene() as scene, scene.platform.surface(scene.turn) as surface:
-        surface.note_step(Steps((FOUND,)))
+        surface.note_step(StepNotes((FOUND,)))
         said = "It is Ann.  \n"
         message_id = await surface.post(growing(said))
         text = f"{said}\n\n{LINE}\n\n(Other note.)"
@@ -122,7 +122,7 @@ async def test_what_a_model_calls_makes_no_mention_and_no_link(store: Store) -> 
     async with make_scene() as scene:
         named = f"Calling `<!channel> https://example.org {'x' * 100}`"
         note = StepNote("c1", named, "failed")
-        await scene.stream(store, spoken(Steps((note,)), "It is", scene.writes, " Ann."))
+        await scene.stream(store, spoken(StepNotes((note,)), "It is", scene.writes, " Ann."))
 
         ((title, status),) = cards(scene)[0]
         assert title.startswith("Calling (!channel) https: example.org xxx")
@@ -134,7 +134,7 @@ async def test_a_call_that_a_person_stops_is_not_known(store: Store) -> None:
     async with make_scene() as scene:
         stop = asyncio.Event()
         running = has(scene, ("Searching the web", "in_progress"))
-        deltas = spoken("I look.", scene.writes, Steps((SEARCH,)), running, stop.set, 60)
+        deltas = spoken("I look.", scene.writes, StepNotes((SEARCH,)), running, stop.set, 60)
         async with scene.platform.surface(scene.turn) as surface:
             reply = make_reply(store, surface, saved=scene.save, stop=stop)
             await reply.stream(deltas)
@@ -145,7 +145,7 @@ async def test_a_call_that_a_person_stops_is_not_known(store: Store) -> None:
 
 async def test_a_call_that_outlasts_a_message_goes_on_in_the_next() -> None:
     async with make_scene() as scene, scene.platform.surface(scene.turn) as surface:
-        surface.note_step(Steps((SEARCH,)))
+        surface.note_step(StepNotes((SEARCH,)))
         first = await surface.post(growing("I look."))
         await surface.edit(first, Page(0, "I look.", final=True))
         await surface.post(Page(1, "And", final=False, said="And"))
@@ -156,7 +156,7 @@ async def test_a_call_that_outlasts_a_message_goes_on_in_the_next() -> None:
 
 async def test_cards_that_an_update_takes_away_stand_in_the_next_message() -> None:
     async with make_scene() as scene, scene.platform.surface(scene.turn) as surface:
-        surface.note_step(Steps((FOUND,)))
+        surface.note_step(StepNotes((FOUND,)))
         first = await surface.post(growing("Because"))
         await surface.edit(first, Page(0, "Or so.", final=True))
         second = await surface.post(Page(1, "And", final=False, said="And"))
@@ -170,7 +170,7 @@ async def test_cards_that_an_update_takes_away_stand_in_the_next_message() -> No
 async def test_of_very_many_calls_the_line_tells_all(store: Store) -> None:
     async with make_scene() as scene:
         notes = tuple(StepNote(f"c{number}", "Searching the web", "done") for number in range(64))
-        await scene.stream(store, spoken(Steps(notes), "It is", scene.writes, " Ann."))
+        await scene.stream(store, spoken(StepNotes(notes), "It is", scene.writes, " Ann."))
 
         assert scene.texts() == ["It is Ann.\n\n(Steps: Searching the web: done (64 times).)"]
         assert cards(scene) == [(DONE,) * 20]
@@ -188,7 +188,7 @@ async def test_where_slack_wants_no_cards_the_line_tells_the_calls(
             return method == "chat.stopStream" or not scene.slack.pending_faults
 
         for _ in range(2):
-            deltas = spoken("I look.", scene.writes, Steps((FOUND,)), refused, "\n\nIt is Ann.")
+            deltas = spoken("I look.", scene.writes, StepNotes((FOUND,)), refused, "\n\nIt is Ann.")
             await scene.stream(store, deltas)
 
         assert texts(scene) == [f"I look.\nIt is Ann.\n{LINE}"] * 2
@@ -202,7 +202,7 @@ async def test_while_a_person_is_asked_the_stream_is_suspended(waiting: str, ref
     async with make_scene() as scene:
         async with scene.platform.surface(scene.turn) as surface:
             message_id = await surface.post(growing("I look."))
-            surface.note_step(Steps((FOUND, replace(WAITS, outcome=waiting))))
+            surface.note_step(StepNotes((FOUND, replace(WAITS, outcome=waiting))))
             if refuses:
                 scene.slack.fail("chat.stopStream", error="invalid_arguments")
             text = f"I look.\n\n{QUESTION}"
@@ -210,7 +210,7 @@ async def test_while_a_person_is_asked_the_stream_is_suspended(waiting: str, ref
             await surface.edit(message_id, asking)
             state, shown = scene.session()[-1], scene.replies()
         async with scene.platform.surface(scene.turn, Purpose.RESUME) as surface:
-            surface.note_step(Steps((FOUND, StepNote("c2", "Calling `create`", "done"))))
+            surface.note_step(StepNotes((FOUND, StepNote("c2", "Calling `create`", "done"))))
             await surface.edit(message_id, growing("I look.\n\nIt"))
             line = "(Steps: Searching the web: done; Calling `create`: done.)"
             whole = f"I look.\n\nIt is done.\n\n{line}"
@@ -227,11 +227,11 @@ async def test_while_a_person_is_asked_the_stream_is_suspended(waiting: str, ref
 async def test_after_a_crash_the_calls_stand_there_once(store: Store) -> None:
     async with make_scene() as scene:
         async with scene.platform.surface(scene.turn) as surface:
-            surface.note_step(Steps((FOUND,)))
+            surface.note_step(StepNotes((FOUND,)))
             message_id = await surface.post(growing("It is"))
         await scene.stream(
             store,
-            spoken(Steps((FOUND,)), "It is", " Ann."),
+            spoken(StepNotes((FOUND,)), "It is", " Ann."),
             [message_id],
             "It is",
             purpose=Purpose.RESUME,

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from bot.domain import Page, Purpose, StepNote, Steps
+from bot.domain import Page, Purpose, StepNote, StepNotes
 from bot.errors import WriteFailed
 from tests.emulators.slack.sessions import STATUS_CHARACTERS
 from tests.slack.reply.test_streams import MARKUP
@@ -19,8 +19,8 @@ QUESTION = 'May I call `create_ticket` on `tracker` with `{"title": "<!channel>"
 LABELS = ("Allow", "Allow always", "Deny")
 
 
-def doing(what: str) -> Steps:
-    return Steps((StepNote("c1", what),))
+def doing(what: str) -> StepNotes:
+    return StepNotes((StepNote("c1", what),))
 
 
 SEARCHING = doing("Searching the web")
@@ -183,7 +183,7 @@ async def test_the_status_line_says_what_is_done_now() -> None:
             await surface.post(growing("I have"))
             below = surface.note_step(doing("Calling `read` on `<!here>`"))
             await until(lambda: scene.status() == "is calling read on (!here)…")
-            surface.note_step(Steps(()))
+            surface.note_step(StepNotes(()))
             await until(lambda: scene.status() == "is thinking...")
 
         # A stream has a card, too.

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from bot.domain import Consent, Delta, Message, ToolCall
+from bot.domain import Consent, Delta, Message, ToolCall, ToolKind
 from bot.errors import NotTheAsker
 from bot.store import Store
-from bot.tools.loop import MOST_ROUNDS
+from bot.tools.loop import MOST_ROUNDS, ToolLoop
+from bot.tools.memory import MemoryJournal
+from bot.tools.steps import Steps
 from bot.tools.toolset import Asked, Offered, ToolBroken, ToolFailed
 from tests.support.at_work import (
     KEY,
@@ -344,7 +346,8 @@ async def test_the_model_reads_why_a_call_has_no_result(
     await answer(store, FakePlatform(), model, make_turn(), tools=tools)
 
     assert results(model.prompts[-1])[0].startswith(said)
-    assert len(tool.runs) == 1
+    is_broken = isinstance(error, ToolBroken) and kind == "reads"
+    assert len(tool.runs) == (2 if is_broken else 1)
 
 
 @pytest.mark.parametrize(
@@ -462,3 +465,38 @@ async def test_nothing_is_kept_of_the_steps_but_digests_of_effects(store: Store)
     assert await store.command("SCARD", effects) == 1
     await make_queue(store).changes.reset(KEY)
     assert not await store.command("EXISTS", effects)
+
+
+@pytest.mark.parametrize(("kind", "runs"), [("reads", 2), ("keyed", 2), ("effects", 1)])
+async def test_a_broken_connection_is_tried_once_more_if_the_kind_allows_it(
+    store: Store, kind: ToolKind, runs: int
+) -> None:
+    tool = FakeTool(kind, error=ToolBroken("reset"))
+
+    await answer(
+        store, FakePlatform(), calls_once(), make_turn(), tools=toolbox(tool, allowed=always)
+    )
+
+    assert len(tool.runs) == runs
+    assert len({key for _, key in tool.runs}) == 1
+
+
+async def test_no_call_begins_when_the_time_of_the_reply_is_over() -> None:
+    clock = asyncio.get_running_loop().time
+    ends = clock() + 0.1
+    tool, model = FakeTool(may=lambda: clock() > ends), calls_once([call(), call()], ["Well."])
+    loop = ToolLoop(
+        model=model,
+        steps=Steps(MemoryJournal("allow"), turn_id="console:1"),
+        offered=await tool.offered(Asked(make_turn())),
+        turn=make_turn(),
+        is_always_allowed=always,
+        consent_seconds=-1.0,
+        reply_seconds=0.1,
+    )
+
+    async for _ in loop.stream([Message("user", "Make two.")]):
+        pass
+
+    assert len(tool.runs) == 1
+    assert results(model.prompts[-1]) == ["Ticket 7.", "There is no time left for this call."]

@@ -22,7 +22,7 @@ from bot.tools.questions import (
     write_question,
 )
 from bot.tools.steps import Steps
-from bot.tools.toolset import Asked, Offered
+from bot.tools.toolset import Asked
 from bot.turns.journal import TurnJournal
 from bot.turns.lease import Lease
 from bot.turns.repair import WorkPolicy

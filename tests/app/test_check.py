@@ -426,6 +426,6 @@ async def test_the_tools_of_the_operator_are_examined(store: Store, tmp_path: Pa
 
     assert not works
     assert "✓ Tools: office offers office/create" in output
-    assert "✗ Tools: office: It has no tool close." in output
+    assert "✗ Tools: office: It has no tool close, but create." in output
     assert "✗ Tools: The search service cannot be reached." in output
     assert "correct SEARCH_URL (a SearXNG answers in JSON" in output

@@ -432,7 +432,7 @@ def test_a_line_that_is_no_setting_is_named_by_its_number(
 ) -> None:
     found = mistakes_in(tmp_path, f"# mine\n\n\n{line}\nPORT=many\n")
 
-    assert found == (".env line 4 is not NAME=value", "PORT='many' is not a whole number")
+    assert found == ("PORT='many' is not a whole number", ".env line 4 is not NAME=value")
     assert not caplog.records
 
 

@@ -56,7 +56,7 @@ LASTS = {"thinking": THINKING, "calling": CALLING, "answering": 10 * WORD}
 NO_TOOLS = "I have no tools."  # where their server took too long to list them
 Fate = Literal["allow", "deny", "silence"]
 _OUTCOMES = "done|denied|not allowed in time|not known|failed"
-_STEP = re.compile(rf"Calling `office_(\w+)` on `office`: ({_OUTCOMES})(?: \((\d) times\))?")
+_STEP = re.compile(rf"Calling `(\w+)` on `office`: ({_OUTCOMES})(?: \((\d) times\))?")
 
 
 def fate_of(number: int) -> Fate:

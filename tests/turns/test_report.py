@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from bot.concurrency import turn_in_work
+from bot.domain import Reading
 from bot.errors import ModelUnavailable
 from bot.store import Store
 from tests.support.at_work import POLICY, make_queue, make_turn, make_worker, outcome, working
@@ -30,7 +31,7 @@ async def ended(store: Store, model: FakeModel, caplog: pytest.LogCaptureFixture
 async def test_a_turn_that_ends_is_one_line_of_figures(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    figures = await ended(store, FakeModel(["a secret ", "answer"], pause=0.02), caplog)
+    figures = await ended(store, FakeModel([Reading(0), "a secret ", "answer"], pause=0.02), caplog)
 
     assert figures["outcome"] == await outcome(store) == "done"
     assert (figures["person"], figures["channel"], figures["tries"]) == ("u1", "ann", 1)

@@ -73,8 +73,8 @@ async def test_a_call_is_shown_on_every_page_until_one_of_them_allows_it(own_sto
         status, _ = await one.decide("allow")
         await one.until_done()
         await until(lambda: later.is_done(one.name), why=later.__str__)
+        await until(lambda: later.turn(one.name) == one.turn, why=later.__str__)
         ended = one.turn
-        assert later.turn(one.name) == ended
 
     asks = [(each["state"], each["answer"], each["note"]) for each in (first, second)]
     assert asks == [("running", "Let me see.", QUESTION)] * 2

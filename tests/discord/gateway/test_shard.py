@@ -155,7 +155,8 @@ async def test_a_shard_that_ends_first_cuts_no_other_off(store: Store) -> None:
 
         everything = gc.get_objects()
         connectors = [one for one in everything if isinstance(one, aiohttp.TCPConnector)]
-        assert not [one for one in connectors if not one.closed]
+        still_open = [one for one in connectors if not one.closed]
+        assert not still_open, [gc.get_referrers(one) for one in still_open]
 
 
 def make_saved_session(store: Store, name: str) -> SavedSession:

@@ -42,10 +42,10 @@ class Toolbox:
         """Return the tools for a question; none where people have switched them off."""
         if asked.turn.preferences.tools == "off":
             return []
-        found = await asyncio.gather(*(self._offered(source, asked) for source in self.sources))
-        takes = await model.takes_tools() if any(found) else False
+        takes = await model.takes_tools()
         if takes is False or (takes is None and not self.is_tried):
             return []
+        found = await asyncio.gather(*(self._offered(source, asked) for source in self.sources))
         named = dict[str, Offered]()
         for one in chain.from_iterable(found):
             named.setdefault(one.tool.name, one)

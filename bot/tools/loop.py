@@ -59,10 +59,9 @@ _UNKNOWN = ToolResult(
 _DENIED = "The person has denied this call, so it was not made. Do not ask for it again."
 _LATE = "Nobody has allowed this call in time, so it was not made."
 _TOO_MANY = "Its server asks too many questions, so the call was not completed."
-_NOT_ANSWERED = (
-    "The person does not answer the question of its server, so the call was not completed. Do not"
-    " make it again."
-)
+_NOT_COMPLETED = "so the call was not completed. Do not make it again."
+_UNANSWERED = f"Nobody has answered the question of its server in time, {_NOT_COMPLETED}"
+_REFUSAL = f"The person does not answer the question of its server, {_NOT_COMPLETED}"
 _CALLS = Counter("parley_tool_calls_total", "Calls of tools", ["server", "tool", "outcome"])
 
 
@@ -203,10 +202,10 @@ class ToolLoop:
                         yield ConsentNeeded(question_id, line, left)
                         return
                     if consent not in ("answer", "done"):
-                        late = consent == "late"
-                        result = _failure(
-                            _NOT_ANSWERED, "not answered in time" if late else "denied"
-                        )
+                        if consent == "late":
+                            result = _failure(_UNANSWERED, "not answered in time")
+                        else:
+                            result = _failure(_REFUSAL, "denied")
                 if effect:
                     self._log(call, offered, effect, result.outcome)
             await self._steps.end(call, result)

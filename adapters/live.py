@@ -32,6 +32,7 @@ _MOST_ENTRIES = 500  # of a thread; a follower that falls further behind reloads
 _EXPIRE_SECONDS = 24 * 3600  # longer than a reply may take; the records expire later
 _LAST_SECONDS = 60  # for slow followers, if nothing is remembered
 _UPLOAD_SECONDS = 3600  # after it was read
+_LAST_ENTRIES = 8  # of which one has what a turn shows now
 # The average delay is half an interval, which people do not notice.
 _WRITES, _SECONDS = 14, 1.0
 
@@ -204,8 +205,15 @@ async def last_entry(store: Store, stream: str) -> str:
 
     Call this before reading the records, so that no entry is missed. Raises StoreUnavailable.
     """
-    found = await store.command("XREVRANGE", stream, "+", "-", "COUNT", 1)
-    return str(found[0][0]) if found else "0-0"
+    entry, _ = await last_changes(store, stream)
+    return entry
+
+
+async def last_changes(store: Store, stream: str) -> tuple[str, list[Change]]:
+    """Return the id of a stream's last entry, as `last_entry`, and a few changes up to it."""
+    found = await store.command("XREVRANGE", stream, "+", "-", "COUNT", _LAST_ENTRIES)
+    changes = [_change(fields or {}) for _, fields in reversed(found)]
+    return (str(found[0][0]) if found else "0-0"), changes
 
 
 async def read(

@@ -172,7 +172,11 @@ class Follower:
 
     async def _start(self, stream: str, talk: TalkView) -> None:
         # The position before the records, so that no change is missed.
-        last = await live.last_entry(self._store, stream)
+        last, changes = await live.last_changes(self._store, stream)
+        # No record has a status text, and a tool may run for long before the next one.
+        for one in changes:
+            if not one.look and not one.last:
+                talk.notes[one.turn_id] = one.consent, one.note
         await self._load(talk)
         talk.last = last
         await self._store.command("XADD", self._wake, "MAXLEN", 1, "*", "wake", "1")

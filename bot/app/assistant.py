@@ -347,8 +347,10 @@ async def _open_model(
     watch = ServerWatch(connection) if is_watched else None
     if watch:
         stack.push_async_callback(watch.aclose)
+    client = ModelClient(connection, settings, idle_timeout=idle_timeout, strict=is_strict)
+    stack.push_async_callback(client.aclose)
     model = ContextWindowModel(
-        model=ModelClient(connection, settings, idle_timeout=idle_timeout, strict=is_strict),
+        model=client,
         counter=TokenEstimator(),
         watch=watch,
         prompt_tokens=settings.context_tokens - settings.max_tokens,

@@ -21,6 +21,7 @@ from huggingface_hub import (
 )
 from prometheus_client import Counter, Histogram
 
+from bot.concurrency import cancelled
 from bot.domain import FileText, Json, Message, Preferences, Tool, ToolCall
 from bot.errors import (
     AnswerCut,
@@ -215,6 +216,11 @@ class ModelClient:
                 self._probe, self._probed_at = asyncio.create_task(self._ask()), now
             await asyncio.wait([self._probe], timeout=waits)
         return self._abilities
+
+    async def aclose(self) -> None:
+        """End a question to the server, before its connection closes."""
+        if self._probe:
+            await cancelled(self._probe)
 
     async def _ask(self) -> None:
         if found := await fetch_abilities(self._connection):

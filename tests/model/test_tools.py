@@ -68,11 +68,12 @@ async def opened(
         for emulator in emulators:
             server = ModelServer(url=emulator.url, key="-", model=name, own=own)
             connection = await stack.enter_async_context(connect(server))
+            settings = Settings(max_tokens=max_tokens)
+            client = ModelClient(connection, settings, idle_timeout=5.0, strict=True)
+            stack.push_async_callback(client.aclose)
             models.append(
                 ContextWindowModel(
-                    model=ModelClient(
-                        connection, Settings(max_tokens=max_tokens), idle_timeout=5.0, strict=True
-                    ),
+                    model=client,
                     counter=TokenEstimator(),
                     watch=None,
                     prompt_tokens=prompt_tokens,

@@ -23,7 +23,7 @@ from bot.domain import (
     Page,
     Person,
     Purpose,
-    Steps,
+    StepNotes,
     ThreadKey,
     Turn,
 )
@@ -98,7 +98,7 @@ class LoopbackSurface:
     def __init__(self, client: Client, turn: Turn, room: str) -> None:
         self._client, self._turn, self._room = client, turn, room
 
-    def note_step(self, steps: Steps) -> bool:
+    def note_step(self, steps: StepNotes) -> bool:
         """Show nothing: this chat has no sign of work."""
         return False
 

@@ -102,7 +102,7 @@ async def test_a_tool_that_was_allowed_for_always_is_asked_for_again(
         of_me = own_store.key("allowed", person_key("web", Person(me["id"], me["name"])))
         helping = person.page.locator("#help")
         await person.button("Help and usage").click()
-        await expect(helping.locator("#help-tools")).to_be_hidden()
+        await expect(helping.locator("#help-allowed")).to_be_empty()
         await helping.get_by_role("button", name="Close").click()
         await own_store.command("HSET", of_me, "tracker/make_ticket", "digest")
 

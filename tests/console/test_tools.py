@@ -22,6 +22,7 @@ from tests.emulators.model import Calls, ModelEmulator
 from tests.support.console import Terminal, at_pty
 from tests.support.process import PROCESS_LEASE, ROOT, model_variables
 from tests.support.tool_servers import SEARCH, TICKET, Office, Search, answers, results
+from tests.support.waiting import until
 
 ASKS = "es / [a]lways / [n]o"
 STEPS = ": {outcome}.)"  # behind a name in bold
@@ -79,8 +80,11 @@ async def test_the_beginning_of_a_conversation_is_known_that_no_prompt_has_room_
     model.answer = "word " * 150 + "End."
     limits = {"CONTEXT_TOKENS": "2000", "MAX_TOKENS": "500", "TOOLS": "on"}
     async with at_terminal(own_store, data_dir, model, **limits) as it:
-        for text in ["My cat is called Mia.", *(f"{n} " + "word " * 150 for n in range(5))]:
+        questions = ["My cat is called Mia.", *(f"{n} " + "word " * 150 for n in range(5))]
+        for number, text in enumerate(questions, 1):
             it.type(f"{text}\r")
+            # The window may draw the end of the answer before once more.
+            await until(lambda: len(model.requests) == number)  # noqa: B023
             await it.until("End.")
         answers(model, Calls([("read_earlier_messages", '{"page": 99}')]), "{result}")
         before = len(model.requests)

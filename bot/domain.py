@@ -14,8 +14,8 @@ Role = Literal["system", "user", "assistant", "tool"]
 # What a call of a tool does, as the operator says. "reads": nothing, so it may be called again.
 # "keyed": a second call with the same key has no second effect. "effects": never called again.
 ToolKind = Literal["reads", "keyed", "effects"]
-# What a person answered when a call was to be allowed; "late" if nobody answered in time. "answer"
-# and "done" are for a question of the call's server: a form was filled in, a page was visited.
+# The answer to a question about a call; "late" stands for none in time. "answer" and "done" are for
+# a question of the call's server: a form was filled in, a page was visited.
 Consent = Literal["allow", "always", "deny", "late", "answer", "done"]
 # The ids of such questions begin so; those of calls have no "-".
 FORM, LINK = "form-", "link-"
@@ -25,7 +25,10 @@ _QUESTION_LABELS: Mapping[str, Mapping[Consent, str]] = {
     FORM: {"answer": "Answer", "deny": "Deny"},
     LINK: {"done": "Done", "deny": "Deny"},
 }
-PRESSES = frozenset[Consent](("answer", "done", *CONSENT_LABELS))
+# The names of all buttons, with what a press of one means.
+PRESSES: Mapping[str, Consent] = {
+    one: one for labels in (CONSENT_LABELS, *_QUESTION_LABELS.values()) for one in labels
+}
 # How a turn ends: "done" with its answer; "stopped" by a person; "failed" if the model gave no
 # complete answer or the platform refused it; "dead" if its attempts are used up or its record
 # cannot be read. A repair then posts the apology.
@@ -292,7 +295,7 @@ class Source:
     address: str
 
 
-# Outcomes of calls that some windows show in their own way: nobody knows whether it was done.
+# Outcomes of calls that more than the loop knows by name. UNKNOWN: it may have been done, or not.
 UNKNOWN = "not known"
 WAITS_FOR_CONSENT, WAITS_FOR_ANSWER = "waits to be allowed", "waits for an answer"
 

@@ -39,7 +39,7 @@ class Model(Protocol):
         """
 
     async def takes_tools(self) -> bool | None:
-        """Whether the model takes tools; None if nobody knows before it is asked with some."""
+        """Whether the model takes tools; None if only a request with tools can tell."""
 
     def stream(
         self, prompt: Sequence[Message], *, tools: Sequence[Tool] = ()

@@ -45,7 +45,7 @@ class PlainConversation:
         self._stdin = stdin
         self._stdout = stdout
         self._interruptions: asyncio.Queue[None] = asyncio.Queue()
-        self._reading: asyncio.Future[str] | None = None  # a line that nobody has taken yet
+        self._reading: asyncio.Future[str] | None = None  # of the next line
 
     async def at_terminal(self, banner: str) -> None:
         """Converse at a terminal until `/quit`; during an answer, SIGINT stops it."""
@@ -235,7 +235,7 @@ class PlainConversation:
 
 def _forget_typed(stdin: TextIO) -> None:
     """Drop what was typed before a question to which it is no answer."""
-    import termios  # there is none on Windows, where nobody is asked
+    import termios  # on Unix alone, as all of this class is at a terminal
 
     with suppress(OSError, ValueError, termios.error):
         termios.tcflush(stdin, termios.TCIFLUSH)

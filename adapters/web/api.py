@@ -29,18 +29,7 @@ from bot.commands.handlers import (
     CommandHandlers,
     HelpContext,
 )
-from bot.domain import (
-    PRESSES,
-    Asker,
-    Consent,
-    FileRef,
-    Json,
-    Person,
-    Rating,
-    Standing,
-    ThreadKey,
-    Turn,
-)
+from bot.domain import PRESSES, Asker, FileRef, Json, Person, Rating, Standing, ThreadKey, Turn
 from bot.errors import NothingAsked, NotRemembered, NotTheLast
 from bot.intake.answers import GO_ON
 from bot.intake.intake import Intake
@@ -51,7 +40,6 @@ PERSON = web.RequestKey("person", Person)  # the authenticated person
 MAY_STAY = web.RequestKey[Callable[[], Awaitable[bool]]]("may_stay")
 _MOST_CONVERSATIONS = 1000  # in one answer
 _RATINGS: Mapping[str, Rating | Literal[""]] = {"good": "good", "bad": "bad", "": ""}
-_CONSENTS: Mapping[str, Consent] = {one: one for one in PRESSES}
 # Access to the page was checked at sign-in.
 _SIGNED_IN = Asker(signed_in=True)
 _CHOSEN_HERE = frozenset({"model", "persona", "temperature", "max_tokens"})
@@ -301,7 +289,7 @@ class Api:
         """
         thread, sent = _thread(request), await body(request)
         call, consent, filled = sent.get("call"), sent.get("consent"), sent.get("filled")
-        if not is_id(call) or not isinstance(consent, str) or consent not in _CONSENTS:
+        if not is_id(call) or not isinstance(consent, str) or consent not in PRESSES:
             raise Unacceptable(400, "A call can be allowed, always allowed, or denied.")
         turn, answers = await self._turn(request), self.intake.answers
         which: Any = {"person_id": request[PERSON].id, "at": thread}
@@ -310,7 +298,7 @@ class Api:
             texts = {name: it for name, it in written if isinstance(it, str)}
             await answers.fill_in(turn.turn_id, str(call), texts, **which)
         else:
-            await answers.decide(turn.turn_id, str(call), _CONSENTS[consent], **which)
+            await answers.decide(turn.turn_id, str(call), PRESSES[consent], **which)
         await live.announce(self.store, thread, turn.turn_id)
         return answer({}, status=202)
 

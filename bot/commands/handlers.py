@@ -18,8 +18,8 @@ from bot.domain import ANYBODY, Asker, Json, Person, Preferences, ThreadKey
 from bot.errors import ParleyError, Refused, StoreUnavailable, SurfaceError, until
 from bot.intake.access import Chosen
 from bot.intake.intake import Intake
-from bot.text.sanitize import one_line
-from bot.tools.toolset import Listed
+from bot.text.sanitize import in_code
+from bot.tools.toolset import Listed, may_use_in
 
 # In the order of help. A platform registers them as `/parley NAME`, with these descriptions.
 COMMANDS: Mapping[str, str] = {
@@ -220,7 +220,7 @@ class CommandHandlers:
 
     async def tools(self, call: Call) -> Sequence[str]:
         """Return a line for each tool that may be used in a place, or that they are off."""
-        found = [_line(one) for one in self._intake.tools if one.works_in(call.thread)]
+        found = [_line(one) for one in self._intake.tools if may_use_in(call.thread, one.places)]
         is_off = resolved(await self._check(call)).tools
         return ["My tools are switched off here."] if found and is_off else found
 
@@ -233,7 +233,7 @@ class CommandHandlers:
         platform, person = call.thread.platform, call.person
         if not await self._intake.allowed.revoke(platform, person, name):
             raise NotOffered("You have not allowed a tool of that name for always.")
-        return f"I will ask you again before I use {_code(name)}."
+        return f"I will ask you again before I use {in_code(name)}."
 
     async def forget_me(self, call: Call) -> str:
         """Begin to forget a person who has confirmed FORGET_QUESTION.
@@ -345,7 +345,7 @@ class CommandHandlers:
                 tools = await self.tools(call)
                 lines = [f"- {one}" for one in tools] or ["I have no tools here."]
                 if allowed := await self.allowed(call):
-                    named = ", ".join(map(_code, allowed))
+                    named = ", ".join(map(in_code, allowed))
                     lines.append(f"You have allowed for always: {named}.")
                     lines.append("Write `revoke` and one of these names to be asked again.")
                 return "\n".join([*lines, self._how(call, "Write `off` or `on` to switch them.")])
@@ -434,12 +434,8 @@ def _given(text: str) -> str:
 
 
 def _line(tool: Listed) -> str:
-    parts = _code(tool.name), tool.does, "I ask you first" if tool.kind != "reads" else ""
+    parts = in_code(tool.name), tool.does, "I ask you first" if tool.kind != "reads" else ""
     return ": ".join(filter(None, parts))
-
-
-def _code(name: str) -> str:
-    return "`" + one_line(name).replace("`", "'") + "`"
 
 
 def _of(used: int, most: int | None) -> str:

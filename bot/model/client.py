@@ -134,7 +134,7 @@ class Endpoint(Protocol):
         ...
 
     async def takes_tools(self) -> bool | None:
-        """Whether the model takes tools; None if nobody knows before a request with them."""
+        """Whether the model takes tools; None if only a request with tools can tell."""
         ...
 
 

@@ -14,8 +14,8 @@ from bot.model.server import parsed_object
 from bot.model.server_info import objects
 from bot.text.sanitize import without_marks
 
-_MOST_CALLS = 8  # of an answer; further ones are not read
-_MOST_ARGUMENTS = 20_001  # characters; the loop of tools refuses so many
+MOST_CALLS = 8  # of an answer; further ones are not read
+MOST_ARGUMENTS = 20_000  # characters; of longer ones, one more is read
 _MOST_OF_NAME = 64  # characters, also of an id
 _NOT_OF_NAME = re.compile(r"[^A-Za-z0-9_-]+")
 # What a server without a parser for them passes on as text: Mistral's calls, those of Qwen and
@@ -58,7 +58,7 @@ class CallReader:
             if call := self._call(index if isinstance(index, int) else None, identity, name):
                 if name != call.name:
                     call.name = (call.name + name)[:_MOST_OF_NAME]
-                call.arguments += arguments[: _MOST_ARGUMENTS - len(call.arguments)]
+                call.arguments += arguments[: MOST_ARGUMENTS + 1 - len(call.arguments)]
         return characters
 
     def calls(self) -> list[ToolCall]:
@@ -78,7 +78,7 @@ class CallReader:
         call = self._by_index.get(index)
         if call and not (name and (index is None or (identity and identity != call.id))):
             return call
-        if len(self._calls) == _MOST_CALLS:
+        if len(self._calls) == MOST_CALLS:
             return None
         call = self._by_index[index] = _Pieces(identity)
         self._calls.append(call)

@@ -22,7 +22,7 @@ from bot.errors import GivenUp
 from bot.reply.pages import Measure, Pager
 from bot.text.attachments import attachments
 from bot.text.markdown import close
-from bot.text.sanitize import whole_characters
+from bot.text.sanitize import in_code, whole_characters
 
 STOPPED = "(Stopped.)"
 STOPPED_ANEW = "(Stopped: the earlier answer stays.)"
@@ -306,7 +306,7 @@ class Draft:
     def _longer(self) -> Shown:
         """What was shown before, until this answer is longer: text that people have read stays."""
         answer, before = self._answer, self._shown_before
-        # What was done meanwhile is told below it.
+        # Its notices are those of now, which tell of more steps.
         return replace(before, below=answer.below or before.below) if self._is_behind else answer
 
     @property
@@ -387,7 +387,7 @@ def sources_below(answer: str, found: Sequence[Source]) -> str:
 
 
 def _named(calls: Sequence[str]) -> str:
-    return ", ".join(f"`{name}`" for name in calls)
+    return ", ".join(map(in_code, calls))
 
 
 def with_notice(text: str, notice: str) -> str:

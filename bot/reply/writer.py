@@ -230,8 +230,8 @@ class Reply:
                 return
             if page := self._next_page():
                 budget = self._budget(page)
-                # Beside the platform's own sign, ours takes no slot from an answer; but what an
-                # earlier attempt has left may still ask a person who has answered.
+                # Beside the platform's own sign, ours takes no slot from an answer. But the message
+                # of an earlier attempt may have the buttons of a question that has its answer.
                 message = self._screen.message_of(page)
                 is_sign = self._draft.silent and (message is None or message.page is not None)
                 if budget and not budget.own and is_sign and self._surface.shows_work:

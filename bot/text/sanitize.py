@@ -83,6 +83,11 @@ def one_line(text: str) -> str:
     return strip_controls(_BREAKS.sub(" ", text)).strip()
 
 
+def in_code(text: str) -> str:
+    """Return a text on one line as inline code, which it cannot leave."""
+    return "`" + one_line(text).replace("`", "'") + "`"
+
+
 def is_visible(text: str) -> bool:
     """Whether a text shows anything at all."""
     return _UNSEEABLE.fullmatch(text) is None

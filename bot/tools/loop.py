@@ -31,8 +31,9 @@ from bot.domain import (
     Turn,
 )
 from bot.errors import EmptyAnswer, QuotaUsed
+from bot.model.tool_calls import MOST_ARGUMENTS, MOST_CALLS
 from bot.ports import Model
-from bot.text.sanitize import one_line
+from bot.text.sanitize import in_code, one_line
 from bot.tools.questions import Question, ToolAsks
 from bot.tools.steps import WITH_EFFECTS, Round, Steps
 from bot.tools.toolset import IsAllowed, Offered, ToolBroken, ToolFailed, ToolResult
@@ -41,9 +42,7 @@ log = logging.getLogger(__name__)
 audit = logging.getLogger("parley.audit")
 
 MOST_ROUNDS = 8
-_MOST_CALLS = 8  # of a round; what a model asks for beyond is not noted
 _MOST_QUESTIONS = 4  # of a server, in one call
-_MOST_ARGUMENTS = 20_000  # characters
 # Of the arguments that a person is to allow: characters of the values together, of each name, and
 # names.
 _MOST_SHOWN, _MOST_NAME, _MOST_NAMES = 600, 40, 12
@@ -109,46 +108,23 @@ class ToolLoop:
         """
         messages, said, number = [*prompt], "", 0
         while True:
-            calls: tuple[ToolCall, ...] = ()
             if done := self._steps.round(number):
                 if done.text:
                     yield _apart(said) + done.text
-                text, calls = done.text, done.calls
             else:
-                tools = [one.tool for one in self._offered.values()]
-                may_call = number < MOST_ROUNDS and self._seconds_left() > 0
-                text, asked_for = "", list[ToolCall]()
-                stream = self._model.stream(messages, tools=tools if may_call else ())
-                try:
-                    async with aclosing(stream) as deltas:
-                        async for delta in deltas:
-                            if isinstance(delta, ToolCall):
-                                asked_for.append(delta)
-                                continue
-                            if isinstance(delta, str):
-                                before, text = text, text + delta
-                                yield delta if before else _apart(said) + delta
-                                continue
+                async with aclosing(self._round(number, messages, said)) as deltas:
+                    async for delta in deltas:
+                        if isinstance(delta, Round):
+                            done = delta
+                        else:
                             yield delta
-                            if isinstance(delta, Start):
-                                text, asked_for = "", []
-                                if said:
-                                    yield said
-                except EmptyAnswer:
-                    # Some models say nothing more once a call is made.
-                    if not said:
-                        raise
-                if asked_for and may_call:
-                    calls = tuple(
-                        self._steps.identified(one, number=number, place=place)
-                        for place, one in enumerate(asked_for[:_MOST_CALLS])
-                    )
-                    await self._steps.save_round(number, Round(text, calls))
-            if not calls:
+                if done and done.calls:
+                    await self._steps.save_round(number, done)
+            if not done or not done.calls:
                 return
-            said += _apart(said) + text if text else ""
-            messages.append(Message("assistant", text, calls=calls))
-            for call in calls:
+            said += _apart(said) + done.text if done.text else ""
+            messages.append(Message("assistant", done.text, calls=done.calls))
+            for call in done.calls:
                 async with aclosing(self._step(call)) as parts:
                     async for part in parts:
                         if isinstance(part, ToolResult):
@@ -158,6 +134,39 @@ class ToolLoop:
                         if isinstance(part, ConsentNeeded):
                             return
             number += 1
+
+    async def _round(
+        self, number: int, messages: Sequence[Message], said: str
+    ) -> AsyncGenerator[Delta | Round]:
+        """Yield what the model says now, below what it has `said`, and at last the round."""
+        may_call = number < MOST_ROUNDS and self._seconds_left() > 0
+        tools = [one.tool for one in self._offered.values()] if may_call else []
+        text, calls = "", list[ToolCall]()
+        try:
+            async with aclosing(self._model.stream(messages, tools=tools)) as deltas:
+                async for delta in deltas:
+                    match delta:
+                        case ToolCall():
+                            calls.append(delta)
+                        case str():
+                            before, text = text, text + delta
+                            yield delta if before else _apart(said) + delta
+                        case Start():
+                            text, calls = "", []
+                            yield delta
+                            if said:
+                                yield said
+                        case _:
+                            yield delta
+        except EmptyAnswer:
+            # Some models say nothing more once a call is made.
+            if not said:
+                raise
+        named = (
+            self._steps.identified(one, number=number, place=place)
+            for place, one in enumerate(calls[:MOST_CALLS])
+        )
+        yield Round(text, tuple(named) if may_call else ())
 
     async def _step(self, call: ToolCall) -> AsyncGenerator[Delta | ToolResult]:
         """Yield notes on a call, and at last its result, or a ConsentNeeded."""
@@ -221,7 +230,7 @@ class ToolLoop:
         offered = self._offered.get(call.name)
         if offered is None:
             raise ToolFailed("There is no such tool.")
-        if len(call.arguments) > _MOST_ARGUMENTS:
+        if len(call.arguments) > MOST_ARGUMENTS:
             raise ToolFailed("These arguments are too long.")
         try:
             arguments = json.loads(call.arguments or "{}")
@@ -376,7 +385,8 @@ def _question(offered: Offered, arguments: Mapping[str, Json], *, again: bool) -
     parts = [f"{_revealed(it, _MOST_NAME)}: {_revealed(arguments[it], most)}" for it in names]
     if more := len(arguments) - len(names):
         parts.append(f"… ({more:,} more)")
-    called = f"call {_named(offered.name, offered)} with `{{{', '.join(parts)}}}`"
+    written = in_code("{" + ", ".join(parts) + "}")
+    called = f"call {_named(offered.name, offered)} with {written}"
     return f"I may have done this before. May I {called} again?" if again else f"May I {called}?"
 
 
@@ -388,16 +398,12 @@ def _revealed(value: Json, most: int) -> str:
     )
     if (more := len(text) - most) > 0:
         text = f"{text[:most]}… ({more:,} characters more)"
-    return _code(text)
+    return text
 
 
 def _named(name: str, offered: Offered | None) -> str:
-    server = f" on `{_code(offered.server)}`" if offered and offered.server else ""
-    return f"`{_code(offered.name if offered else name)}`{server}"
-
-
-def _code(text: str) -> str:
-    return one_line(text).replace("`", "'")
+    server = f" on {in_code(offered.server)}" if offered and offered.server else ""
+    return f"{in_code(offered.name if offered else name)}{server}"
 
 
 def _failure(sentence: str, outcome: str = "failed") -> ToolResult:

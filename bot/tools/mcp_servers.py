@@ -20,7 +20,7 @@ from bot.model.transport import certificates
 from bot.proxy import proxy_for, warn_if_readable
 from bot.text.sanitize import one_line, strip_controls, whole_characters
 from bot.tools.questions import Answered
-from bot.tools.toolset import Asked, Offered, ToolFailed, ToolResult
+from bot.tools.toolset import Asked, Offered, ToolFailed, ToolResult, may_use_in
 from config.mcp_servers import McpServer
 from config.settings import Settings
 
@@ -56,9 +56,7 @@ class McpSource:
 
     async def offered(self, asked: Asked) -> Sequence[Offered]:
         """Return the tools, without those of servers that do not answer for too long."""
-        key = asked.turn.key
-        here = {key.workspace, key.channel, key.thread}
-        lists = [it for it in self._lists if not it.server.places or here & {*it.server.places}]
+        lists = [it for it in self._lists if may_use_in(asked.turn.key, it.server.places)]
         found = await asyncio.gather(*(one.tools(asked.patience) for one in lists))
         return [tool for tools in found for tool in tools]
 

@@ -7,12 +7,12 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 from urllib.parse import quote, urlsplit
 
 from bot.domain import FORM, LINK, Json
 from bot.errors import Refused
-from bot.text.sanitize import one_line, whole_characters
+from bot.text.sanitize import in_code, one_line, whole_characters
 
 MOST_ANSWER = 1_000  # characters of what a person writes into a field
 _MOST_FIELDS = 5  # Discord's forms have room for no more
@@ -77,7 +77,7 @@ class Question:
 
     def line(self, server: str) -> str:
         """Return what a person reads, on one line; a stranger's words are in code."""
-        asks, said = f"`{_code(server)}` asks", f"`{_code(self.message)}`"
+        asks, said = f"{in_code(server)} asks", in_code(self.message)
         if not self.address:
             return f"{asks}: {said} (Never answer with a password.)"
         host = urlsplit(self.address).hostname
@@ -161,12 +161,7 @@ def write_question(one: Question) -> str:
 
 def read_question(written: str) -> Question:
     """Read what `write_question` returned."""
-    value = json.loads(written)
-    fields = (
-        InputField(**{**it, "options": tuple((one[0], one[1]) for one in it["options"])})
-        for it in value.pop("fields")
-    )
-    return Question(**value, fields=tuple(fields))
+    return _question(json.loads(written))
 
 
 def write_input(one: Input) -> str:
@@ -177,8 +172,15 @@ def write_input(one: Input) -> str:
 def read_input(written: str) -> Input:
     """Read what `write_input` returned."""
     value = json.loads(written)
-    asked = {name: read_question(json.dumps(it)) for name, it in value["questions"].items()}
-    return Input(value["state"], asked)
+    return Input(value["state"], {name: _question(it) for name, it in value["questions"].items()})
+
+
+def _question(value: dict[str, Any]) -> Question:
+    fields = (
+        InputField(**{**it, "options": tuple((one[0], one[1]) for one in it["options"])})
+        for it in value.pop("fields")
+    )
+    return Question(**value, fields=tuple(fields))
 
 
 def _field(name: str, schema: Json, is_required: bool) -> InputField:
@@ -213,7 +215,7 @@ def _value(field: InputField, text: str, id_: str) -> Json:
     """Return what a field holds; None if it was left empty. Raises AnswerRefused."""
 
     def refused(sentence: str) -> AnswerRefused:
-        return AnswerRefused(f"`{_code(field.label)}`: {sentence}", field=id_)
+        return AnswerRefused(f"{in_code(field.label)}: {sentence}", field=id_)
 
     if not text:
         if field.is_required:
@@ -239,10 +241,6 @@ def _value(field: InputField, text: str, id_: str) -> Json:
         number = "a number" if field.kind == "number" else "a whole number"
         raise refused(f"please enter {number}.") from None
     return text
-
-
-def _code(text: str) -> str:
-    return text.replace("`", "'")
 
 
 def _text(value: Json) -> str:

@@ -141,7 +141,7 @@ class Steps:
 
     def begun_as(self, call: ToolCall) -> str:
         """Return the kind with which the next request of a call was begun; empty if it was not."""
-        return _kind_of(self._journal.saved, _begun(call, len(self.inputs(call))))
+        return _hanging(call, self._journal.saved)
 
     def repeats(self, effect: str) -> bool:
         """Whether this question has begun the same effect before."""
@@ -181,8 +181,7 @@ def unknown_calls(saved: Mapping[str, str]) -> list[str]:
 
 def _is_unknown(call: ToolCall, saved: Mapping[str, str]) -> bool:
     result = read_result(saved.get(f"result:{call.id}", ""))
-    asked = sum(name.startswith(f"input:{call.id}:") for name in saved)
-    hangs = _kind_of(saved, _begun(call, asked)) in WITH_EFFECTS
+    hangs = _hanging(call, saved) in WITH_EFFECTS
     return hangs and (result is None or result.outcome == UNKNOWN)
 
 
@@ -192,8 +191,10 @@ def effects_before(saved: Mapping[str, str], effects: Collection[str]) -> list[s
     return sorted({one.partition(" ")[2] for one in effects if one not in begun})
 
 
-def _kind_of(saved: Mapping[str, str], name: str) -> str:
-    return saved.get(name, "").partition(" ")[0]
+def _hanging(call: ToolCall, saved: Mapping[str, str]) -> str:
+    """Return the kind of the request that was begun behind all questions of its server."""
+    asked = sum(name.startswith(f"input:{call.id}:") for name in saved)
+    return saved.get(_begun(call, asked), "").partition(" ")[0]
 
 
 def _begun(call: ToolCall, number: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -127,10 +127,11 @@ class Listed:
     kind: ToolKind = "reads"
     places: frozenset[str] = frozenset()
 
-    def works_in(self, thread: ThreadKey) -> bool:
-        """Whether it may be used in a thread."""
-        around = thread.workspace, thread.channel, thread.thread
-        return not self.places or not self.places.isdisjoint(around)
+
+def may_use_in(thread: ThreadKey, places: Collection[str]) -> bool:
+    """Whether a thread is in one of the places to which a tool is limited, if it is."""
+    around = {thread.workspace, thread.channel, thread.thread}
+    return not places or not around.isdisjoint(places)
 
 
 class ToolSource(Protocol):

@@ -97,7 +97,8 @@ def turns_of(message: dict[str, Any]) -> set[str]:
 def read_consent(action: str) -> tuple[Consent, str] | None:
     """Return the answer and the call's id in a custom_id, without the turn's; None for others."""
     name, _, call_id = action.partition("-")
-    return next(((consent, call_id) for consent in PRESSES if consent == name), None)
+    consent = PRESSES.get(name)
+    return consent and (consent, call_id)
 
 
 def is_unfinished(message: dict[str, Any]) -> bool:

@@ -422,7 +422,7 @@ def to_press(body: Event) -> Press:
     """Return the press of a block_actions payload."""
     action, user, container = body["actions"][0], body["user"], body["container"]
     turn_id, rating, call_id = action["value"], None, ""
-    consent = next((one for one in PRESSES if one == action["action_id"]), None)
+    consent = PRESSES.get(action["action_id"])
     if action["action_id"] == RATE:
         # The value of the one that was pressed (bolt's templates for agents).
         rating, _, turn_id = turn_id.partition(":")

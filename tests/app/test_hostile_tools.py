@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,11 @@ from bot.errors import EmptyAnswer
 from bot.intake.answers import NOT_WAITING
 from bot.store import Store
 from bot.text.context import BEGIN, END
-from bot.tools.link import LinkOpener
+from bot.tools import link
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import Calls, ModelEmulator
 from tests.slack.inbound.test_interactions import press
-from tests.support.asked_first import LABELS, THREADS, Asker, asking
+from tests.support.asked_first import LABELS, THREADS, Asker, asking, at_office
 from tests.support.mcp_server import Handmade, tool
 from tests.support.process import DiscordMention, Way
 from tests.support.tool_servers import (
@@ -48,23 +47,6 @@ EVIL = (
     "[Canary](https://canary.example/) <https://canary.example/|Canary>\n"
     '<img src="https://canary.example/a.png"> \x1b[2J\u202e\x00end\n'
 )
-
-
-@asynccontextmanager
-async def at_office(
-    window: type[Way],
-    store: Store,
-    model: ModelEmulator,
-    folder: Path,
-    office: Office,
-    **variables: str,
-) -> AsyncIterator[Asker]:
-    model.calling = model.models
-    async with (
-        office.serving(folder) as found,
-        asking(window, store, model, **found, **variables) as ann,
-    ):
-        yield ann
 
 
 @THREADS
@@ -160,11 +142,13 @@ async def test_only_a_link_of_a_person_is_opened_and_it_leads_to_no_private_addr
         return await html("<title>A page</title><p>Hello.</p>")
 
     links = ("https://page.example/", "https://page.example/away", "https://127.0.0.1/")
-    async with site(answer) as here, asking(window, own_store, model, TOOLS="on") as ann:
-        monkeypatch.setattr(LinkOpener, "_opened", here.opener._opened)
-        for link in links:
-            answers(model, Calls([("open_link", json.dumps({"address": link}))]), "So it is.")
-            await ann.ask(f"What is at {link} ?")
+    async with AsyncExitStack() as stack:
+        here = await stack.enter_async_context(site(answer))
+        monkeypatch.setattr(link, "LinkOpener", lambda: here.opener)
+        ann = await stack.enter_async_context(asking(window, own_store, model, TOOLS="on"))
+        for one in links:
+            answers(model, Calls([("open_link", json.dumps({"address": one}))]), "So it is.")
+            await ann.ask(f"What is at {one} ?")
             await ann.answered()
         invented = json.dumps({"address": "https://page.example/invented"})
         answers(model, Calls([("open_link", invented)]), "So it is.")

@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field
 
 from bot.store import Store
 from tests.emulators.model import ModelEmulator
-from tests.support.asked_first import THREADS, Asker, asking, platform_of
+from tests.support.asked_first import THREADS, Asker, asking, at_office, platform_of
 from tests.support.mcp_server import serving
 from tests.support.process import InDiscord, Way
 from tests.support.rooms import served
@@ -110,10 +110,7 @@ async def test_a_wrong_value_can_be_mended_and_a_denial_sends_nothing(
 ) -> None:
     office = Office()
     answers(model, TICKET, "It is not done.")
-    async with (
-        office.serving(tmp_path) as variables,
-        asking(window, own_store, model, **variables) as ann,
-    ):
+    async with at_office(window, own_store, model, tmp_path, office) as ann:
         await ann.ask("Make a ticket.")
         await ann.until_asked()
         await ann.press("Allow")

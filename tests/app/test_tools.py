@@ -13,7 +13,7 @@ pytest.importorskip("mcp", reason="MCP servers need requirements-tools.txt")
 from bot.intake.answers import NOT_YOURS
 from bot.store import Store
 from tests.emulators.model import Calls, ModelEmulator
-from tests.support.asked_first import LABELS, THREADS, Asker, asking, platform_of
+from tests.support.asked_first import LABELS, THREADS, Asker, asking, at_office, platform_of
 from tests.support.process import (
     DiscordDm,
     DiscordMention,
@@ -102,10 +102,7 @@ async def test_a_ticket_is_made_once_after_allow(
 ) -> None:
     office = Office()
     answers(model, TICKET, "It is done.")
-    async with (
-        office.serving(tmp_path) as variables,
-        asking(window, own_store, model, **variables) as ann,
-    ):
+    async with at_office(window, own_store, model, tmp_path, office) as ann:
         await ann.ask("Make a ticket.")
         await ann.until_asked()
         asked = ann.text(), list(office.made)
@@ -127,10 +124,9 @@ async def test_no_ticket_is_made_after_deny_or_silence(
     office = Office()
     answers(model, TICKET, "It is not done.")
     seconds = "300" if answered else "1"
-    async with (
-        office.serving(tmp_path) as variables,
-        asking(window, own_store, model, CONSENT_SECONDS=seconds, **variables) as ann,
-    ):
+    async with at_office(
+        window, own_store, model, tmp_path, office, CONSENT_SECONDS=seconds
+    ) as ann:
         await ann.ask("Make a ticket.")
         if answered:
             await ann.until_asked()
@@ -148,10 +144,7 @@ async def test_a_press_of_somebody_else_makes_nothing_and_the_asker_can_still_an
 ) -> None:
     office = Office()
     answers(model, TICKET, "It is done.")
-    async with (
-        office.serving(tmp_path) as variables,
-        asking(window, own_store, model, **variables) as ann,
-    ):
+    async with at_office(window, own_store, model, tmp_path, office) as ann:
         bob = ann.platform.user("Bob")
         await ann.ask("Make a ticket.")
         await ann.until_asked()
@@ -253,12 +246,12 @@ async def test_a_call_with_effects_is_counted_and_has_one_line_for_auditors_with
     model: ModelEmulator,
     tmp_path: Path,
 ) -> None:
-    office, seconds = Office(notes="The printer is new."), "300" if label else "1"
+    office = Office(notes="The printer is new.")
+    seconds = "300" if label else "1"
     answers(model, NOTES, TICKET, "So it is.")
-    async with (
-        office.serving(tmp_path) as variables,
-        asking(SlackMention, own_store, model, CONSENT_SECONDS=seconds, **variables) as ann,
-    ):
+    async with at_office(
+        SlackMention, own_store, model, tmp_path, office, CONSENT_SECONDS=seconds
+    ) as ann:
         before = await counts(ann.service.address)
         await ann.ask("Make a ticket for the Printer.")
         if label:

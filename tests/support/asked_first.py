@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -128,3 +130,28 @@ async def asking(
         served(platform, store, model, variables=variables) as service,
     ):
         yield Asker(platform, window, model, service)
+
+
+class Office(Protocol):
+    """A server of tools for a bot."""
+
+    def serving(self, folder: Path) -> AbstractAsyncContextManager[Mapping[str, str]]:
+        """Serve it, and yield the variables that name it, with a file in the folder."""
+
+
+@asynccontextmanager
+async def at_office(
+    window: type[Way],
+    store: Store,
+    model: ModelEmulator,
+    folder: Path,
+    office: Office,
+    **variables: str,
+) -> AsyncIterator[Asker]:
+    """Serve a platform whose bot has the tools of an office."""
+    model.calling = model.models
+    async with (
+        office.serving(folder) as found,
+        asking(window, store, model, **found, **variables) as ann,
+    ):
+        yield ann

@@ -7,10 +7,22 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bot.domain import Delta, Json, Message, Preferences, Tool, ToolCall, ToolKind, Turn
-from bot.tools.questions import Answered, ToolAsks
+from bot.tools.questions import Answered, ToolAsks, form_question
 from bot.tools.toolbox import Toolbox
 from bot.tools.toolset import Asked, Offered, ToolResult
 from tests.support.waiting import until
+
+# A form and a link that a server of tools asks about.
+FORM_ID, LINK_ID = "form-012345678", "link-012345678"
+_SCHEMA: dict[str, Json] = {
+    "properties": {
+        "room": {"type": "integer", "title": "Room", "description": "Its number"},
+        "colour": {"type": "string", "enum": ["red", "blue"]},
+        "note": {"type": "string"},
+    },
+    "required": ["room", "colour"],
+}
+WHICH = form_question("k", "Which room?", _SCHEMA)
 
 
 def call(name: str = "make_ticket", arguments: str = '{"title": "Printer"}') -> ToolCall:

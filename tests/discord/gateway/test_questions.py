@@ -12,7 +12,7 @@ import pytest
 
 from bot.domain import Page
 from bot.intake.answers import NOT_WAITING, NOT_YOURS_TO_ANSWER
-from bot.tools.questions import form_question, write_question
+from bot.tools.questions import write_question
 from tests.discord.gateway.test_consent import (
     ASKING,
     Scene,
@@ -25,18 +25,9 @@ from tests.discord.gateway.test_consent import (
 )
 from tests.emulators.discord import DiscordEmulator
 from tests.support.discord_platform import dm_turn, logged_in
+from tests.support.tools import FORM_ID, LINK_ID, WHICH
 from tests.support.waiting import until
 
-FORM_ID, LINK_ID = "form-012345678", "link-012345678"
-SCHEMA: Any = {
-    "properties": {
-        "room": {"type": "integer", "title": "Room", "description": "Its number"},
-        "colour": {"type": "string", "enum": ["red", "blue"]},
-        "note": {"type": "string"},
-    },
-    "required": ["room", "colour"],
-}
-WHICH = form_question("k", "Which room?", SCHEMA)
 FORM: Page = replace(ASKING, consent=FORM_ID)
 ways = pytest.mark.parametrize(
     "way", [mention, command, private, elsewhere], ids=lambda it: it.__name__

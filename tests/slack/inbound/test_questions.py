@@ -10,21 +10,11 @@ from typing import Any
 import pytest
 
 from bot.intake.answers import NOT_WAITING, NOT_YOURS_TO_ANSWER
-from bot.tools.questions import form_question, write_question
+from bot.tools.questions import write_question
 from tests.slack.inbound.test_consent import Scene, asked
 from tests.support.slack_platform import Transport, both_transports
+from tests.support.tools import FORM_ID, LINK_ID, WHICH
 from tests.support.waiting import until
-
-FORM_ID, LINK_ID = "form-012345678", "link-012345678"
-SCHEMA: Any = {
-    "properties": {
-        "room": {"type": "integer", "title": "Room", "description": "Its number"},
-        "colour": {"type": "string", "enum": ["red", "blue"]},
-        "note": {"type": "string"},
-    },
-    "required": ["room", "colour"],
-}
-WHICH = form_question("k", "Which room?", SCHEMA)
 
 
 @asynccontextmanager

@@ -306,20 +306,22 @@ class Draft:
     def _longer(self) -> Shown:
         """What was shown before, until this answer is longer: text that people have read stays."""
         answer, before = self._answer, self._shown_before
+        if not self._is_behind(answer):
+            return answer
         # Its notices are those of now, which tell of more steps.
-        return replace(before, below=answer.below or before.below) if self._is_behind else answer
+        return replace(before, below=answer.below or before.below)
 
-    @property
-    def _is_behind(self) -> bool:
+    def _is_behind(self, answer: Shown) -> bool:
         before = self._shown_before.text
-        return bool(before) and len(before) >= len(self._answer.text)
+        return bool(before) and len(before) >= len(answer.text)
 
     @property
     def _text_that_stays(self) -> str:
         """The text that stays visible until the new one replaces it."""
-        if self._is_behind:
+        answer = self._answer
+        if self._is_behind(answer):
             return self._shown_before.text
-        return "" if self._answer.text.strip() else self.previous_answer
+        return "" if answer.text.strip() else self.previous_answer
 
     def _make_room(self, text: str, notice: str) -> str:
         """Return a text without its last words, so that a notice fits below."""
@@ -380,10 +382,12 @@ def fitted(shown: Shown, *, limit: int, measure: Measure) -> Shown:
 
 def sources_below(answer: str, found: Sequence[Source]) -> str:
     """Return the pages that an answer names by their numbers; all, if it names none."""
+    if not found:
+        return ""  # an answer without tools is drawn many times
     named = {int(number) for number in _CITED.findall(answer)}
     chosen = [one for one in found if one.number in named] or found
     lines = [f"[{one.number}] {one.address}" for one in chosen[:_MOST_SOURCES]]
-    return "\n".join([SOURCES, *lines]) if lines else ""
+    return "\n".join([SOURCES, *lines])
 
 
 def _named(calls: Sequence[str]) -> str:

@@ -19,6 +19,7 @@ from config.variables import (
     IdForm,
     Ids,
     checked_address,
+    file_text,
     host_name,
     one_of,
     port_number,
@@ -39,7 +40,7 @@ _EMPTY = re.compile(r"""[ \t]*(['"]?)[ \t]*\1""")
 # A limit behind what only some editors show as the end of a line, or in quotes that do not end.
 _HIDDEN_LINE = re.compile(
     r"[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*(export\s+)?"
-    r"(?P<name>ALLOWED_\w+|BLOCKED_\w+|ADMINS|DIRECT_MESSAGES|\w+_PER_DAY|WEB_PASSWORD)\s*="
+    r"(?P<name>ALLOWED_\w+|BLOCKED_\w+|ADMINS|DIRECT_MESSAGES|\w+_PER_DAY|WEB_PASSWORD(_FILE)?)\s*="
 )
 # A port that Kubernetes sets for a service called "web".
 _LINK = re.compile(r"\w+_PORT=tcp://.*")
@@ -425,7 +426,7 @@ class Settings:
         """
         known = variables(platforms)
         written, mistakes = read(
-            env_file, {*known, *variables_in(environment.get("MCP_SERVERS", "").strip())}
+            env_file, known, variables_in(environment.get("MCP_SERVERS", "").strip())
         )
         texts = written | {
             name: text.strip()
@@ -433,18 +434,30 @@ class Settings:
             if text.strip() and not _LINK.fullmatch(f"{name}={text.strip()}")
         }
         is_strict = texts.get("STRICT_ENVIRONMENT", "").lower() in ON
-        names = {*known, *variables_in(texts.get("MCP_SERVERS", ""))}
+        of_tools = variables_in(texts.get("MCP_SERVERS", ""))
+        files = secret_files(known, of_tools)
+        names = {*known, *of_tools, *files}
         for name in environment:
             if mistake := misspelt(name, "the environment", names, is_strict=is_strict):
                 mistakes.append(mistake)
         refused: list[str] = []
+        places: dict[str, str] = {}  # what a mistake shows of a secret that a file has
+        for file, name in files.items():
+            if place := texts.get(file):
+                places[name] = f"{file}={_cut(place)!r}"
+                if name in texts:
+                    mistakes.append(f"{name} and {file} are both set: keep one of them")
+                try:
+                    texts[name] = file_text(place)
+                except ValueError as error:
+                    refused.append(f"{places[name]} {error}")
         values: dict[str, Any] = {}  # each parser returns the type of its field
         for name, variable in known.items():
             text = texts.get(name, "")
             try:
                 values[name] = _parsed(variable, text, platforms) if text else variable.default
             except ValueError as error:
-                refused.append(f"{_shown(name, variable, text)} {error}")
+                refused.append(f"{places.get(name) or _shown(name, variable, text)} {error}")
         if values.get("MODELS") and "MODEL_ID" not in texts:
             values["MODEL_ID"] = values["MODELS"][0][0]
         kinds = [one.settings for one in platforms]
@@ -517,6 +530,17 @@ def variables(platforms: Sequence[DescribesSettings]) -> dict[str, Field[Any]]:
     return known
 
 
+def secret_files(known: Mapping[str, Field[Any]], of_tools: Collection[str] = ()) -> dict[str, str]:
+    """Return each NAME_FILE, whose file may have the secret NAME, with that name.
+
+    `of_tools` are the variables in the file of MCP_SERVERS.
+    """
+    secrets = [*(name for name, one in known.items() if not one.repr), *sorted(of_tools)]
+    files = {f"{name}_FILE": name for name in secrets}
+    taken = {*known, *of_tools}
+    return {it: files[it] for it in files if it not in taken and not OF_OTHERS.fullmatch(it)}
+
+
 def _fields_of(kind: type[Any]) -> list[Field[Any]]:
     return [one for one in fields(kind) if "parse" in one.metadata]
 
@@ -538,7 +562,7 @@ def _parsed(variable: Field[Any], text: str, platforms: Sequence[DescribesSettin
 
 def hand_on(env_file: Path, environment: MutableMapping[str, str]) -> None:
     """Add what the file has for libraries, such as HTTPS_PROXY; the environment has priority."""
-    for name, text in read(env_file, ())[0].items():
+    for name, text in read(env_file, {})[0].items():
         if OF_OTHERS.fullmatch(name):
             environment.setdefault(name, text)
 
@@ -563,14 +587,17 @@ def values_of(lines: Sequence[Binding]) -> dict[str, str]:
     return {line.key: (line.value or "").strip() for line in lines if line.key}
 
 
-def read(env_file: Path, known: Collection[str]) -> tuple[dict[str, str], list[str]]:
-    """Return the variables that a file sets, and its mistakes; `known` are all names."""
+def read(
+    env_file: Path, known: Mapping[str, Field[Any]], of_tools: Collection[str] = ()
+) -> tuple[dict[str, str], list[str]]:
+    """Return the variables that a file sets, and its mistakes; `known` are all of this bot."""
     try:
         lines = read_lines(env_file)
     except SettingsError as error:
         return {}, [str(error)]
     texts = {name: text for name, text in values_of(lines).items() if text}
-    names = {*known, *variables_in(texts.get("MCP_SERVERS", ""))}
+    of_tools = {*of_tools, *variables_in(texts.get("MCP_SERVERS", ""))}
+    names = {*known, *of_tools, *secret_files(known, of_tools)}
     return texts, list(_line_mistakes(lines, env_file.name, names))
 
 
@@ -604,8 +631,11 @@ def _shown(name: str, variable: Field[Any], text: str) -> str:
         text = shown_url(text)
     elif not variable.repr:
         text = ""
-    text = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
-    return f"{name}={text!r}" if text else name
+    return f"{name}={_cut(text)!r}" if text else name
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def shown_url(url: str) -> str:

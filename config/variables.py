@@ -6,10 +6,12 @@ import ipaddress
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 ON = ("on", "true", "yes", "1")
+_FILE_BYTES = 65_536  # of the longest secret, with room to spare
 
 _N = TypeVar("_N", int, float)
 _T = TypeVar("_T")
@@ -54,6 +56,29 @@ def like(pattern: str, problem: str) -> Callable[[str], str]:
 # Bytes of the environment that are not UTF-8 arrive as halves of surrogate pairs.
 whole_text = like("[^\0\ud800-\udfff]*", "is no text: it has a NUL or a byte that is not UTF-8")
 word = like("[!-~]*", "has a blank or a special character in it")
+
+
+def file_text(path: str) -> str:
+    """Return what a file has, without the end of its last line. ValueError never shows it."""
+    try:
+        file = Path(path).expanduser()
+        # A pipe might never end.
+        if not file.is_file():
+            raise ValueError("is not a file")
+        with file.open("rb") as stream:
+            content = stream.read(_FILE_BYTES + 1)
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", "there is no such home")
+        raise ValueError(f"cannot be read: {reason}") from None
+    if len(content) > _FILE_BYTES:
+        raise ValueError(f"has more than {_FILE_BYTES} bytes in it")
+    try:
+        text = whole_text(content.decode("utf-8-sig")).rstrip("\r\n")
+    except UnicodeError:
+        raise ValueError("is not a text in UTF-8") from None
+    if not text.strip():
+        raise ValueError("is empty")
+    return text
 
 
 def words(text: str) -> tuple[str, ...]:

@@ -19,7 +19,10 @@ _AUTO = "GPU_LAYERS"  # None stands for auto there, and for no value elsewhere
 
 def example() -> str:
     """Return the text of `.env.example`: each variable with its meaning and default."""
-    lines = ["# Copy this file to .env and fill in what you have: with none the terminal answers."]
+    lines = [
+        "# Copy this file to .env and fill in what you have: with none the terminal answers.",
+        "# A secret may stand in a file instead: HF_TOKEN_FILE=PATH, and so for each of them.",
+    ]
     for name, variable in variables(all_specs()).items():
         lines += ["", f"# {variable.metadata['meaning']}", f"{name}={_default(name, variable)}"]
     return "\n".join(lines) + "\n"

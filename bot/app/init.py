@@ -24,6 +24,7 @@ from config.settings import (
     SettingsError,
     read,
     read_lines,
+    secret_files,
     shown_url,
     values_of,
     variables,
@@ -113,7 +114,8 @@ async def init(
     asked.
     """
     questions = all_questions() if questions is None else questions
-    ours = variables(all_specs())
+    variables_ = variables(all_specs())
+    ours = {*variables_, *secret_files(variables_)}
     known = {name: text for name, text in values_of(read_lines(env_file)).items() if name in ours}
     # To report an unwritable folder before anything is asked.
     _replacement(env_file).unlink()
@@ -123,10 +125,10 @@ async def init(
     for question in questions:
         if asks and dialogue.is_due(question):
             await dialogue.settle(question)
-        elif not asks and (text := dialogue.values.get(question.variable, "")):
-            await dialogue.accepts(question, text)
+        elif not asks and dialogue.has(question.variable):
+            await dialogue.accepts(question, dialogue.values.get(question.variable, ""))
     settings, mistakes = _loaded({**given, **dialogue.values})
-    mistakes += read(env_file, ours)[1]
+    mistakes += read(env_file, variables_)[1]
     for mistake in mistakes:
         terminal.say(f"✗ {mistake}")
     works = not (mistakes or dialogue.problems)
@@ -163,17 +165,21 @@ class _Dialogue:
         return {**self.known, **self.chosen}
 
     def is_due(self, question: Question) -> bool:
-        values = self.values
         return all(
-            bool(values.get(name.removeprefix("!"))) is not name.startswith("!")
-            for name in question.needs
+            self.has(name.removeprefix("!")) is not name.startswith("!") for name in question.needs
         )
+
+    def has(self, variable: str) -> bool:
+        return bool(self.values.get(variable) or self.values.get(f"{variable}_FILE"))
 
     async def settle(self, question: Question) -> None:
         """Ask until an answer works or the person insists."""
         if question.before:
             self.terminal.say(f"\n{question.before.format(bot=_command())}")
         original, refused = self.known.get(question.variable, ""), ""
+        if self.values.get(f"{question.variable}_FILE"):
+            await self.accepts(question, original)
+            return
         shown = f"{original[:_KEPT]}…" if question.secret else shown_url(original)
         hint = f"Enter keeps {shown}, {_NONE} takes it away" if original else "Enter skips this"
         while True:
@@ -195,7 +201,7 @@ class _Dialogue:
         self.chosen[variable] = text
         settings, mistakes = _loaded(self.values)
         lines = [(variable, f"✗ {it}") for it in mistakes if it.startswith(variable)]
-        if settings and question.check and text:
+        if settings and question.check and self.has(variable):
             for finding in await check.examined(variable, partial(question.check, settings)):
                 named = [
                     q.variable for q in (question, *self.questions) if q.variable in finding.text

@@ -260,6 +260,33 @@ async def test_a_script_sets_variables_and_is_asked_nothing(tmp_path: Path) -> N
     assert "\nPATH=" not in env_file.read_text()
 
 
+async def test_a_secret_that_stands_in_a_file_is_checked_and_not_asked_for(tmp_path: Path) -> None:
+    env_file = tmp_path / ".env"
+    async with SlackEmulator() as slack, ModelEmulator() as model:
+        (tmp_path / "token").write_text(f"{slack.bot_token}\n")
+        (tmp_path / "wrong").write_text("xoxb-wrong\n")
+        given = {
+            "SLACK_BOT_TOKEN_FILE": str(tmp_path / "token"),
+            "SLACK_APP_TOKEN": slack.app_token,
+            "SLACK_API_URL": slack.api_url,
+            "MODEL_URL": model.url,
+        }
+        wrong = given | {"SLACK_BOT_TOKEN_FILE": str(tmp_path / "wrong")}
+        refused, _ = await run(tmp_path, {}, wrong)
+        assert not refused
+        assert not env_file.exists()
+        written, _ = await run(tmp_path, {}, given)
+        text = env_file.read_text()
+        works, typist = await run(tmp_path, {"SLACK_BOT_TOKEN": "xoxb-another"})
+
+    assert (written, works) == (True, True), typist.text
+    assert value_of(loaded(env_file), "SLACK_BOT_TOKEN") == slack.bot_token
+    assert env_file.read_text() == text
+    assert slack.bot_token not in text
+    assert "xoxb-" not in typist.text.replace("(xoxb-…)", "")
+    assert "Enter keeps xapp" in typist.text  # the next question, which needs the first
+
+
 @pytest.mark.parametrize(
     ("variables", "said"),
     [

@@ -648,3 +648,137 @@ def test_the_address_of_a_container_beside_this_one_is_no_port() -> None:
     settings = load_settings({"WEB_PORT": "tcp://10.0.0.7:80"}, NOWHERE)
 
     assert value_of(settings, "WEB_PORT") == 5006
+
+
+SECRETS = [name for name, variable in variables(all_specs()).items() if not variable.repr]
+
+
+def test_what_may_stand_in_a_file_is_every_token_key_and_password() -> None:
+    names = words("TOKEN KEY SECRET PASSWORD")
+    found = {name for name in variables(all_specs()) if name.endswith(tuple(names))}
+
+    assert found | {"REDIS_URL", "MODEL_URL", "SEARCH_URL"} == set(SECRETS)
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+@pytest.mark.parametrize("place", ["the environment", ".env"])
+def test_a_secret_may_stand_in_a_file(place: str, end: str, tmp_path: Path) -> None:
+    (tmp_path / "token").write_bytes(f"\ufeffhf_s3cret{end}".encode())
+    (tmp_path / "redis").write_text(f"redis://:pass%21@here:1/0{end}")
+    given = {name: str(tmp_path / name.split("_")[0]) for name in ("redis_URL", "token_")}
+    given = {"HF_TOKEN_FILE": given["token_"], "REDIS_URL_FILE": given["redis_URL"]}
+    env_file = tmp_path / ".env"
+    env_file.write_text("".join(f"{it}={given[it]}\n" for it in given if place == ".env"))
+
+    settings = load_settings(given if place != ".env" else {}, env_file)
+
+    assert (settings.hf_token, settings.redis_url) == ("hf_s3cret", "redis://:pass%21@here:1/0")
+    assert {"hf_s3cret", "pass%21", "pass!"} <= set(settings.secrets)
+    assert "s3cret" not in repr(settings)
+
+
+@pytest.mark.parametrize("strict", ["on", "off"])
+def test_every_secret_has_a_name_for_its_file_and_nothing_else_has(
+    strict: str, tmp_path: Path
+) -> None:
+    missing = str(tmp_path / "missing")
+    for name in SECRETS:
+        assert mistakes({f"{name}_FILE": missing, "STRICT_ENVIRONMENT": strict}) == (
+            f"{name}_FILE={missing!r} is not a file",
+        )
+    for name in ("ALLOWED_PEOPLE", "ADMINS", "SYSTEM_PROMPT"):
+        (found,) = mistakes_in(tmp_path, f"{name}_FILE={missing}\n")
+        assert found.startswith(f"{name}_FILE in .env is unknown; did you mean {name}?")
+    assert mistakes({"DISCORD_TOKEN_FIL": missing}) == (
+        "DISCORD_TOKEN_FIL in the environment is unknown; did you mean DISCORD_TOKEN_FILE?",
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "is empty"),
+        (b" \n\n", "is empty"),
+        (b"hf_s3cret\xff", "is not a text in UTF-8"),
+        (b"hf_s3cret\0", "is no text: it has a NUL or a byte that is not UTF-8"),
+        (b"hf_s3cret" * 10_000, "has more than 65536 bytes in it"),
+        (b"hf_s3 cret", "has a blank or a special character in it"),
+        (b"hf_s3cret\nhf_2\n", "has a blank or a special character in it"),
+    ],
+)
+def test_a_file_that_holds_no_secret_is_a_mistake_that_shows_nothing_of_it(
+    content: bytes, problem: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "token"
+    file.write_bytes(content)
+
+    assert mistakes({"HF_TOKEN_FILE": str(file)}) == (f"HF_TOKEN_FILE={str(file)!r} {problem}",)
+
+
+def test_an_address_in_a_file_is_not_shown_if_it_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "url"
+    file.write_text("http://bot:s3cret@here")
+
+    assert mistakes({"REDIS_URL_FILE": str(file)}) == (
+        f"REDIS_URL_FILE={str(file)!r} does not begin with redis:// or rediss:// or unix://",
+    )
+
+
+def test_what_cannot_be_a_file_of_a_secret_is_a_mistake_and_never_waited_for(
+    tmp_path: Path,
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (str(tmp_path), str(tmp_path / "pipe"), "/dev/zero", "a\0b", "/dev/null/x"):
+        assert mistakes({"HF_TOKEN_FILE": path}) == (f"HF_TOKEN_FILE={path!r} is not a file",)
+    assert mistakes({"HF_TOKEN_FILE": TOO_LONG}) == (
+        f"HF_TOKEN_FILE={TOO_LONG!r} cannot be read: File name too long",
+    )
+    assert mistakes({"HF_TOKEN_FILE": "~nosuch/x"}) == (
+        "HF_TOKEN_FILE='~nosuch/x' cannot be read: there is no such home",
+    )
+
+
+def test_a_secret_that_stands_in_two_places_is_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("hf_s3cret")
+    (tmp_path / ".env").write_text("HF_TOKEN=hf_0ther\n")
+
+    assert mistakes({"HF_TOKEN_FILE": str(tmp_path / "token")}, tmp_path / ".env") == (
+        "HF_TOKEN and HF_TOKEN_FILE are both set: keep one of them",
+    )
+
+
+def test_a_secret_of_a_tool_server_may_stand_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("s3cret\n")
+    servers = tmp_path / "servers.toml"
+    servers.write_text(
+        '[servers.wiki]\nurl = "https://wiki.example/mcp"\nheaders = { X = "Bearer ${WIKI_KEY}" }\n'
+        'tools = { find = "reads" }\n'
+    )
+    given = {"MCP_SERVERS": str(servers), "WIKI_KEY_FILE": str(tmp_path / "key")}
+    env_file = tmp_path / ".env"
+    env_file.write_text("".join(f"{name}={text}\n" for name, text in given.items()))
+
+    for settings in (
+        load_settings({**given, "STRICT_ENVIRONMENT": "on"}, NOWHERE),
+        load_settings({}, env_file),
+        load_settings({"MCP_SERVERS": str(servers)}, env_file),
+    ):
+        assert settings.tool_servers[0].headers == {"X": "Bearer s3cret"}
+        assert "Bearer s3cret" in settings.secrets or "s3cret" in settings.secrets
+
+
+def test_names_of_others_that_end_like_a_file_stay_as_they_are(tmp_path: Path) -> None:
+    servers = tmp_path / "servers.toml"
+    servers.write_text(
+        '[servers.x]\nurl = "https://x/mcp"\nheaders = { A = "${COMPOSE}${B}", B = "${B_FILE}" }\n'
+        'tools = { find = "reads" }\n'
+    )
+    given = {"COMPOSE_FILE": "no-such", "COMPOSE": "1", "B": "2", "B_FILE": "3"}
+
+    settings = load_settings({**given, "MCP_SERVERS": str(servers)}, NOWHERE)
+
+    assert settings.tool_servers[0].headers == {"A": "12", "B": "3"}
+    environment: dict[str, str] = {}
+    (tmp_path / ".env").write_text("HF_TOKEN_FILE=/x\nSSL_CERT_FILE=/y\n")
+    hand_on(tmp_path / ".env", environment)
+    assert environment == {"SSL_CERT_FILE": "/y"}

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bot.app.platforms import WORKER, all_specs
+from bot.app.platforms import WORKER, all_specs, load_settings
 from bot.app.shutdown import EXIT_SECONDS
 from bot.store import Store
 from config.settings import variables
@@ -208,10 +208,35 @@ def test_the_unit_waits_for_the_bot_and_keeps_its_data() -> None:
     assert service["DynamicUser"] == "yes"
 
 
-def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+def unit_with(*settings: str) -> str:
+    """Return the unit, of whose comments these settings count."""
+    text = (ROOT / "config" / "parley.service").read_text(encoding="utf-8")
+    for setting in settings:
+        assert f"\n#{setting}=" in text
+        text = text.replace(f"\n#{setting}=", f"\n{setting}=")
+    return text
+
+
+def test_a_credential_of_systemd_is_read_where_the_unit_says(tmp_path: Path) -> None:
+    text = unit_with("LoadCredential", "Environment")
+    [name] = re.findall(r"^LoadCredential=(\w+):/", text, re.M)
+    lines = re.findall(r"^Environment=(.*)", text, re.M)
+    environment = dict(pair.split("=") for line in lines for pair in line.split())
+    (tmp_path / name).write_text("s3cret\n")
+
+    here = {it: path.replace("%d", str(tmp_path)) for it, path in environment.items()}
+    settings = load_settings({**here, "DATA_DIR": str(tmp_path)}, tmp_path / ".env")
+
+    assert value_of(settings, "DISCORD_TOKEN") == "s3cret"
+
+
+@pytest.mark.parametrize(
+    "settings", [(), ("LoadCredential", "Environment"), ("LoadCredentialEncrypted", "Environment")]
+)
+def test_systemd_accepts_the_unit(settings: tuple[str, ...], tmp_path: Path) -> None:
     if not (systemd := shutil.which("systemd-analyze")):
         pytest.skip("systemd-analyze checks the unit: install systemd")
-    text = (ROOT / "config" / "parley.service").read_text(encoding="utf-8")
+    text = unit_with(*settings)
     copy = tmp_path / "parley.service"
     copy.write_text(text.replace("/opt/parley/.venv/bin/python", sys.executable))
 

@@ -92,7 +92,7 @@ class Outbox:
         self._url: str | None = None
         self._socket = socket
         self._clock = clock
-        self._secret = secret
+        self.secret = secret
         self._retry_after = retry_after
         self._ack_within = ack_within
         self._session: aiohttp.ClientSession | None = None
@@ -220,5 +220,5 @@ class Outbox:
         """Return the two headers of docs: "Verifying requests from Slack"."""
         now = str(int(time.time()))
         base = f"v0:{now}:".encode() + body
-        digest = hmac.new(self._secret.encode(), base, hashlib.sha256).hexdigest()
+        digest = hmac.new(self.secret.encode(), base, hashlib.sha256).hexdigest()
         return {"X-Slack-Request-Timestamp": now, "X-Slack-Signature": f"v0={digest}"}

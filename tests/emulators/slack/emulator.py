@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Literal, Unpack
 
 from aiohttp import web
@@ -168,6 +170,27 @@ class SlackEmulator:
     def install(self, name: str) -> Installation:
         """Install the app in one more workspace; its events come over the same socket or HTTP."""
         return self._app.install(name).home
+
+    def revoke_bot_token(self) -> None:
+        """Refuse the bot token from now on, and take the bot out of all channels.
+
+        docs: auth.revoke, which "will [...] remove its channel memberships".
+        """
+        workspace = self._app.workspace(None)
+        workspace.home = replace(workspace.home, bot_token=f"xoxb-{secrets.token_hex(12)}")
+        for channel in workspace.channels.values():
+            channel.member = channel.type == "im"
+
+    def reinstall(self) -> None:
+        """Install the app again, with another bot token, and invite the bot where it was."""
+        workspace = self._app.workspace(None)
+        self.bot_token = workspace.home.bot_token
+        for channel in workspace.channels.values():
+            channel.member = True
+
+    def reset_signing_secret(self) -> None:
+        """Sign with another secret from now on."""
+        self.signing_secret = self._outbox.secret = secrets.token_hex(16)
 
     def user(self, name: str, team_id: str | None = None, *, role: Role | None = None) -> str:
         """Let a person join a workspace, the first if none is named, and return the user id."""

@@ -45,6 +45,7 @@ OF_OTHERS = re.compile(
     | (CUDA|NVIDIA|HIP|GGML|OMP|TORCH|PYTORCH|TOKENIZERS)_\w+
     | HF_(HOME|ENDPOINT|DEBUG|(HUB|XET)_(?!TOKEN)\w+) | TRANSFORMERS_(CACHE|OFFLINE|VERBOSITY)
     # What an image and its runtime set.
+    | KUBERNETES_(PORT|SERVICE)\w*
     | PATH | HOME | HOSTNAME | PWD | OLDPWD | SHLVL | _ | GPG_KEY | container
     )
     """,

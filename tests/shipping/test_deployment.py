@@ -16,17 +16,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import yaml
 
-from bot.app.platforms import WORKER, all_specs, load_settings
+from bot.app.platforms import WORKER, all_specs, load_settings, servers
+from bot.app.service import choose_roles
 from bot.app.shutdown import EXIT_SECONDS
 from bot.store import Store
 from config.settings import variables
 from tests.emulators.model import ModelEmulator
-from tests.support.process import ROOT, python
+from tests.support.process import ROOT, bot, model_variables, python
 from tests.support.service import serving
 from tests.support.settings import settings_of, value_of
+from tests.support.waiting import until
 from tests.support.web_page import web_variables
 
 SETTINGS = set(variables(all_specs()))
@@ -42,6 +45,11 @@ def dockerfile() -> list[tuple[str, str]]:
 def last_stage() -> list[tuple[str, str]]:
     found = dockerfile()
     return found[max(at for at, (name, _) in enumerate(found) if name == "FROM") :]
+
+
+def image_environment() -> dict[str, str]:
+    variables = next(value for name, value in last_stage() if name == "ENV")
+    return dict(re.findall(r"(\w+)=(\S+)", variables))
 
 
 def compose() -> Any:
@@ -89,7 +97,7 @@ def test_the_image_runs_as_nobody_and_writes_to_its_volume_alone() -> None:
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", user)
     assert names.index("USER") < names.index("ENTRYPOINT")
     assert ("VOLUME", "/data") in stage
-    environment = dict(re.findall(r"(\w+)=(\S+)", next(v for n, v in stage if n == "ENV")))
+    environment = image_environment()
     assert environment["DATA_DIR"] == environment["HOME"] == "/data"
     assert environment["PORT"] == str(settings_of().port)
     # /metrics is not on PORT there, because HOST is no loopback address.
@@ -169,7 +177,7 @@ def test_prometheus_scrapes_the_processes_of_the_deployment() -> None:
     services = compose()["services"]
     metrics = yaml.safe_load((ROOT / "deploy" / "prometheus.yaml").read_text(encoding="utf-8"))
     [scraped] = [it for job in metrics["scrape_configs"] for it in job["dns_sd_configs"]]
-    environment = dict(re.findall(r"(\w+)=(\S+)", next(v for n, v in last_stage() if n == "ENV")))
+    environment = image_environment()
 
     assert scraped["port"] == int(environment["METRICS_PORT"])
     for name in scraped["names"]:
@@ -258,3 +266,64 @@ def test_renovate_reads_the_locks_that_it_may_change() -> None:
         command = lock.read_text(encoding="utf-8").splitlines()[1]
         assert f"--output-file={lock.name}" in command
         assert not re.search(r" --(output-file|constraints|python-version) ", command)
+
+
+def environment_of(service: str) -> dict[str, str]:
+    """Return what compose and the image set for a process; `.env` is beside it."""
+    image = image_environment()
+    del image["PATH"]
+    found: dict[str, str] = image | compose()["services"][service]["environment"]
+    return found
+
+
+@pytest.mark.parametrize("password", ["WEB_PASSWORD=long enough\n", ""])
+def test_what_compose_publishes_is_where_the_gateway_listens(password: str, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(f"DISCORD_TOKEN=x\nHF_TOKEN=x\n{password}")
+    environment = environment_of("gateway") | {"DATA_DIR": str(tmp_path)}
+    settings = load_settings(environment, tmp_path / ".env")
+    published = [it.split(":")[2] for it in compose()["services"]["gateway"]["ports"]]
+
+    listens = servers(settings, choose_roles((), settings))
+
+    metrics = listens.pop("METRICS_PORT")
+    assert metrics == ("0.0.0.0", int(environment["METRICS_PORT"]))
+    # Without a way to sign in there is no page.
+    assert {str(port) for _, port in listens.values()} == set(published[: 2 if password else 1])
+    assert {host for host, _ in listens.values()} == {"0.0.0.0"}
+
+
+async def test_a_gateway_of_compose_serves_its_page_its_health_and_its_metrics(
+    own_store: Store, model: ModelEmulator, data_dir: Path
+) -> None:
+    # On any ports, and of this machine alone.
+    here = dict.fromkeys(("PORT", "WEB_PORT", "METRICS_PORT"), "0")
+    here |= dict.fromkeys(("HOST", "WEB_HOST", "METRICS_HOST"), "127.0.0.1")
+    here |= {"REDIS_URL": own_store.url, "DATA_DIR": str(data_dir), "HOME": str(data_dir)}
+    variables = {"WEB_PASSWORD": "long enough", **model_variables(model)}
+    (data_dir / ".env").write_text("".join(f"{it}='{variables[it]}'\n" for it in variables))
+    command, *roles = compose()["services"]["gateway"]["command"]
+    assert command == "run"
+
+    async def status(address: str) -> int:
+        async with aiohttp.ClientSession() as session, session.get(address) as answer:
+            return answer.status
+
+    def at(line: str) -> str:
+        found = re.search(rf"{line}.*?(http://127\.0\.0\.1:\d+)", running.text())
+        return found[1] if found else ""
+
+    environment = environment_of("gateway") | here
+    async with bot(*roles, data_dir=data_dir, variables=environment) as running:
+        await until(lambda: "Running as" in running.text(), why=running.text)
+        page, health = at("The page is at"), at("Listening on")
+        metrics = at("Metrics on")
+        assert await status(f"{page}/login") == 200
+        assert [await status(f"{health}{path}") for path in ("/livez", "/readyz")] == [200, 200]
+        assert await status(f"{health}/metrics") == 404
+        assert await status(f"{metrics}/metrics") == 200
+        port = {"METRICS_PORT": metrics.rpartition(":")[2]}
+        shown = environment | port | {"PYTHONPATH": str(ROOT)}
+        async with python("-m", "bot", "status", folder=data_dir, variables=shown) as process:
+            await process.communicate()
+
+    assert process.returncode == 0

@@ -18,7 +18,7 @@ from adapters.web.settings import WebSettings
 from bot.app.platforms import WORKER, all_specs, check_settings, load_settings, servers
 from bot.app.shutdown import EXIT_SECONDS
 from config.settings import secret_files, variables
-from tests.shipping.test_deployment import compose, last_stage
+from tests.shipping.test_deployment import compose, image_environment, last_stage
 from tests.support.process import ROOT
 
 FOLDER = ROOT / "deploy" / "kubernetes"
@@ -99,11 +99,6 @@ def of(kind: str) -> list[Any]:
 def container(deployment: Any) -> Any:
     [only] = pod(deployment)["containers"]
     return only
-
-
-def image_environment() -> dict[str, str]:
-    variables = next(value for name, value in last_stage() if name == "ENV")
-    return dict(re.findall(r"(\w+)=(\S+)", variables))
 
 
 def environment(folder: Path) -> dict[str, str]:

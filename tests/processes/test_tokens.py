@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from bot.store import Store
 from tests.emulators.discord import DiscordEmulator
@@ -116,6 +121,37 @@ async def test_an_event_that_was_signed_with_a_secret_of_tomorrow_is_answered_on
         assert way.shown() == []
         await serve()
 
+    assert len(await remembered(own_store)) == 1
+
+
+async def test_a_password_of_redis_is_changed_while_an_answer_grows(
+    own_store: Store, model: ModelEmulator
+) -> None:
+    async def change(*rules: str) -> None:
+        await own_store.command("ACL", "SETUSER", "bot", *rules)
+
+    def url(password: str) -> str:
+        return own_store.url.replace("unix://", f"unix://bot:{password}@")
+
+    await change("on", ">first", "~*", "&*", "+@all")
+    async with SlackEmulator() as slack, AsyncExitStack() as stack:
+        stack.push_async_callback(own_store.command, "ACL", "DELUSER", "bot")
+        variables, way = slack_variables(slack, model), SlackDm(slack)
+        speak_slowly(model, seconds=FOREVER)
+        before = {**variables, "REDIS_URL": url("first")}
+        async with serving(own_store, variables=before, drain_seconds=0.1) as service:
+            await until(slack.connected.is_set, why=service.text)
+            await all_begin([way], service.text)
+            await change(">second")
+        after = {**variables, "REDIS_URL": url("second")}
+        async with serving(own_store, variables=after) as service:
+            await change("<first")
+            model.delay = 0
+            await until(partial(shows, way, ANSWER), why=service.text)
+
+        with pytest.raises(RedisConnectionError, match="password"):
+            async with Redis.from_url(url("first")) as refused:
+                await refused.ping()
     assert len(await remembered(own_store)) == 1
 
 

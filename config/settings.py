@@ -422,7 +422,8 @@ class Settings:
     ) -> Settings:
         """Read the variables; the environment has priority. SettingsError has every mistake.
 
-        An empty value counts as none, and a missing file as an empty one.
+        An empty value counts as none, and a missing file as an empty one. Instead of a secret NAME
+        there may be the path of its file, NAME_FILE.
         """
         known = variables(platforms)
         written, mistakes = read(

@@ -738,6 +738,16 @@ def test_what_cannot_be_a_file_of_a_secret_is_a_mistake_and_never_waited_for(
     )
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file: run as somebody else")
+def test_a_file_of_a_secret_that_may_not_be_read_is_a_mistake(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.touch(mode=0)
+
+    assert mistakes({"HF_TOKEN_FILE": str(file)}) == (
+        f"HF_TOKEN_FILE={str(file)!r} cannot be read: Permission denied",
+    )
+
+
 def test_a_secret_that_stands_in_two_places_is_a_mistake(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("hf_s3cret")
     (tmp_path / ".env").write_text("HF_TOKEN=hf_0ther\n")

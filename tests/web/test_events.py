@@ -20,6 +20,7 @@ from bot.domain import Page, Person, Standing, ThreadKey, Turn
 from bot.errors import WriteFailed
 from bot.reply.draft import WAITING
 from bot.store import Store
+from tests.emulators.model import ModelEmulator
 from tests.support.fakes import RefusingStore
 from tests.support.service import serving
 from tests.support.waiting import until
@@ -30,6 +31,7 @@ from tests.support.web_page import (
     browser,
     free_port,
     new_talk,
+    page_of,
     web_variables,
 )
 
@@ -195,6 +197,23 @@ def test_a_change_applies_only_to_the_text_that_it_was_made_to() -> None:
     assert Change("t", keep=2, add="c", size=3).applied("a") is None
     assert Change("t", keep=2, add="c", size=9).applied("ab") is None
     assert (common("ab", "abc"), common("abc", "abd"), common("", "a")) == (2, 2, 0)
+
+
+async def test_a_person_may_ask_one_process_of_the_page_and_read_at_another(
+    own_store: Store, model: ModelEmulator
+) -> None:
+    talk = new_talk()
+    async with (
+        page_of(own_store, model) as (person, _),
+        serving(own_store, "web", variables=web_variables()) as another,
+    ):
+        here, person.address = person.address, address_of(another)
+        async with person.page(talk) as screen:
+            person.address = here
+            name = await person.ask(talk, "What is it?")
+            await until(lambda: screen.is_done(name), why=screen.__str__)
+
+    assert screen.answer(name) == "You said: What is it?"
 
 
 async def test_a_page_whose_person_has_logged_out_elsewhere_ends() -> None:

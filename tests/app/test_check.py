@@ -81,6 +81,27 @@ async def scene(
         yield Scene(discord, slack, model, store, folder)
 
 
+async def test_secrets_in_files_work_and_are_not_shown(store: Store, tmp_path: Path) -> None:
+    async with scene(store, tmp_path) as it:
+        secrets = {
+            "DISCORD_TOKEN": it.discord.token,
+            "SLACK_BOT_TOKEN": it.slack.bot_token,
+            "SLACK_APP_TOKEN": it.slack.app_token,
+            "MODEL_URL": it.model.url,
+        }
+        files = {f"{name}_FILE": str(tmp_path / name) for name in secrets}
+        for name, text in secrets.items():
+            (tmp_path / name).write_text(f"{text}\n")
+        works, text = await it.check(**dict.fromkeys(secrets, ""), **files)
+        (tmp_path / "SLACK_BOT_TOKEN").write_text("xoxb-s3cret\n")
+        refused, why = await it.check(**dict.fromkeys(secrets, ""), **files)
+
+    assert (works, refused) == (True, False), text
+    assert "Slack" in text
+    assert "Slack refuses SLACK_BOT_TOKEN" in why
+    assert not any(name in text + why for name in (*secrets.values(), "s3cret"))
+
+
 async def test_a_set_up_that_works_has_no_cure(store: Store, tmp_path: Path) -> None:
     (tmp_path / ".env").touch(mode=0o600)
     async with scene(store, tmp_path) as it:

@@ -109,7 +109,10 @@ class Platforms:
         return connected
 
     async def listen(self, spec: PlatformSpec) -> None:
-        """Listen until cancelled; raises CannotStart if too many platforms are off."""
+        """Listen until cancelled, or stay connected if that is no role of this process.
+
+        Raises CannotStart if too many platforms are off.
+        """
         while True:
             error = self.off.get(spec.name)
             if error:
@@ -118,8 +121,10 @@ class Platforms:
                 await asyncio.sleep(self._retry_seconds)
             try:
                 connected, error = await self.connect(spec), None
-                if connected.listen:
+                if connected.listen and spec.name in self._process.roles:
                     await connected.listen()
+                else:
+                    await asyncio.Event().wait()
             except CannotStart as failure:
                 self.off[spec.name] = failure
                 self.end_if_fatal()
@@ -173,8 +178,9 @@ async def open_platforms(
             await found.connect(spec)
         except CannotStart as error:
             found.off[spec.name] = error
-        if spec.name in process.roles:
+        if spec.name in process.roles or spec.name in found.off:
             found.listeners[spec.name] = partial(found.listen, spec)
+        if spec.name in process.roles:
             found.downtimes[spec.name] = partial(found.downtime, spec)
             if path := spec.own(process.settings).post_path:
                 found.posts[path] = partial(found.handle, spec)

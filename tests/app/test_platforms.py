@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 
 from bot.app import http
-from bot.app.platforms import Platforms, check_settings, closed_or_open, open_platforms
+from bot.app.platforms import WORKER, Platforms, check_settings, closed_or_open, open_platforms
 from bot.app.service import needs_all
 from bot.concurrency import cancelled
 from bot.errors import CannotStart
@@ -94,6 +94,22 @@ async def test_a_wrong_token_leaves_the_other_platform_running_and_is_never_hear
             assert not any(task.done() for task in tasks)
     (line,) = errors(caplog)
     assert "DISCORD_TOKEN" in line
+
+
+async def test_a_worker_reaches_a_platform_that_was_away_at_its_start_and_hears_nothing(
+    store: Store,
+) -> None:
+    async with DiscordEmulator() as discord, SlackEmulator() as slack:
+        slack.fail("auth.test", status=503, times=2)
+        roles = frozenset({WORKER})
+        async with opened(store, discord, slack, roles=roles) as platforms:
+            assert platforms.platforms.keys() == {"discord"}
+            async with listening(platforms) as tasks:
+                await until(lambda: platforms.platforms.keys() == {"discord", "slack"})
+                assert not any(task.done() for task in tasks)
+
+    assert not discord.handshakes
+    assert not [it for it in slack.requests if it.method == "apps.connections.open"]
 
 
 async def test_wrong_tokens_are_all_reported_at_once(store: Store) -> None:

@@ -121,9 +121,22 @@ class Api:
         return answer({"said": FORGOTTEN if done else FORGETTING, "done": done})
 
     async def _conversations(self, request: web.Request) -> web.Response:
-        words = request.query.get("search", "")[:200]
-        found = await self.talks.all_of(request[PERSON], search=words)
-        return answer([asdict(one) for one in found[:_MOST_CONVERSATIONS]])
+        """Return the conversations; those with all the words of a search, in title or talk."""
+        person, words = request[PERSON], request.query.get("search", "")[:200].split()
+        all_talks = (await self.talks.all_of(person))[:_MOST_CONVERSATIONS]
+        left = {
+            thread_of(person, one.id): [it for it in words if it.lower() not in one.title.lower()]
+            for one in all_talks
+        }
+        said = await self.intake.lookup.search(left)
+        found: list[Json] = []
+        for talk, (thread, missing) in zip(all_talks, left.items(), strict=True):
+            if passage := said.get(thread):
+                turn = passage.turn_id.rpartition(":")[2]
+                found.append({**asdict(talk), "said": passage.text, "turn": turn})
+            elif not missing:
+                found.append(asdict(talk))
+        return answer(found)
 
     async def _rename(self, request: web.Request) -> web.Response:
         thread, title = await self._known(request), (await body(request)).get("title")

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -16,7 +17,7 @@ from bot.store import Store
 from tests.emulators.model import ModelEmulator
 from tests.support.stored import stored
 from tests.support.waiting import until
-from tests.support.web_page import Browser, Screen, new_talk, page_of
+from tests.support.web_page import Browser, Screen, browser, new_talk, page_of
 
 ENDLESS = [(0.0, "Well, "), (0.0, "then"), (600.0, "never")]
 
@@ -215,6 +216,33 @@ async def test_what_was_chosen_for_a_conversation_expires_and_goes_with_it(
     assert status == 200
     assert found.expires_ms > 0
     assert await own_store.redis.keys("*preferences*") == []
+
+
+async def test_a_search_finds_what_was_said_and_where(talk: Talk) -> None:
+    person, model = talk.person, talk.model
+    first = await talk.answered("why is the Himmel ÜBER uns blue?", "GitHub says\n\nRayleigh.")
+    last = await talk.answered("and at sunset?", "Longer ways through the air.")
+    model.answer = "They rest."
+    await person.answered(new_talk(), "how do fish sleep?")
+    async with browser(person.address) as stranger:
+        _, found_by_stranger = await stranger.get("/api/conversations?search=rayleigh")
+
+    async def search(words: str) -> list[tuple[str, str, str]]:
+        _, found = await person.get(f"/api/conversations?search={quote(words)}")
+        return [(one["id"], one.get("turn", ""), one.get("said", "")) for one in found]
+
+    title, apart = await search("himmel"), await search("github sunset")
+    both, umlaut = await search("himmel longer"), await search("über rayleigh")
+    none = [await search(words) for words in ("cheese", "himmel fish", "%", "uber", "a" * 300)]
+    await person.press(talk.id, last, "delete")
+    deleted = await search("longer")
+
+    assert title == [(talk.id, "", "")]
+    assert apart == [(talk.id, last, "and at sunset?")]
+    assert both == [(talk.id, last, "Longer ways through the air.")]
+    assert umlaut == [(talk.id, first, "GitHub says Rayleigh.")]
+    assert none == [[], [], [], [], []]
+    assert found_by_stranger == deleted == []
 
 
 async def test_conversations_are_listed_found_and_renamed(talk: Talk) -> None:

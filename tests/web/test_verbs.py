@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -266,6 +267,30 @@ async def test_conversations_are_listed_found_and_renamed(talk: Talk) -> None:
     assert [one["id"] for one in found] == [talk.id]
     assert (none, empty, unknown) == ([], 400, 404)
     assert time.time() - found[0]["updated"] < 600
+
+
+async def test_all_conversations_of_a_person_are_exported(talk: Talk) -> None:
+    person = talk.person
+    await talk.answered("why is the sky blue?", "Air scatters **blue** light: äöü.")
+    talk.model.answer = "They rest."
+    await person.answered(new_talk(), "how do fish sleep?")
+    files = {}
+    for form in ("md", "json"):
+        async with person.session.get(f"{person.address}/api/conversations.{form}") as response:
+            files[form] = await response.text()
+            name = response.headers["Content-Disposition"]
+            assert name == f'attachment; filename="conversations.{form}"'
+    async with browser(person.address) as stranger:
+        _, nothing = await stranger.get("/api/conversations.json")
+
+    fish, sky = json.loads(files["json"])
+    assert (fish["title"], sky["title"]) == ("how do fish sleep?", "why is the sky blue?")
+    assert sky["turns"][0]["answer"] == "Air scatters **blue** light: äöü."
+    assert fish["turns"][0]["question"] == "how do fish sleep?"
+    first, second = files["md"].split("\n---\n\n")
+    assert first.startswith("# how do fish sleep?\n\n## You, ")
+    assert second.endswith("Air scatters **blue** light: äöü.\n")
+    assert nothing == []
 
 
 async def test_a_conversation_is_exported_as_it_was_written(talk: Talk) -> None:

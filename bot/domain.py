@@ -469,6 +469,14 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
+class Passage:
+    """A part of the question or the answer of a turn, around a word that was searched for."""
+
+    turn_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """The state of a turn, for a screen that redraws it.
 

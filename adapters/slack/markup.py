@@ -5,8 +5,9 @@ mrkdwn, with each of `& < >` as an entity. People see a `markdown` block. In it 
 `<!channel>`, `<@U…>` and `<url|label>`, decodes entities once, and leaves `&` alone inside the
 address of a link (field report: PostHog/posthog, pull request 95054). So in the block `<` is always
 an entity, and `&` only if it would begin one, except in an address. `>` alone is harmless, and
-quotes need it. Formulas are escaped: Slack says that the block is standard Markdown, in which `\\(`
-reads `(`. Guess: its parser follows CommonMark there; nobody has reported it.
+quotes need it. Simple formulas are text and others code, because Slack draws none; what is only a
+part of one is escaped: Slack says that the block is standard Markdown, in which `\\(` reads `(`.
+Guess: its parser follows CommonMark there; nobody has reported it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import re
 from collections.abc import Mapping
 from typing import Literal
 
-from bot.text.markdown import ADDRESS, escape_formulas
+from bot.text.markdown import ADDRESS, draw_formulas
 from bot.text.sanitize import is_visible, unescape
 
 _TOKEN = re.compile(r"<([^<>]+)>")
@@ -30,8 +31,8 @@ _SCHEME = re.compile(r"^(https?://|mailto:|tel:)")
 
 
 def markdown_block(text: str) -> dict[str, str]:
-    """Return the block that shows Markdown, its formulas as they are written, and pings nobody."""
-    pieces = _LINKED.split(escape_formulas(text))
+    """Return the block that shows Markdown, simple formulas as text, and pings nobody."""
+    pieces = _LINKED.split(draw_formulas(text))
     pieces[::2] = [_LITERAL_ENTITY.sub("&amp;", piece) for piece in pieces[::2]]
     return {"type": "markdown", "text": "".join(pieces).replace("<", "&lt;")}
 

@@ -17,7 +17,7 @@ from aiohttp import web
 from adapters import live
 from adapters.uploads import Uploads, file_ref
 from adapters.web.follower import Follower, send_events
-from adapters.web.talks import PLATFORM, Talks, is_id, thread_of, title_of, turn_id_of
+from adapters.web.talks import PLATFORM, Talk, Talks, is_id, thread_of, title_of, turn_id_of
 from bot.access.preferences import Scope, resolved
 from bot.commands.form import answer_form
 from bot.commands.handlers import (
@@ -39,6 +39,7 @@ PERSON = web.RequestKey("person", Person)  # the authenticated person
 # Whether the person is still signed in.
 MAY_STAY = web.RequestKey[Callable[[], Awaitable[bool]]]("may_stay")
 _MOST_CONVERSATIONS = 1000  # in one answer
+_FORMS = {"md": "text/markdown", "json": "application/json"}  # of all conversations in a file
 _RATINGS: Mapping[str, Rating | Literal[""]] = {"good": "good", "bad": "bad", "": ""}
 # Access to the page was checked at sign-in.
 _SIGNED_IN = Asker(signed_in=True)
@@ -76,6 +77,7 @@ class Api:
             web.put("/api/files/{file}", self._save_file),
             web.delete("/api/files/{file}", self._drop_file),
             web.get("/api/conversations", self._conversations),
+            *(web.get(f"/api/conversations.{form}", self._export_all) for form in _FORMS),
             web.patch(talk, self._rename),
             web.delete(talk, self._delete),
             web.get(f"{talk}/events", self._events),
@@ -121,9 +123,22 @@ class Api:
         return answer({"said": FORGOTTEN if done else FORGETTING, "done": done})
 
     async def _conversations(self, request: web.Request) -> web.Response:
-        words = request.query.get("search", "")[:200]
-        found = await self.talks.all_of(request[PERSON], search=words)
-        return answer([asdict(one) for one in found[:_MOST_CONVERSATIONS]])
+        """Return the conversations; those with all the words of a search, in title or talk."""
+        person, words = request[PERSON], request.query.get("search", "")[:200].split()
+        all_talks = (await self.talks.all_of(person))[:_MOST_CONVERSATIONS]
+        left = {
+            thread_of(person, one.id): [it for it in words if it.lower() not in one.title.lower()]
+            for one in all_talks
+        }
+        said = await self.intake.lookup.search(left)
+        found: list[Json] = []
+        for talk, (thread, missing) in zip(all_talks, left.items(), strict=True):
+            if passage := said.get(thread):
+                turn = passage.turn_id.rpartition(":")[2]
+                found.append({**asdict(talk), "said": passage.text, "turn": turn})
+            elif not missing:
+                found.append(asdict(talk))
+        return answer(found)
 
     async def _rename(self, request: web.Request) -> web.Response:
         thread, title = await self._known(request), (await body(request)).get("title")
@@ -189,6 +204,25 @@ class Api:
         name = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:60].strip("-")
         headers = {"Content-Disposition": f'attachment; filename="{name or "conversation"}.md"'}
         return web.Response(text=text, content_type="text/markdown", headers=headers)
+
+    async def _export_all(self, request: web.Request) -> web.StreamResponse:
+        """Send all conversations of a person, one after the other, so that none is held."""
+        person, form = request[PERSON], request.path.rpartition(".")[2]
+        name = f'attachment; filename="conversations.{form}"'
+        headers = {"Content-Disposition": name, "Cache-Control": "no-store"}
+        response = web.StreamResponse(headers=headers)
+        response.content_type, response.charset = _FORMS[form], "utf-8"
+        begin, between, end = ("[\n", ",\n", "\n]\n") if form == "json" else ("", "\n---\n\n", "")
+        talks = await self.talks.all_of(person)
+        await response.prepare(request)
+        await response.write(begin.encode())
+        for number, talk in enumerate(talks):
+            thread = thread_of(person, talk.id)
+            turns = await self._standings(thread, *await self.talks.turns(thread))
+            text = _as_json(talk, turns) if form == "json" else _as_markdown(talk.title, turns)
+            await response.write(((between if number else "") + text).encode(errors="replace"))
+        await response.write(end.encode())
+        return response
 
     async def _save_file(self, request: web.Request) -> web.Response:
         """Store a file, which a later question names. People who may not ask send in vain."""
@@ -358,6 +392,23 @@ def _as_markdown(title: str, turns: Sequence[Standing]) -> str:
         if one.below:
             parts.append(one.below)
     return "\n\n".join(parts) + "\n"
+
+
+def _as_json(talk: Talk, turns: Sequence[Standing]) -> str:
+    """Return a conversation as a JSON object; times are in seconds since the epoch."""
+    listed = [
+        {
+            "asked_at": one.asked_at,
+            "question": "" if one.question == GO_ON else one.question,
+            "files": [file.name for file in one.files],
+            "answer": one.answer,
+            "below": one.below,
+            "model": one.model,
+            "state": one.state,
+        }
+        for one in turns
+    ]
+    return json.dumps({**asdict(talk), "turns": listed}, ensure_ascii=False, indent=1)
 
 
 def _call(request: web.Request) -> Call:

@@ -38,8 +38,8 @@ class Talks:
         self._remembers = remembers
         self._keep_ms = int(keep_seconds * 1000)
 
-    async def all_of(self, person: Person, *, search: str = "") -> list[Talk]:
-        """Return a person's conversations with these words in the title, the newest first."""
+    async def all_of(self, person: Person) -> list[Talk]:
+        """Return a person's conversations, the newest first."""
         if not self._remembers:
             return []
         talks, titles = self._index(person.id)
@@ -50,9 +50,7 @@ class Talks:
         with store_errors():
             found: Any = await self._store.redis.zrange(talks, 0, -1, desc=True, withscores=True)
         named = await self._store.command("HGETALL", titles)
-        words = search.casefold().split()
-        listed = [Talk(one, named.get(one, ""), float(at)) for one, at in found]
-        return [one for one in listed if all(word in one.title.casefold() for word in words)]
+        return [Talk(one, named.get(one, ""), float(at)) for one, at in found]
 
     async def title(self, thread: ThreadKey) -> str | None:
         """Return the title of a conversation; None if it is not listed."""

@@ -10,6 +10,8 @@ from functools import partial
 from itertools import groupby
 from operator import itemgetter
 
+from bot.text.formulas import as_text
+
 _ITEM = re.compile(r" *(?:[-*+]|\d{1,9}[.)])(?=\s|$)")  # CommonMark 0.31, section 5.2
 _NEW_BLOCK = re.compile(r" {0,3}(?:#{1,6}(?:\s|$)|>)")
 
@@ -43,6 +45,8 @@ _CLOSED_FORMULA = (
     r"|(?m:^) *\$\$(?:\\[\s\S]|\$(?!\$)|[^\\$])*\$\$"
     r"|\$\$(?:\\[^\n]|\$(?!\$)|[^\\$\n])*\$\$"
 )
+# Not "$5 or $6", nor "$HOME/bin:$PATH".
+_BETWEEN_DOLLARS = r"\$(?![\s$])(?:\\.|[^\\$\n])*?(?<!\s)\$(?!\w)"
 _CODE = r"(?<!`)(?P<run>`+)(?!`)[\s\S]*?(?:(?<!`)(?P=run)(?!`)|\Z)"
 _ESCAPE = re.compile(rf"{_CODE}|\\(?P<sign>[^0-9A-Za-z\s])")
 # A backslash outside of a formula is doubled if it is one of a pair, or is of TeX rather than of
@@ -50,6 +54,16 @@ _ESCAPE = re.compile(rf"{_CODE}|\\(?P<sign>[^0-9A-Za-z\s])")
 _LITERAL = re.compile(
     rf"(?P<formula>{_CLOSED_FORMULA})|(?P<double>\\\\|\\(?=[()\[\]{{}},;:]))|{_CODE}|\\[\s\S]"
 )
+_DRAWN = re.compile(rf"{_BETWEEN_DOLLARS}|{_LITERAL.pattern}")
+# Behind the last sign of `$x$` the next character decides whether it is a formula.
+_FORMULA_BEGUN = re.compile(
+    rf"{_CLOSED_FORMULA}|{_BETWEEN_DOLLARS}(?!\Z)|{_CODE}|\\\\"
+    r"|\$\$(?:[^\\$]|\\[\s\S]|\$(?!\$))*\$\$"
+    r"|(?P<begun>\\(?:[(\[]|\Z)|(?m:^) *\$\$|\$\$[^\n]*\Z|\$(?![\s$\d])[^$\n]*\$?\Z)"
+)
+# Two words, or an amount: between single dollars that is a text about money.
+_MONEY = re.compile(r"[a-z]{2,}[\s,;]+[a-z]{2,}|\A\$[\d.,]+(?!.*[\\^_=])", re.IGNORECASE)
+_COMMAND = re.compile(r"\\[A-Za-z]+(?:\{[^{}]*\})?")
 # What Markdown would take for an escape, emphasis, a spoiler, an item or a heading. Not what may
 # become a fence, which is not escaped. Pairs of backslashes are doubled, as outside of a formula.
 _SIGNS = re.compile(r"\\(?![0-9A-Za-z])|(?<=\\)\\|[*_|]|(?<=\n)[-+#]")
@@ -291,13 +305,38 @@ def escape_formulas(text: str) -> str:
     """
     if "\\" not in text and "$$" not in text:
         return text
+    return _outside_fences(text, partial(_LITERAL.sub, _escaped))
 
-    def escaped(found: re.Match[str]) -> str:
-        if found["formula"]:
-            return _SIGNS.sub(r"\\\g<0>", found[0])
-        return found[0] * 2 if found["double"] else found[0]
 
-    return _outside_fences(text, partial(_LITERAL.sub, escaped))
+def draw_formulas(text: str) -> str:
+    r"""Return Markdown that shows simple formulas as text (`x²`), and others as code.
+
+    What `escape_formulas` returns is at least as long. A formula that is longer than a growing text
+    waits for its end, or with a backtick, stays as it is written.
+    """
+    return _outside_fences(text, partial(_DRAWN.sub, _drawn)) if re.search(r"\\|\$", text) else text
+
+
+def _drawn(found: re.Match[str]) -> str:
+    escaped, formula = _escaped(found), found[0].lstrip(" ")
+    is_formula = found["formula"] or formula.startswith("$")
+    signs = 2 if found["formula"] else 1
+    is_money = signs == 1 and _MONEY.search(_COMMAND.sub("", formula))
+    if not is_formula or is_money or len(formula) > _LONG_OPEN or "`" in formula:
+        return escaped
+    tex = formula[signs:-signs]
+    line = as_text(tex)
+    drawn = (
+        re.sub(r"\A[-+#>]|[\\*_~|\[]", r"\\\g<0>", line) if line else f"`{' '.join(tex.split())}`"
+    )
+    drawn = found[0][: -len(formula)] + drawn
+    return drawn if len(drawn) <= len(escaped) else escaped
+
+
+def _escaped(found: re.Match[str]) -> str:
+    if found["formula"]:
+        return _SIGNS.sub(r"\\\g<0>", found[0])
+    return found[0] * 2 if found["double"] else found[0]
 
 
 def without_escapes(text: str) -> str:
@@ -404,7 +443,9 @@ def _settled_spans(block: str) -> int:
     """Return how many characters of a growing block precede its first open span."""
     found = [mark.start for mark in _open_marks(block)[:1]]
     if link := _OPEN_LINK.search(block):
-        found.append(link.start())
+        # Or it is the beginning of a formula, `\[`.
+        found.append(link.start() - block.endswith("\\", 0, link.start()))
+    found += [one.start() for one in _FORMULA_BEGUN.finditer(block) if one["begun"]]
     return min(found, default=len(block))
 
 

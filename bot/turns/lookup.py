@@ -2,19 +2,52 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from bot.domain import Shown, Standing, ThreadKey, Turn
+from bot.domain import Passage, Shown, Standing, ThreadKey, Turn
 from bot.store import Store
-from bot.text.sanitize import whole_characters
+from bot.text.sanitize import one_line, whole_characters
 from bot.turns.records import OUTCOMES, Unreadable, read_shown, read_thread, read_turn
 from bot.turns.standings import standing
 
 log = logging.getLogger(__name__)
 
 _HANDLED_SECONDS = 3600  # longer than a platform delivers an event again
+_SEARCHED_AT_ONCE = 20  # threads, so that others wait for a few milliseconds at most
+_MOST_WORDS = 8
+# Returns of each thread whose exchanges have all of its words: its number, a turn, and the text
+# around the word that was said last. KEYS: the histories. ARGV: the beginning of records' keys; for
+# each thread its words as JSON, each with its spellings. Only ASCII is compared without case here.
+_SEARCH = """
+local found = {}
+for at, history in ipairs(KEYS) do
+  local missing, last, around = cjson.decode(ARGV[at + 1]), nil, nil
+  local ids = redis.call('LRANGE', history, 0, -1)
+  for place = #ids, 1, -1 do
+    for _, text in ipairs(redis.call('HMGET', ARGV[1] .. ids[place], 'answer', 'text')) do
+      local lower = text and string.lower(text) or ''
+      for number = #missing, 1, -1 do
+        for _, word in ipairs(missing[number]) do
+          local first = string.find(lower, word, 1, true)
+          if first then
+            last = last or ids[place]
+            around = around or string.sub(text, math.max(first - 24, 1), first + 160)
+            table.remove(missing, number)
+            break
+          end
+        end
+      end
+    end
+    if #missing == 0 then break end
+  end
+  if #missing == 0 and last then table.insert(found, {at, last, around}) end
+end
+return found
+"""
+_ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 
 class TurnLookup:
@@ -22,6 +55,28 @@ class TurnLookup:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._search = store.script(_SEARCH)
+
+    async def search(self, wanted: Mapping[ThreadKey, Sequence[str]]) -> dict[ThreadKey, Passage]:
+        """Return the threads in whose remembered exchanges all of their words are said, and where.
+
+        Upper and lower case are the same, except within words that are neither of these nor begin
+        with a capital.
+        """
+        found: dict[ThreadKey, Passage] = {}
+        threads, key = [one for one in wanted if wanted[one]], self._store.key
+        for start in range(0, len(threads), _SEARCHED_AT_ONCE):
+            some = threads[start : start + _SEARCHED_AT_ONCE]
+            words = [
+                json.dumps([_spellings(it) for it in wanted[one][:_MOST_WORDS]]) for one in some
+            ]
+            histories = [key("history", str(one)) for one in some]
+            for at, turn_id, text in await self._search(
+                keys=histories, args=[key("turn", ""), *words]
+            ):
+                # Halves of characters at the ends.
+                found[some[at - 1]] = Passage(turn_id, one_line(text.strip("\ufffd")))
+        return found
 
     async def thread_of(self, platform: str, message_id: str) -> ThreadKey | None:
         """Return the thread in which a reply was posted as this message."""
@@ -133,6 +188,12 @@ class TurnLookup:
         ratings = [("HGET", key("ratings", one), person_id) for one in ids]
         others = [one or "" for one in await self._store.commands([*newest, *ratings])]
         return list(zip(records, others, others[len(ids) :], strict=False))
+
+
+def _spellings(word: str) -> list[str]:
+    word = whole_characters(word)
+    spelled = (word.lower(), word.upper(), word.capitalize())
+    return list(dict.fromkeys(one.translate(_ASCII_LOWER) for one in spelled))
 
 
 def _known_thread(owner: str, written: str | None, platform: str) -> ThreadKey | None:

@@ -70,10 +70,11 @@ async def test_nothing_but_the_files_is_served(own_store: Store, model: ModelEmu
 def test_vendored_files_have_the_listed_hashes_and_a_licence(folder: str) -> None:
     files = {path.name: path for path in (ROOT / folder).iterdir()}
     listed = json.loads(files.pop("vendored.json").read_text())
+    licences = {Path(each["file"]).stem.lower() for each in listed}
 
+    assert all(files.pop(f"{name}.LICENSE.txt").read_text() for name in licences)
     for each in listed:
         assert hashlib.sha256(files.pop(each["file"]).read_bytes()).hexdigest() == each["sha256"]
-        assert files.pop(f"{Path(each['file']).stem}.LICENSE.txt").read_text()
         assert each["package"]
         assert each["version"]
     assert not files

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from contextlib import AsyncExitStack
 from urllib.parse import urlsplit
@@ -376,3 +377,21 @@ async def test_a_page_that_made_room_for_newer_ones_goes_on_when_it_is_asked(sit
         await window.ask("two")
         await expect(window.turns).to_have_count(2)
         await window.ended()
+
+
+async def test_the_page_can_be_put_on_a_phones_screen(site: Site) -> None:
+    async with site.window() as window:
+        protocol = await window.page.context.new_cdp_session(window.page)
+        found = await protocol.send("Page.getAppManifest")
+        manifest = json.loads(found["data"])
+        sizes = """icons => Promise.all(icons.map(async (icon) => {
+          const image = new Image();
+          image.src = new URL(icon.src, document.querySelector("link[rel=manifest]").href);
+          await image.decode();
+          return icon.sizes === "any" || icon.sizes === `${image.width}x${image.height}`;
+        }))"""
+
+        assert found["errors"] == []
+        assert (manifest["name"], manifest["start_url"]) == ("Parley", "/")
+        assert await window.read(sizes, manifest["icons"]) == [True] * 4
+        assert {icon.get("purpose") for icon in manifest["icons"]} == {None, "maskable"}

@@ -47,6 +47,28 @@ async def test_who_writes_from_right_to_left_reads_so(site: Site) -> None:
         assert await one.read(f"{blocks}.map((style) => style.direction)") == ["rtl", "ltr", "rtl"]
 
 
+async def test_a_long_question_is_folded_until_somebody_unfolds_it(site: Site) -> None:
+    pasted = "\n".join(f"line {number}" for number in range(200))
+    async with site.window("I see.") as one:
+        await one.ask(pasted)
+        await one.ended()
+        said, unfold = one.page.locator(".said"), one.button("Show all")
+        folded = await one.read("document.querySelector('.said').offsetHeight")
+        await unfold.focus()
+        await one.page.keyboard.press("Enter")
+        less = one.button("Show less")
+        await expect(less).to_have_attribute("aria-expanded", "true")
+        whole = await one.read("document.querySelector('.said').offsetHeight")
+        await less.click()
+        await expect(unfold).to_have_attribute("aria-expanded", "false")
+        await one.ask("a short one")
+        await one.ended()
+
+        await expect(said.first).to_have_text(pasted)
+        assert 10 * folded < whole
+        await expect(one.page.locator(".unfold:visible")).to_have_count(1)
+
+
 async def test_tasks_have_boxes(site: Site) -> None:
     async with site.window("- [ ] open *one*\n- [x] done\n- [y] [ ] other\n\n[ ] none") as one:
         await one.ask("why?")

@@ -86,7 +86,7 @@ async def test_a_conversation_is_kept_chosen_for_found_and_deleted_without_a_mou
 
         await press(window, "New conversation", back=True)
         await expect(window.box).to_be_focused()
-        await to(window, "Search conversations by title")
+        await to(window, "Search conversations")
         await keys.type("nothing like it")
         await expect(window.conversations).to_have_count(0)
         await keys.press("Escape")
@@ -116,3 +116,22 @@ async def test_keys_lead_to_the_search_and_to_a_new_conversation(site: Site) -> 
         await expect(window.page.get_by_role("term")).to_have_text(
             ["Enter", "Shift+Enter", "Escape", "↑", "Ctrl+K", "Ctrl+Shift+O"]
         )
+
+
+async def test_what_was_said_is_found_marked_and_shown(site: Site) -> None:
+    async with site.window("It scatters.\n\n" + "More of it.\n\n" * 40) as window:
+        await window.ask("why is the sky blue?")
+        await window.ended()
+        site.model.answer = "Because.\n\n" + "So it is.\n\n" * 40
+        await window.ask("and so?")
+        await window.ended()
+        await window.page.keyboard.press("Control+Shift+O")
+        await window.page.keyboard.press("Control+k")
+        await window.page.keyboard.type("SKY scatter")
+        marks = window.page.locator("#conversations mark")
+        await expect(marks).to_have_text(["sky", "scatter"])
+        await window.page.keyboard.press("Tab")
+        await window.page.keyboard.press("Enter")
+
+        await expect(window.page.locator(".said").first).to_be_in_viewport()
+        await expect(window.page.locator(".said").last).not_to_be_in_viewport()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -16,7 +18,7 @@ from bot.store import Store
 from tests.emulators.model import ModelEmulator
 from tests.support.stored import stored
 from tests.support.waiting import until
-from tests.support.web_page import Browser, Screen, new_talk, page_of
+from tests.support.web_page import Browser, Screen, browser, new_talk, page_of
 
 ENDLESS = [(0.0, "Well, "), (0.0, "then"), (600.0, "never")]
 
@@ -217,6 +219,33 @@ async def test_what_was_chosen_for_a_conversation_expires_and_goes_with_it(
     assert await own_store.redis.keys("*preferences*") == []
 
 
+async def test_a_search_finds_what_was_said_and_where(talk: Talk) -> None:
+    person, model = talk.person, talk.model
+    first = await talk.answered("why is the Himmel ÜBER uns blue?", "GitHub says\n\nRayleigh.")
+    last = await talk.answered("and at sunset?", "Longer ways through the air.")
+    model.answer = "They rest."
+    await person.answered(new_talk(), "how do fish sleep?")
+    async with browser(person.address) as stranger:
+        _, found_by_stranger = await stranger.get("/api/conversations?search=rayleigh")
+
+    async def search(words: str) -> list[tuple[str, str, str]]:
+        _, found = await person.get(f"/api/conversations?search={quote(words)}")
+        return [(one["id"], one.get("turn", ""), one.get("said", "")) for one in found]
+
+    title, apart = await search("himmel"), await search("github sunset")
+    both, umlaut = await search("himmel longer"), await search("über rayleigh")
+    none = [await search(words) for words in ("cheese", "himmel fish", "%", "uber", "a" * 300)]
+    await person.press(talk.id, last, "delete")
+    deleted = await search("longer")
+
+    assert title == [(talk.id, "", "")]
+    assert apart == [(talk.id, last, "and at sunset?")]
+    assert both == [(talk.id, last, "Longer ways through the air.")]
+    assert umlaut == [(talk.id, first, "GitHub says Rayleigh.")]
+    assert none == [[], [], [], [], []]
+    assert found_by_stranger == deleted == []
+
+
 async def test_conversations_are_listed_found_and_renamed(talk: Talk) -> None:
     person, second = talk.person, new_talk()
     await talk.answered("why is the sky blue?\n" + "And so on. " * 30)
@@ -238,6 +267,30 @@ async def test_conversations_are_listed_found_and_renamed(talk: Talk) -> None:
     assert [one["id"] for one in found] == [talk.id]
     assert (none, empty, unknown) == ([], 400, 404)
     assert time.time() - found[0]["updated"] < 600
+
+
+async def test_all_conversations_of_a_person_are_exported(talk: Talk) -> None:
+    person = talk.person
+    await talk.answered("why is the sky blue?", "Air scatters **blue** light: äöü.")
+    talk.model.answer = "They rest."
+    await person.answered(new_talk(), "how do fish sleep?")
+    files = {}
+    for form in ("md", "json"):
+        async with person.session.get(f"{person.address}/api/conversations.{form}") as response:
+            files[form] = await response.text()
+            name = response.headers["Content-Disposition"]
+            assert name == f'attachment; filename="conversations.{form}"'
+    async with browser(person.address) as stranger:
+        _, nothing = await stranger.get("/api/conversations.json")
+
+    fish, sky = json.loads(files["json"])
+    assert (fish["title"], sky["title"]) == ("how do fish sleep?", "why is the sky blue?")
+    assert sky["turns"][0]["answer"] == "Air scatters **blue** light: äöü."
+    assert fish["turns"][0]["question"] == "how do fish sleep?"
+    first, second = files["md"].split("\n---\n\n")
+    assert first.startswith("# how do fish sleep?\n\n## You, ")
+    assert second.endswith("Air scatters **blue** light: äöü.\n")
+    assert nothing == []
 
 
 async def test_a_conversation_is_exported_as_it_was_written(talk: Talk) -> None:

@@ -16,8 +16,8 @@ from adapters.discord.reply.message import (
     body_of,
     is_narrow,
     is_page,
+    measured,
     replied_to_id,
-    shown,
     shows,
     turns_of,
 )
@@ -100,7 +100,7 @@ class ChannelSurface:
 
     def measure(self, text: str) -> int:
         """Return the code points (discord/discord-api-docs, issue 1315) of the message's text."""
-        return len(shown(text))
+        return len(measured(text))
 
     async def post(self, page: Page) -> str:
         """Send a message, or edit the one that an earlier attempt has sent."""

@@ -19,8 +19,8 @@ from adapters.discord.reply.message import (
     QUESTION_LIMIT,
     body_of,
     is_narrow,
+    measured,
     question_line,
-    shown,
 )
 from adapters.discord.rest import (
     RestClient,
@@ -144,7 +144,7 @@ class CommandSurface:
 
     def measure(self, text: str) -> int:
         """Return the number of code points, as for any message."""
-        return len(shown(text))
+        return len(measured(text))
 
     async def post(self, page: Page) -> str:
         """Write the first page as the original response if possible, else as a message."""

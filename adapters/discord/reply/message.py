@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from itertools import zip_longest
 from typing import Any
@@ -12,7 +12,14 @@ import discord
 from wcwidth import iter_graphemes, width
 
 from bot.domain import PRESSES, Consent, End, Json, Page, Rating, choices
-from bot.text.markdown import PIPE, Block, escape_formulas, is_table_row, may_be_delimiter_row
+from bot.text.markdown import (
+    PIPE,
+    Block,
+    draw_formulas,
+    escape_formulas,
+    is_table_row,
+    may_be_delimiter_row,
+)
 from bot.text.sanitize import one_line
 
 # A button's custom_id is one of these and the turn's id. In a question it is one of PRESSES, "-",
@@ -59,7 +66,7 @@ def body_of(
     """
     buttons: list[Any] = _buttons(page, turn_id, rated=rated)
     return {
-        "content": shown(page.text),
+        "content": drawn(page.text),
         "components": [{"type": _ROW, "components": buttons}] if buttons else [],
         # An edit removes all other files (Discord's documentation, "Editing Message Attachments").
         "attachments": [
@@ -85,7 +92,7 @@ def shows(message: dict[str, Any], page: Page, turn_id: str, *, rated: bool) -> 
     """Whether a message already shows this page."""
     wanted = [button["custom_id"] for button in _buttons(page, turn_id, rated=rated)]
     # Discord strips texts.
-    same_text = message["content"] == shown(page.text).strip()
+    same_text = message["content"] == drawn(page.text).strip()
     return bool(same_text and _custom_ids(message) == wanted)
 
 
@@ -147,13 +154,23 @@ def question_line(question: str) -> str:
 
 
 @lru_cache(maxsize=16)
-def shown(text: str) -> str:
-    """Return Markdown as it is written in a message: tables as code, and formulas escaped.
+def measured(text: str) -> str:
+    """Return a text at least as long as `drawn` returns, and never shorter for a longer text."""
+    return _with_answer(text, escape_formulas)
 
-    The line of a question is unchanged. The result is never shorter for a longer text.
+
+@lru_cache(maxsize=16)
+def drawn(text: str) -> str:
+    """Return Markdown as it is written in a message: tables as code, formulas as text or code.
+
+    The line of a question is unchanged.
     """
+    return _with_answer(text, draw_formulas)
+
+
+def _with_answer(text: str, change: Callable[[str], str]) -> str:
     question, gap, answer = text.partition("\n") if text.startswith(QUESTION) else ("", "", text)
-    return question + gap + escape_formulas(tables_as_code(answer))
+    return question + gap + change(tables_as_code(answer))
 
 
 @lru_cache(maxsize=16)

@@ -81,11 +81,19 @@ class App {
     this.paint();
   }
 
+  // Behind a "#", a path names the turn to be shown.
   go(path) {
-    if (path !== location.pathname) history.pushState(null, "", path);
+    const [place, turn] = path.split("#");
+    this.sought = turn;
+    if (place !== location.pathname) history.pushState(null, "", place);
     this.route();
     this.sidebar.setOpen(false);
     this.composer.box.focus();
+    this.seek();
+  }
+
+  seek() {
+    if (this.sought && this.log.goTo(this.sought)) this.sought = "";
   }
 
   leave({ isMissing }) {
@@ -122,7 +130,8 @@ class App {
     for (const turn of new Set([...ended, ...begun])) this.say(turn);
     if (state.title !== title) this.sidebar.load();
     this.dropDelivered();
-    this.paintSoon();
+    this.paint();
+    this.seek();
     const known = new Set(before.map((turn) => turn.consent));
     const asking = this.conversation.turns.find((turn) => turn.consent && !known.has(turn.consent));
     if (asking) this.askForConsent(asking);

@@ -89,6 +89,15 @@ export class Log {
     this.scroller.scrollTo({ top: this.scroller.scrollHeight, behavior });
   }
 
+  // Returns whether the turn is there.
+  goTo(id) {
+    const view = this.views.get(id);
+    if (!view) return false;
+    this.follows = false;
+    view.element.scrollIntoView({ block: "start" });
+    return true;
+  }
+
   showDown() {
     this.down.hidden = this.follows || this.isAtEnd();
   }

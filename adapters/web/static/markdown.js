@@ -1,5 +1,6 @@
 // A growing answer in Markdown, rendered block by block and only where it changed.
 import { element } from "./dom.js";
+import { drawKnown, drawSoon } from "./formulas.js";
 import MarkdownIt from "./vendor/markdown-it.js";
 
 const LONGEST_COLOURED = 50000; // characters of one block of code
@@ -20,28 +21,44 @@ parser.validateLink = (address) => /^(https?:|mailto:)/i.test(address.trim());
 const FORMULA = new RegExp(
   [
     "(\\\\[\\\\$]|https?://\\S+|(?<!`)(`+)(?!`)(?:(?!\n[ \t]*\n).)*?(?<!`)\\2(?!`))",
-    String.raw`\\\((?:(?!\n[ \t]*(?:\n|[\x60~]{3}))(?:[^\\]|\\[^()])){1,3000}(?:\\\)|\\?$)`,
-    String.raw`\\\[(?:(?!\n[ \t]*(?:\n|[\x60~]{3}))(?:[^\\]|\\[^[\]])){1,3000}(?:\\\]|\\?$)`,
-    String.raw`\$\$(?:(?!\n[ \t]*(?:\n|[\x60~]{3}))(?:[^\\$]|\\.|\$(?!\$|$))){1,3000}(?:\$\$|\$?$)`,
-    // But not "$5 or $6", nor "$5 **or** US$".
-    String.raw`\$(?![\s$])(?:[^\\$*\n]|\*(?!\*)|\\.){1,3000}(?<!\s)(?<!\s\*)\$(?!\d)`,
+    String.raw`\\\((?:(?!\n[ \t]*(?:\n|[\x60~]{3}))(?:[^\\]|\\[^()])){1,3000}(\\\)|\\?$)`,
+    String.raw`\\\[(?:(?!\n[ \t]*(?:\n|[\x60~]{3}))(?:[^\\]|\\[^[\]])){1,3000}(\\\]|\\?$)`,
+    String.raw`\$\$(?:(?!\n[ \t]*(?:\n|[\x60~]{3}))(?:[^\\$]|\\.|\$(?!\$|$))){1,3000}(\$\$|\$?$)`,
+    // But not "$5 or $6", nor "$5 **or** US$", nor "$HOME/bin:$PATH".
+    String.raw`\$(?![\s$])(?:[^\\$*\n]|\*(?!\*)|\\.){1,3000}(?<!\s)(?<!\s\*)(\$)(?!\w)`,
     String.raw`\\[()[\]]`,
   ].join("|"),
   "gs",
 );
+const ENDS = ["\\)", "\\]", "$$", "$"];
+// Two words, or an amount: between single dollars that is a text about money.
+const MONEY = /[a-z]{2,}[\s,;]+[a-z]{2,}|^\$[\d.,]+(?!.*[\\^_=])/i;
 
-// A formula is shown as it is written: its signs are hidden from the parser, and are no Markdown.
+// A formula is no Markdown: its signs are hidden from the parser. A whole one is marked by its
+// first and its last sign, and so becomes a token of its own.
 const shifted = (by) => (sign) => String.fromCharCode(sign.charCodeAt(0) + by);
 const hide = shifted(0xee00); // where no text has characters
-const show = shifted(-0xee00);
+const begin = shifted(0xef00);
+const end = shifted(0xef80);
+const show = (sign) => String.fromCharCode(sign.charCodeAt(0) & 0x7f);
+const HIDDEN = /[\uee00-\uefff]/g;
+const WHOLE = /([\uef00-\uef7f][^\uef00-\uefff]*[\uef80-\uefff])/;
 
 function hidden(source) {
   const signs = /[!-/:-@[-`{-~]/g;
-  return source.replace(FORMULA, (found, kept) => (kept ? found : found.replace(signs, hide)));
+  return source.replace(FORMULA, (found, kept, run, ...ends) => {
+    if (kept) return found;
+    const isWhole = ENDS.some((sign, at) => ends[at] === sign);
+    if (!isWhole || (ends[3] && MONEY.test(withoutTeX(found)))) return found.replace(signs, hide);
+    const inner = found.slice(1, -1).replace(/[\n!-/:-@[-`{-~]/g, hide);
+    return begin(found[0]) + inner + end(found.at(-1));
+  });
 }
 
+const withoutTeX = (formula) => formula.replace(/\\[a-z]+(\{[^{}]*\})?/gi, "\\");
+
 function unhidden(html) {
-  return html.replace(/[\uee21-\uee7e]/g, (sign) => parser.utils.escapeHtml(show(sign)));
+  return html.replace(HIDDEN, (sign) => parser.utils.escapeHtml(show(sign)));
 }
 
 // Few characters can make a table of 65,000 cells: such a one stays text.
@@ -70,13 +87,22 @@ parser.core.ruler.after("inline", "simple", ({ tokens, Token }) => {
     if (!token.children) return;
     // Thousands of marks in one paragraph take long to lay out: such a one stays text.
     if (token.children.length > MOST_MARKS) token.children = [textOf(token.content, Token)];
-    token.children = withoutImages(token.children, Token);
+    token.children = withFormulas(withoutImages(token.children, Token), Token);
     const task = /^\[([ xX])\] /.exec(token.content)?.[1];
     if (!task || tokens[index - 2]?.type !== "list_item_open") return;
     const [first] = token.children;
     first.content = first.content.replace(/^\[.\]/, task === " " ? "☐" : "☑");
   });
 });
+
+function withFormulas(tokens, Token) {
+  return tokens.flatMap((token) => {
+    if (token.type !== "text" || !WHOLE.test(token.content)) return [token];
+    const parts = token.content.split(WHOLE);
+    const part = (content, at) => Object.assign(textOf(content, Token), at % 2 && { type: "formula" });
+    return parts.map(part).filter(({ content }) => content);
+  });
+}
 
 // An image would be loaded from elsewhere, which tells others who reads; so it is a link.
 function withoutImages(tokens, Token) {
@@ -101,6 +127,11 @@ parser.renderer.rules.link_open = (tokens, index, options, env, self) => {
   // What the text says need not be where the link leads.
   token.attrSet("title", token.attrGet("href"));
   return self.renderToken(tokens, index, options);
+};
+parser.renderer.rules.formula = (tokens, index) => {
+  const { content } = tokens[index];
+  const kind = /^(\\\[|\$\$)/.test(content.replace(HIDDEN, show)) ? " display" : "";
+  return `<span class="formula${kind}">${parser.utils.escapeHtml(content)}</span>`;
 };
 parser.renderer.rules.table_open = () =>
   '<div class="table"><div role="group" aria-label="Table" tabindex="0"><table>';
@@ -244,7 +275,9 @@ function write(block) {
   const fresh = document.createElement("template");
   // Safe: the parser escapes all markup of its input.
   fresh.innerHTML = calm(block.html);
+  drawKnown(fresh.content);
   grow(block.element, fresh.content);
+  drawSoon(block.element);
 }
 
 // Thousands of accents on one letter take seconds to lay out. Nothing is seen or copied of the

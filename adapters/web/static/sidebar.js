@@ -50,14 +50,15 @@ export class Sidebar {
 
   show() {
     const focused = document.activeElement?.closest?.("li")?.dataset.id;
+    const words = this.search.value.split(/\s+/).filter(Boolean);
     const groups = Map.groupBy(this.conversations, (one) => ageOf(one.updated));
     const sections = [...groups].flatMap(([age, ones]) => [
       element("h2", { textContent: age }),
-      element("ul", { aria: { label: age } }, ...ones.map(itemOf)),
+      element("ul", { aria: { label: age } }, ...ones.map((one) => itemOf(one, words))),
     ]);
     this.list.replaceChildren(...sections);
     if (!this.conversations.length) {
-      const text = this.search.value.trim() ? "Nothing found." : "Your conversations appear here.";
+      const text = words.length ? "Nothing found." : "Your conversations appear here.";
       this.list.append(element("p", { className: "none", textContent: text }));
     }
     this.mark(this.current);
@@ -109,14 +110,24 @@ function ageOf(updated) {
   return days <= 7 ? "This week" : "Earlier";
 }
 
-function itemOf({ id, title }) {
+// `said` is the text around a word that was found in the talk, and `turn` where it was said.
+function itemOf({ id, title, said, turn }, words) {
   const name = title || "New conversation";
-  const link = { href: `/c/${encodeURIComponent(id)}`, title: name, dir: "auto" };
+  const address = `/c/${encodeURIComponent(id)}`;
+  const link = { href: turn ? `${address}#${turn}` : address, title: name, dir: "auto" };
+  const passage = said ? [element("span", { className: "passage" }, ...marked(said, words))] : [];
   return element(
     "li",
     { data: { id } },
-    element("a", { ...link, textContent: name }),
+    element("a", link, ...marked(name, words), ...passage),
     iconButton("edit", `Rename ${name}`, "rename"),
     iconButton("delete", `Delete ${name}`, "delete"),
   );
+}
+
+function marked(text, words) {
+  if (!words.length) return [text];
+  const escaped = words.map((word) => word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
+  const parts = text.split(new RegExp(`(${escaped.join("|")})`, "giu"));
+  return parts.map((part, at) => (at % 2 ? element("mark", {}, part) : part));
 }

@@ -7,6 +7,8 @@ import { chip } from "./files.js";
 import { GrowingMarkdown } from "./markdown.js";
 
 const TAKES_TIME = "This takes longer than usual. The model may still be loading.";
+// A longer question, such as a pasted file, is folded.
+const [MOST_LINES, MOST_SIGNS] = [20, 2000];
 const SLOW = 8000; // milliseconds without a word after which a person may wonder
 
 // Buttons carry data-action; the page hears them all in one place and finds the turn's id above.
@@ -14,6 +16,8 @@ export class TurnView {
   constructor() {
     this.files = element("ul", { className: "chips", aria: { label: "Files" } });
     this.question = element("div", { className: "said", dir: "auto" });
+    const unfold = () => this.fold(!this.question.classList.contains("folded"));
+    this.unfold = element("button", { type: "button", className: "unfold", onclick: unfold });
     this.asking = tools("Your message", [
       ["copy", "Copy your message", "copy-question"],
       ["edit", "Edit your message", "edit"],
@@ -34,10 +38,12 @@ export class TurnView {
       ["again", "Answer again", "regenerate"],
     ]);
     this.model = this.answering.appendChild(element("span", { className: "by" }));
-    this.asked = part("question", "You said", this.files, this.question, this.asking);
+    const said = [this.files, this.question, this.unfold];
+    this.asked = part("question", "You said", ...said, this.asking);
     const answer = [this.text, this.dots, ...this.below.elements, this.note, this.card.element];
     this.answer = part("answer", "Parley said", ...answer, this.more, this.answering);
     this.element = element("article", { className: "turn" }, this.asked, this.answer);
+    this.ask("");
     this.turn = null; // as it is shown
     this.slow = 0;
   }
@@ -51,12 +57,25 @@ export class TurnView {
     this.element.dataset.state = turn.consent ? "asking" : turn.state;
     // A turn that continues the answer above has no words of its own.
     this.asked.hidden = !turn.question;
-    if (this.question.textContent !== turn.question) this.question.textContent = turn.question;
+    if (this.question.textContent !== turn.question) this.ask(turn.question);
     if (this.files.childElementCount !== turn.files.length) {
       this.files.replaceChildren(...turn.files.map((file) => chip(file)));
     }
     this.showAnswer(turn, place);
     this.showTools(turn, place);
+  }
+
+  ask(question) {
+    this.question.textContent = question;
+    const isLong = question.length > MOST_SIGNS || question.split("\n").length > MOST_LINES;
+    this.unfold.hidden = !isLong;
+    this.fold(isLong);
+  }
+
+  fold(isFolded) {
+    this.question.classList.toggle("folded", isFolded);
+    this.unfold.ariaExpanded = String(!isFolded);
+    this.unfold.textContent = isFolded ? "Show all" : "Show less";
   }
 
   showAnswer(turn, place) {

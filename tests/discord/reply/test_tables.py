@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from adapters.discord.reply.message import shown as written
+from adapters.discord.reply.message import measured as written
 from adapters.discord.reply.message import tables_as_code
 from bot.reply.pages import Pager
 

@@ -191,13 +191,17 @@ async def _status(settings: Settings, _: argparse.Namespace, output: TextIO) -> 
 
 async def _export(settings: Settings, _: argparse.Namespace, output: TextIO) -> None:
     from bot.app.export import export_preferences
+    from bot.app.logging import configure_logging
 
+    configure_logging(settings, least=logging.WARNING)
     await export_preferences(settings, output)
 
 
 async def _import(settings: Settings, arguments: argparse.Namespace, output: TextIO) -> None:
     from bot.app.export import import_preferences, read_text
+    from bot.app.logging import configure_logging
 
+    configure_logging(settings, least=logging.WARNING)
     text = await asyncio.to_thread(read_text, arguments.file, sys.stdin)
     await import_preferences(settings, text, output)
 

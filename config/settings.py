@@ -407,6 +407,11 @@ class Settings:
     log_format: Literal["text", "json"] = setting(
         "text", one_of(("text", "json")), "text, or json for an object on each line"
     )
+    audit_file: Path | None = setting(
+        None,
+        _path,
+        "a file to which the lines for auditors go, too, whatever LOG_LEVEL is",
+    )
     strict_environment: bool = setting(
         False, switch, "on: an unknown name in the environment stops the bot, as one in .env does"
     )

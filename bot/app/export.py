@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TextIO
 
+from bot import audit
 from bot.access.preferences import (
     InvalidPreference,
     PreferenceStore,
@@ -43,6 +44,7 @@ async def export_preferences(settings: Settings, out: TextIO) -> None:
         found = await PreferenceStore(store=store).read_all()
     _as_utf_8(out)
     out.write(to_json(found))
+    audit.note("exported", places=len(found), by=audit.OPERATOR)
 
 
 async def import_preferences(settings: Settings, text: str, out: TextIO) -> None:
@@ -54,6 +56,7 @@ async def import_preferences(settings: Settings, text: str, out: TextIO) -> None
     places = from_json(text)
     async with connect(url=settings.redis_url, data_dir=settings.data_dir) as store:
         await PreferenceStore(store=store).replace_all(places)
+    audit.note("imported", places=len(places), by=audit.OPERATOR)
     out.write(f"Imported what is chosen in {len(places)} places.\n")
 
 

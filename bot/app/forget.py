@@ -7,6 +7,7 @@ import re
 from typing import Literal, TextIO
 
 from bot.app.platforms import all_specs, own_names
+from bot.audit import OPERATOR
 from bot.errors import CannotStart
 from bot.store import connect
 from bot.text.sanitize import one_line, whole_characters
@@ -39,7 +40,7 @@ async def forget(
         forgetting = Forgetting(script, own_names=own_names())
         jobs = [named(kind, platform, written) for kind, platform in kinds]
         for who in jobs:
-            await forgetting.begin(who)
+            await forgetting.begin(who, by=OPERATOR)
         hint = asyncio.get_running_loop().call_later(patience, _tell, output, _WAITS)
         try:
             found = sum([await forgetting.carry_out(who) for who in jobs])

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 from prometheus_client import Counter
 
+from bot import audit
 from bot.access.preferences import PreferenceStore, resolved
 from bot.access.rules import AccessRules
 from bot.cache import BoundedCache
 from bot.domain import Follow, Person, Turn
-from bot.errors import NotAllowed, NothingAsked, Refused
+from bot.errors import NotAllowed, NothingAsked, QuotaUsed, Refused
 from bot.intake.access import AccessControl, Chosen, bounded
 from bot.intake.addressed import Facts, Speakers, ignore_reason, is_help, is_stop
 from bot.intake.answers import Answers
@@ -144,6 +145,8 @@ class Intake:
             if received.calls_bot or not isinstance(refused, NotAllowed):
                 turn = received.turn
                 _REFUSED.labels(turn.key.platform, type(refused).__name__).inc()
+                if isinstance(refused, QuotaUsed):
+                    audit.note_refusal(f"quota:{refused.kind}", turn.key, turn.person)
                 refused.repeated = refused.repeated or self._note_refusal(turn, refused)
             return refused
 
@@ -178,7 +181,7 @@ class Intake:
 
         A worker does it, also after a crash. Until its end the person is refused.
         """
-        await self._queue.forgetting.begin(named("person", platform, person.id))
+        await self._queue.forgetting.begin(named("person", platform, person.id), by=person.id)
 
     async def has_forgotten(self, platform: str, person: Person) -> bool:
         """Return whether `forget_person` has removed all data."""

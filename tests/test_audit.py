@@ -17,9 +17,13 @@ from bot.commands.handlers import Call, CommandHandlers, MayNotChange
 from bot.domain import Person, ThreadKey
 from bot.intake.addressed import Facts
 from bot.store import Store
+from bot.turns.allowed import AllowedTools
 from bot.turns.forgetting import named
+from tests.intake.test_consent import asked, make_answers
 from tests.intake.test_receive import ANN, KEY, intake_of, said
-from tests.support.at_work import make_queue
+from tests.support.at_work import KEY as TALK
+from tests.support.at_work import answer, make_queue, make_turn
+from tests.support.fakes import FakeModel, FakePlatform
 from tests.support.process import python
 
 OTHER = ThreadKey("discord", "server", "channel", "other")
@@ -100,6 +104,27 @@ async def test_what_is_reset_and_forgotten_has_lines_with_the_person_who_wants_i
     ]
     assert re.fullmatch("forgotten kind=person platform=discord id=ann removed=[1-9][0-9]*", last)
     assert "zebra" not in caplog.text
+
+
+async def test_what_is_allowed_for_always_revoked_and_rated_no_has_a_line(
+    store: Store, lines: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    answers, call_id = make_answers(store), await asked(store)
+    await answers.decide("console:1", call_id, "always", person_id="u1", at=TALK)
+    revoking, ann = AllowedTools(store), Person("u1", "Ann")
+    (tool,) = await revoking.names("console", ann)
+    for _ in range(2):
+        await revoking.revoke("console", ann, tool)
+    await answer(store, FakePlatform(), FakeModel(), make_turn(2, thread="t2"))
+    for _ in range(3):
+        await answers.rate("console:2", person_id="u1", rating="bad")
+        await answers.rate("console:2", person_id="u1", rating="good")
+
+    assert [one for one in caplog.messages if not one.startswith("call ")] == [
+        f"allowed call={call_id} turn=console:1 person=u1",
+        f"revoked tool={tool} platform=console person=u1",
+        "rated rating=no turn=console:2 person=u1",
+    ]
 
 
 _ROTATED = """

@@ -36,7 +36,7 @@ async def forget(
     written = re.sub(r"<@!?(\w+)(\|.*)?>", r"\1", whole_characters(written).strip())
     shown, kinds = one_line(written), kinds_of(written)
     async with connect(url=settings.redis_url, data_dir=settings.data_dir) as store:
-        script = QueueScript(store, keep_seconds=settings.keep_seconds)
+        script = QueueScript(store, **settings.keeping)
         forgetting = Forgetting(script, own_names=own_names())
         jobs = [named(kind, platform, written) for kind, platform in kinds]
         for who in jobs:

@@ -48,7 +48,7 @@ function verbs.erase(id, stays_known)
   close(id, turn.person)
   redis.call('DEL', key('turn', id), key('context', id), key('files', id), key('steps', id), key('effects', id),
     key('answered', id))
-  if stays_known ~= '' then mark_dropped(id, ARGV[2]) end
+  if stays_known ~= '' then mark_dropped(id, keep_ms(thread)) end
   return 1
 end
 

@@ -39,18 +39,25 @@ class Forgetting:
         self._store = script.store
         self._own_names = own_names
 
-    async def begin(self, who: str, *, by: str = "") -> None:
+    async def begin(self, who: str, *, by: str = "", after: int = 0) -> None:
         """Store the job; `who` comes from `named`. A second call changes nothing.
 
-        `by` is the id of the person who wants it, or what else begins it, for auditors.
+        `by` is the id of the person who wants it, or what else begins it, for auditors. A job that
+        begins `after` more than a minute, in seconds, can be cancelled until then.
         """
         command, key = self._store.command, self._store.key
         await command("SET", key("spent", "salt"), secrets.token_hex(16), "NX", "PX", _SALT_MS)
         pause_ms = max(await command("PTTL", await self._forgotten(who)), 0)
         seconds, microseconds = map(int, await command("TIME"))
-        due_at = seconds * 1000 + microseconds // 1000 + pause_ms
+        due_at = seconds * 1000 + microseconds // 1000 + max(pause_ms, after * 1000)
         if await command("ZADD", key("forgetting"), "NX", due_at, who):
             _audit("forget", who, by=by)
+
+    async def cancel(self, *jobs: str) -> None:
+        """Remove jobs that begin in more than a minute."""
+        cancelled = await self._script.run("cancel_forgetting", *jobs)
+        for who in cancelled if isinstance(cancelled, list) else ():
+            _audit("kept", who)
 
     async def is_done(self, who: str) -> bool:
         """Return whether there is no such job, or no longer one."""

@@ -147,7 +147,7 @@ async def test_a_list_without_a_server_forgets_none_that_discord_knows(
 
 
 async def test_a_shard_asks_for_no_server_of_another(store: Store) -> None:
-    async with after_a_session(store) as (emulator, ada):
+    async with after_a_session(store) as (emulator, _):
         emulator.let_bot(leave=True)
         own = (int(emulator.guild_id) >> 22) % 2
 

@@ -37,13 +37,17 @@ async def due(store: Store) -> str | None:
 async def test_a_workspace_whose_token_is_dead_is_to_be_forgotten(
     store: Store, reason: str, error: str | None, status: int, goes: bool
 ) -> None:
-    async with SlackEmulator() as slack, joined(slack) as platform:
-        async with serving_handler(platform.handler(make_intake(store))) as url:
-            if error:
-                slack.fail("auth.test", error=error, times=10)
-            answered = [await send(slack, url, {**dm_event(slack), "type": reason})]
+    async with (
+        SlackEmulator() as slack,
+        joined(slack) as platform,
+        serving_handler(platform.handler(make_intake(store))) as url,
+    ):
+        if error:
+            slack.fail("auth.test", error=error, times=10)
 
-    assert answered == [status]
+        answered = await send(slack, url, {**dm_event(slack), "type": reason})
+
+    assert answered == status
     assert (await due(store) is not None) == goes
 
 

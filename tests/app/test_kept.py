@@ -220,7 +220,7 @@ async def test_the_privacy_page_tells_of_every_key(own_store: Store, model: Mode
     texts = [one for one in found if QUESTION in one or ANSWER in one]
     assert kinds(one.name for one in texts) == {"turn", "live", "upload", "web:titles"}
     forever = kinds(one.name for one in found if one.expires_ms < 0)
-    assert forever == {"format", "web:secret"}
+    assert forever == {"format", "servers", "web:secret"}
 
 
 async def test_no_log_line_and_no_metric_holds_a_word_of_anybody(

@@ -50,7 +50,7 @@ async def talk_more(store: Store) -> TurnQueue:
         await queue.leases.save_file(taken, "discord:96", "f-96", FileText("file of bob"))
         await queue.leases.save_step(taken, "result:c", "moose", effect="digest", counts=False)
         shown = Shown((f"m{number}",), "walrus", "walrus", outcome="done")
-        await queue.leases.finish(taken, shown, exchange_of(taken.turn, "walrus", *heard))
+        await queue.leases.finish(taken, shown, exchange_of(taken.turn, "wolverine", *heard))
     # One turn waits.
     await queue.admit(turn(8, ANN))
     return queue
@@ -142,7 +142,15 @@ async def test_no_words_of_others_are_exported(store: Store) -> None:
     text = json.dumps([(one.key, one.value) for one in found])
     for word in (BOB.id, "Bob", "lion", "penguin", "hum", "file of bob", f"file of {BOB.id}"):
         assert word not in text, word
-    for word in ("zebra", "walrus", "yodel again", f"file of {ANN.id}", "file 95", "Zoe Ann"):
+    for word in (
+        "zebra",
+        "walrus",
+        "wolverine",
+        "yodel again",
+        f"file of {ANN.id}",
+        "file 95",
+        "Zoe Ann",
+    ):
         assert word in text, word
     assert {"office:make": "d"} in [one.value for one in found]
     assert {"bytes": 3} in [one.value for one in found]

@@ -69,7 +69,14 @@ def _commands() -> list[Command]:
         Command("ask", "answer one question and exit", _ask, _add_question),
         Command("check", "check the settings, and say how to correct them", _check),
         Command("status", "show the state of the bot that runs on this machine", _status),
-        Command("export", "print what is chosen for servers, channels and threads", _export),
+        Command(
+            "export",
+            "print what is chosen for servers, channels and threads, or what is kept of a person",
+            _export,
+            lambda it: it.add_argument(
+                "id", metavar="PERSON", nargs="?", help="as the platform writes it"
+            ),
+        ),
         Command(
             "import",
             "read what `export` has printed",
@@ -189,15 +196,22 @@ async def _status(settings: Settings, _: argparse.Namespace, output: TextIO) -> 
     await show_status(settings, output)
 
 
-async def _export(settings: Settings, _: argparse.Namespace, output: TextIO) -> None:
-    from bot.app.export import export_preferences
+async def _export(settings: Settings, arguments: argparse.Namespace, output: TextIO) -> None:
+    from bot.app.export import export_person, export_preferences
+    from bot.app.logging import configure_logging
 
-    await export_preferences(settings, output)
+    configure_logging(settings, least=logging.WARNING)
+    if arguments.id is None:
+        await export_preferences(settings, output)
+    else:
+        await export_person(settings, arguments.id, output, report=sys.stderr)
 
 
 async def _import(settings: Settings, arguments: argparse.Namespace, output: TextIO) -> None:
     from bot.app.export import import_preferences, read_text
+    from bot.app.logging import configure_logging
 
+    configure_logging(settings, least=logging.WARNING)
     text = await asyncio.to_thread(read_text, arguments.file, sys.stdin)
     await import_preferences(settings, text, output)
 

@@ -111,7 +111,14 @@ class QueueFull(Refused):
 
 
 class NotAllowed(Refused):
-    """Shown to a person once a day: `repeated` if it was shown, or no question was asked."""
+    """Shown to a person once a day: `repeated` if it was shown, or no question was asked.
+
+    `rule` is the setting that refuses, or "chosen" for what was chosen in the place.
+    """
+
+    def __init__(self, apology: str = "", *, rule: str = "") -> None:
+        super().__init__(apology)
+        self.rule = rule
 
 
 class QuotaUsed(Refused):

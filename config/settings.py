@@ -18,6 +18,7 @@ from config.variables import (
     ON,
     IdForm,
     Ids,
+    NumbersById,
     checked_address,
     file_text,
     host_name,
@@ -395,6 +396,11 @@ class Settings:
     history_days: int = setting(
         30, within(0, 36_500), "days for which a conversation is remembered; 0: until its turn ends"
     )
+    server_history_days: tuple[tuple[str, int], ...] = setting(
+        (),
+        NumbersById("server", 0, 36_500),
+        "other days for servers and workspaces by their ids, such as T0123ABCD=7, T4567EFGH=0",
+    )
     # A day at most: event loops refuse very long timers.
     reply_timeout: float = setting(
         600.0, within(0.1, 86_400, float), "how long a reply may take, in seconds"
@@ -407,6 +413,11 @@ class Settings:
     )
     log_format: Literal["text", "json"] = setting(
         "text", one_of(("text", "json")), "text, or json for an object on each line"
+    )
+    audit_file: Path | None = setting(
+        None,
+        _path,
+        "a file to which the lines for auditors go, too, whatever LOG_LEVEL is",
     )
     strict_environment: bool = setting(
         False, switch, "on: an unknown name in the environment stops the bot, as one in .env does"
@@ -516,10 +527,20 @@ class Settings:
         """How long keys of the store are kept; at least a day, because questions may wait."""
         return max(self.history_days, 1) * 24 * 3600.0
 
+    @property
+    def keeping(self) -> dict[str, Any]:
+        """How long conversations are remembered, as the queue and the history are told."""
+        return {
+            "keep_seconds": self.keep_seconds,
+            "remembers": self.remembers,
+            "server_days": dict(self.server_history_days),
+        }
+
     def rates(self, *, usual: bool) -> bool:
         """Whether answers can be rated; `usual` is the platform's own choice."""
         # A rating is kept in the history.
-        return self.remembers and (usual if self.feedback is None else self.feedback)
+        remembers = self.remembers or any(days for _, days in self.server_history_days)
+        return remembers and (usual if self.feedback is None else self.feedback)
 
 
 def variables(platforms: Sequence[DescribesSettings]) -> dict[str, Field[Any]]:
@@ -556,7 +577,7 @@ def _named(
 
 def _parsed(variable: Field[Any], text: str, platforms: Sequence[DescribesSettings]) -> Any:
     parse = variable.metadata["parse"]
-    if isinstance(parse, Ids):
+    if isinstance(parse, Ids | NumbersById):
         return parse(text, [one.ids[parse.kind] for one in platforms if parse.kind in one.ids])
     return parse(whole_text(text))
 

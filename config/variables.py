@@ -165,6 +165,33 @@ def one_of(choices: Collection[str]) -> Callable[[str], str]:
 
 
 @dataclass(frozen=True, slots=True)
+class NumbersById:
+    """Parses whole numbers by ids of one kind, such as "T0123ABCD=7, 81384788765712384=90"."""
+
+    kind: str
+    least: int
+    most: int
+
+    def __call__(self, text: str, forms: Iterable[IdForm] = ()) -> tuple[tuple[str, int], ...]:
+        """Return the pairs; each id names a place, and has one of these forms, if there are any."""
+        known, number, found = tuple(forms), within(self.least, self.most), dict[str, int]()
+        for part in filter(None, map(str.strip, text.split(","))):
+            one, _, written = map(str.strip, part.partition("="))
+            if known and not any(form.fits(one) for form in known):
+                such_as = " or ".join(form.example for form in known)
+                raise ValueError(f"has {one[:80]!r}, which is no id of a {self.kind}: {such_as}")
+            if one in found:
+                raise ValueError(f"names {one} twice")
+            try:
+                found[one] = number(written)
+            except ValueError as error:
+                raise ValueError(f"has {part[:80]!r} in it: the number {error}") from None
+        if not found:
+            raise ValueError("has no id in it")
+        return tuple(found.items())
+
+
+@dataclass(frozen=True, slots=True)
 class Ids:
     """Parses ids of one kind, such as "person", with commas between them."""
 

@@ -144,7 +144,7 @@ class ConsoleConversation:
 
     async def reset(self) -> None:
         """Delete the history and the stream of the conversation."""
-        await self._intake.changes.reset(self._key)
+        await self._intake.changes.reset(self._key, by=self._person.id)
         await live.forget(self._store, self._key)
 
     async def asking(self) -> ReplyState | None:

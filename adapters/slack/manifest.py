@@ -56,12 +56,12 @@ EVENTS: Mapping[str, str] = {
     "agent_session_stopped": "Slack's own Stop",
     "app_home_opened": "the Home tab, and suggested prompts in the Messages tab",
     "app_mention": "questions in channels",
-    "app_uninstalled": "a line in the log",
+    "app_uninstalled": "the workspace is forgotten within a day",
     "message.channels": "follow-ups, edits and deletions in public channels",
     "message.groups": "the same in private channels",
     "message.im": "questions in direct messages",
     "message.mpim": "follow-ups, edits and deletions in group messages",
-    "tokens_revoked": "a line in the log",
+    "tokens_revoked": "the same",
 }
 # Titles and messages; docs: assistant.threads.setSuggestedPrompts, "up to four".
 PROMPTS: Sequence[tuple[str, str]] = (

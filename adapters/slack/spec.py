@@ -11,6 +11,7 @@ from typing import TextIO
 
 from adapters.slack.settings import SlackSettings
 from bot.domain import Finding
+from bot.errors import StoreUnavailable, Unreachable
 from bot.platform_spec import Command, Connected, PlatformSpec, Process, Question
 from config.settings import Settings
 from config.variables import IdForm
@@ -23,6 +24,12 @@ async def _connect(process: Process) -> AsyncIterator[Connected]:
     own = SlackSettings.of(process.settings)
     rated = process.settings.rates(usual=True)
     async with connect(own, budgets=process.budgets, rated=rated) as platform:
+        if "slack" in process.roles:
+            # It may have been uninstalled before.
+            try:
+                await process.intake.keep_servers("slack", [platform.workspace.identity.team])
+            except StoreUnavailable as error:
+                raise Unreachable(str(error)) from error
         if own.app_token:
             listen = partial(platform.listen, process.intake, store=process.store)
             yield Connected(platform, listen, platform.downtime)

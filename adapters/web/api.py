@@ -185,7 +185,7 @@ class Api:
             return answer({})
         if turn_ids:
             await self._forget(thread, *turn_ids)
-        await self.intake.changes.reset(thread)
+        await self.intake.changes.reset(thread, by=request[PERSON].id)
         await self.intake.preferences.forget(thread)
         await live.forget(self.store, thread)
         await live.announce(self.store, thread, gone=True)

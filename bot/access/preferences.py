@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from bot import audit
 from bot.domain import Follow, Json, Preferences, ThreadKey
 from bot.errors import Refused
 from bot.text.sanitize import strip_controls, whole_characters
@@ -43,11 +44,13 @@ for at, place in ipairs(ARGV) do found[at] = redis.call('HGETALL', KEYS[1] .. ':
 return found
 """
 # ARGV[1] is [[place, {field: JSON, or '' to clear it}], …]; if ARGV[2] is '1', other known fields
-# are cleared, too, and those of newer versions with them.
+# are cleared, too, and those of newer versions with them. Returns what each place had before.
 _WRITE = """
-for _, change in ipairs(cjson.decode(ARGV[1])) do
+local before = {}
+for at, change in ipairs(cjson.decode(ARGV[1])) do
   local place = change[1]
   local name = KEYS[1] .. ':' .. place
+  before[at] = redis.call('HGETALL', name)
   if ARGV[2] == '1' then redis.call('DEL', name) end
   for field, value in pairs(change[2]) do
     if value == '' then redis.call('HDEL', name, field)
@@ -55,7 +58,7 @@ for _, change in ipairs(cjson.decode(ARGV[1])) do
   end
   redis.call(redis.call('EXISTS', name) == 1 and 'SADD' or 'SREM', KEYS[1], place)
 end
-return true
+return before
 """
 
 
@@ -137,25 +140,18 @@ class PreferenceStore:
         """Store what a person chose, field by field, and return what is chosen there now.
 
         None, or an empty text, clears a choice. A model may be named by its label. `by` is the
-        person's id, for the log. Raises InvalidPreference.
+        person's id, for auditors. Raises InvalidPreference.
         """
         place = place_of(thread, scope)
         written = {name: self._checked(scope, name, value) for name, value in changes.items()}
         # A persona of a thread is forgotten with the person who wrote it.
         if scope == "thread" and "persona" in written:
             written["persona_by"] = by if written["persona"] else None
-        (before,) = await self._read_places([place])
-        await self._apply({place: written}, replaces=False)
-        (result,) = await self._read_places([place])
-        changed = (
-            f"{name} from {_logged(name, before)} to {_logged(name, result)}" for name in changes
-        )
-        log.info("Preferences of %s: %s changed %s", place, by, ", ".join(changed) or "nothing")
-        return result
+        return (await self._apply({place: written}, replaces=False, by=by))[place]
 
     async def forget(self, thread: ThreadKey) -> None:
         """Drop what is chosen for a thread."""
-        await self._apply({str(thread): {}}, replaces=True)
+        await self._apply({str(thread): {}}, replaces=True, by="")
 
     async def read_all(self) -> Mapping[str, Preferences]:
         """Return all that is chosen, by the keys of the places, in their order."""
@@ -165,7 +161,8 @@ class PreferenceStore:
 
     async def replace_all(self, places: Mapping[str, Preferences]) -> None:
         """Replace what is chosen for some places, in one step. Other places are unchanged."""
-        await self._apply({place: chosen(one) for place, one in places.items()}, replaces=True)
+        changes = {place: chosen(one) for place, one in places.items()}
+        await self._apply(changes, replaces=True, by=audit.OPERATOR)
 
     @property
     def _name(self) -> str:
@@ -175,13 +172,23 @@ class PreferenceStore:
         answers = await self._read(keys=[self._name], args=places) if places else []
         return [read_preferences(dict(zip(one[::2], one[1::2], strict=True))) for one in answers]
 
-    async def _apply(self, changes: Mapping[str, Mapping[str, object]], *, replaces: bool) -> None:
-        written = [
-            [place, {name: _written(value) for name, value in each.items()}]
+    async def _apply(
+        self, changes: Mapping[str, Mapping[str, object]], *, replaces: bool, by: str
+    ) -> dict[str, Preferences]:
+        """Store changes, tell auditors, and return what is chosen in each place now."""
+        written = {
+            place: {name: _written(value) for name, value in each.items()}
             for place, each in changes.items()
-        ]
-        text = json.dumps(written, ensure_ascii=False)
-        await self._write(keys=[self._name], args=[text, "1" if replaces else ""])
+        }
+        text = json.dumps(list(written.items()), ensure_ascii=False)
+        answers = await self._write(keys=[self._name], args=[text, "1" if replaces else ""])
+        found = {}
+        for (place, fields_), answer in zip(written.items(), answers, strict=True):
+            before = dict(zip(answer[::2], answer[1::2], strict=True))
+            after = fields_ if replaces else {**before, **fields_}
+            found[place] = read_preferences({it: value for it, value in after.items() if value})
+            _audit(place, by, read_preferences(before), found[place])
+        return found
 
     def _checked(self, scope: Scope, name: str, value: Json) -> object:
         """Return a value as it is stored, None for no choice."""
@@ -238,12 +245,15 @@ def chosen(one: Preferences) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value not in (None, "", ())}
 
 
-def _logged(name: str, there: Preferences) -> str:
-    """Return a value for the log, which has no words of people."""
-    if name == "persona" and there.persona:
-        return f"{len(there.persona)} characters"
-    value = chosen(there).get(name, "nothing")
-    return " ".join(value) if isinstance(value, tuple) else str(value)
+def _audit(place: str, by: str, before: Preferences, after: Preferences) -> None:
+    """Write a line for each field that differs; a persona is somebody's words."""
+    for name in (it for it in _ALL if getattr(before, it) != getattr(after, it)):
+        values = (chosen(one).get(name, "") for one in (before, after))
+        old, new = (
+            audit.digest(it) if name == "persona" else ",".join(it) if type(it) is tuple else it
+            for it in values
+        )
+        audit.note("changed", place=place, by=by, field=name, before=old, after=new)
 
 
 def _written(value: object) -> str:

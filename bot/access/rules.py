@@ -49,23 +49,24 @@ class AccessRules:
         if asker.operator:
             return
         if person.id in self.blocked:
-            raise NotAllowed(_PERSON)
+            raise NotAllowed(_PERSON, rule="BLOCKED_PEOPLE")
         # The platform has already checked the account.
         if asker.signed_in:
             return
         # Answers are visible to everybody there, so these lists apply to admins, too.
         is_listed = not self.channels or self.channels & {thread.channel, thread.thread}
         if not asker.direct and not (is_listed and self._is_server(thread, asker)):
-            raise NotAllowed(_CHANNEL_REFUSED)
+            rule = "ALLOWED_SERVERS" if is_listed else "ALLOWED_CHANNELS"
+            raise NotAllowed(_CHANNEL_REFUSED, rule=rule)
         if self.is_admin(person):
             return
         if asker.direct and not self._is_direct(thread, person, asker):
-            raise NotAllowed(_DIRECT)
+            raise NotAllowed(_DIRECT, rule="DIRECT_MESSAGES")
         if not _is_among(person, asker, self.people, self.roles):
-            raise NotAllowed(_PERSON)
+            raise NotAllowed(_PERSON, rule="ALLOWED_PEOPLE")
         rules = (chosen or {}).values()
         if not all(_is_among(person, asker, it.people, it.roles) for it in rules):
-            raise NotAllowed(_ROLES)
+            raise NotAllowed(_ROLES, rule="chosen")
 
     def quota_of(
         self, person: Person, asker: Asker, chosen: Mapping[Scope, Preferences] | None = None

@@ -1,4 +1,4 @@
-"""Exports and imports preferences as a JSON file that a person can edit.
+"""Exports and imports preferences as a JSON file that a person can edit, and exports a person.
 
 The file is {"format": "parley-preferences", "version": 1, "places": […]}. A place is a thread, a
 channel or a server, by the parts of its thread key that name it, with what is chosen there:
@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TextIO
 
+from bot import audit
 from bot.access.preferences import (
     InvalidPreference,
     PreferenceStore,
@@ -21,15 +23,25 @@ from bot.access.preferences import (
     chosen,
     place_of,
 )
+from bot.app.forget import ELSEWHERE, id_of, kinds_of
+from bot.app.platforms import own_names
 from bot.domain import Json, Preferences, ThreadKey
-from bot.errors import ParleyError
+from bot.errors import CannotStart, ParleyError
 from bot.store import connect
-from bot.text.sanitize import whole_characters
+from bot.text.sanitize import one_line, whole_characters
+from bot.turns.collecting import Collector
+from bot.turns.erasing import Subject
+from bot.turns.forgetting import named
+from bot.turns.script import QueueScript
 from config.settings import Settings
 
 FORMAT = "parley-preferences"
 VERSION = 1
 STDIN = "-"
+# Controls, and what changes the direction of writing or has no shape; JSON escapes the rest.
+_UNSEEN = re.compile(
+    "[\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\U000e0000-\U000e007f]"
+)
 _PARTS = ("platform", "workspace", "channel", "thread")
 
 
@@ -43,6 +55,7 @@ async def export_preferences(settings: Settings, out: TextIO) -> None:
         found = await PreferenceStore(store=store).read_all()
     _as_utf_8(out)
     out.write(to_json(found))
+    audit.note("exported", places=len(found), by=audit.OPERATOR)
 
 
 async def import_preferences(settings: Settings, text: str, out: TextIO) -> None:
@@ -54,7 +67,35 @@ async def import_preferences(settings: Settings, text: str, out: TextIO) -> None
     places = from_json(text)
     async with connect(url=settings.redis_url, data_dir=settings.data_dir) as store:
         await PreferenceStore(store=store).replace_all(places)
+    audit.note("imported", places=len(places), by=audit.OPERATOR)
     out.write(f"Imported what is chosen in {len(places)} places.\n")
+
+
+async def export_person(settings: Settings, written: str, out: TextIO, *, report: TextIO) -> None:
+    """Print all that is kept of a person as JSON, and to `report` how much it is.
+
+    Raises CannotStart if the id is no person's, or the store has nothing of it; and
+    StoreUnavailable.
+    """
+    person, kinds = id_of(written), [it for it in kinds_of(id_of(written)) if it[0] == "person"]
+    if not kinds:
+        raise CannotStart(f"{one_line(person)} is the id of a server: name a person")
+    _as_utf_8(out)
+    async with connect(url=settings.redis_url, data_dir=settings.data_dir) as store:
+        script = QueueScript(store, **settings.keeping)
+        who = Subject.of(named("person", kinds[0][1], person), own_names())
+        collector = Collector(script, who)
+        head = {"format": "parley-person", "version": 1, "platform": who.platform, "id": who.id}
+        before = f'{_harmless(head)[:-1]}, "found": [\n'
+        async for found in collector.collect():
+            entry = {"key": found.key, "value": found.value}
+            out.write(before + _harmless(entry))
+            before = ",\n"
+    if before != ",\n":
+        raise CannotStart(f"the store has nothing of {one_line(person)}: is the id right?")
+    out.write("\n]}\n")
+    audit.note("exported", platform=who.platform, person=who.id, by=audit.OPERATOR)
+    report.write(f"Found {collector.tally}. {ELSEWHERE}\n")
 
 
 def read_text(name: str, stdin: TextIO) -> str:
@@ -70,6 +111,12 @@ def read_text(name: str, stdin: TextIO) -> str:
 def _as_utf_8(stream: TextIO) -> None:
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(encoding="utf-8")
+
+
+def _harmless(value: object) -> str:
+    """Return JSON in which nothing controls a terminal or is hidden."""
+    text = json.dumps(value, ensure_ascii=False)
+    return _UNSEEN.sub(lambda one: json.dumps(one[0])[1:-1], text)
 
 
 def to_json(found: Mapping[str, Preferences]) -> str:

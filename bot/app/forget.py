@@ -7,14 +7,22 @@ import re
 from typing import Literal, TextIO
 
 from bot.app.platforms import all_specs, own_names
+from bot.audit import OPERATOR
 from bot.errors import CannotStart
 from bot.store import connect
 from bot.text.sanitize import one_line, whole_characters
+from bot.turns.collecting import Collector, Tally
+from bot.turns.erasing import Subject
 from bot.turns.forgetting import Forgetting, named
 from bot.turns.script import QueueScript
 from config.settings import Settings
 
 _Kind = Literal["person", "server"]
+# What neither `forget` nor `export` reaches.
+ELSEWHERE = (
+    "What it cannot reach: messages on the platform, answers to others that repeat what was said, "
+    "the log, AUDIT_FILE, backups, and the store's own log of writes."
+)
 _PATIENCE = 5.0  # seconds until the operator is shown the reason for waiting
 _WAITS = (
     "A reply is still being written and must end first. If no bot is running, start one. You can "
@@ -31,15 +39,15 @@ async def forget(
     Raises CannotStart if the store has nothing of it, or it only looks like an id; and
     StoreUnavailable.
     """
-    # As it is copied from a mention.
-    written = re.sub(r"<@!?(\w+)(\|.*)?>", r"\1", whole_characters(written).strip())
+    written = id_of(written)
     shown, kinds = one_line(written), kinds_of(written)
     async with connect(url=settings.redis_url, data_dir=settings.data_dir) as store:
-        script = QueueScript(store, keep_seconds=settings.keep_seconds)
+        script = QueueScript(store, **settings.keeping)
         forgetting = Forgetting(script, own_names=own_names())
         jobs = [named(kind, platform, written) for kind, platform in kinds]
+        tallies = [await _tally(script, who) for who in jobs]
         for who in jobs:
-            await forgetting.begin(who)
+            await forgetting.begin(who, by=OPERATOR)
         hint = asyncio.get_running_loop().call_later(patience, _tell, output, _WAITS)
         try:
             found = sum([await forgetting.carry_out(who) for who in jobs])
@@ -48,7 +56,23 @@ async def forget(
     looked = f"{' or '.join(f'a {kind}' for kind, _ in kinds)} of {kinds[0][1]}"
     if not found:
         raise CannotStart(f"the store has nothing of {shown} ({looked}): is the id right?")
-    _tell(output, f"Nothing of {shown} ({looked}) is left in the store.\n")
+    for (kind, _), tally in zip(kinds, tallies, strict=True):
+        if tally.others or tally.questions:
+            _tell(output, f"Of this {kind} the store had {tally}.\n")
+    _tell(output, f"Nothing of {shown} ({looked}) is left in the store. {ELSEWHERE}\n")
+
+
+async def _tally(script: QueueScript, who: str) -> Tally:
+    """Return how much there is of somebody now: workers may forget a part of it."""
+    collector = Collector(script, Subject.of(who, own_names()))
+    async for _ in collector.collect():
+        pass
+    return collector.tally
+
+
+def id_of(written: str) -> str:
+    """Return an id, which may be copied from a mention."""
+    return re.sub(r"<@!?(\w+)(\|.*)?>", r"\1", whole_characters(written).strip())
 
 
 def kinds_of(written: str) -> list[tuple[_Kind, str]]:

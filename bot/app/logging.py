@@ -8,12 +8,17 @@ import os
 import sys
 from contextlib import suppress
 from datetime import UTC, datetime
-from logging.handlers import RotatingFileHandler
+from logging.handlers import RotatingFileHandler, WatchedFileHandler
+from pathlib import Path
 
+from bot import audit
 from bot.app.platforms import all_specs
 from bot.concurrency import turn_in_work
+from bot.errors import CannotStart
 from bot.text.sanitize import one_line, strip_controls
 from config.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 _SHORTEST_SECRET = 6  # characters; masking a shorter one would mask ordinary words
 _LOG_BYTES = 10_000_000  # of parley.log, before it becomes parley.log.1
@@ -24,7 +29,10 @@ _LIBRARIES = ("httpx2", "aiohttp")
 def configure_logging(
     settings: Settings, *, to_file: bool = False, least: int = logging.DEBUG
 ) -> None:
-    """Log to standard error, or `to_file` in DATA_DIR, at LOG_LEVEL and at least at `least`."""
+    """Log to standard error, or `to_file` in DATA_DIR, at LOG_LEVEL and at least at `least`.
+
+    What is for auditors goes to AUDIT_FILE, too. Raises CannotStart if that cannot be opened.
+    """
     handler: logging.Handler = logging.StreamHandler(sys.stderr)
     if to_file:
         with suppress(OSError):
@@ -34,18 +42,51 @@ def configure_logging(
                 file, "a", _LOG_BYTES, 1, encoding="utf-8", errors="backslashreplace"
             )
     in_color = not to_file and sys.stderr.isatty() and not os.environ.get("NO_COLOR")
-    as_json = settings.log_format == "json" and not to_file
-    formatter = JsonFormatter if as_json else ColorFormatter if in_color else MaskingFormatter
-    handler.setFormatter(formatter(settings))
+    as_json = settings.log_format == "json"
+    plain = ColorFormatter if in_color else MaskingFormatter
+    handler.setFormatter((JsonFormatter if as_json and not to_file else plain)(settings))
     # If the log cannot be written, on a full disk for instance, print no traceback for each line.
     logging.raiseExceptions = False
     level = max(logging.getLevelNamesMapping()[settings.log_level.upper()], least)
+    handler.setLevel(level)
     logging.basicConfig(level=level, handlers=[handler])
+    if settings.audit_file:
+        try:
+            auditing = _AuditFile(settings.audit_file)
+        except OSError as error:
+            name, reason = str(settings.audit_file), error.strerror
+            raise CannotStart(f"AUDIT_FILE={name!r} cannot be opened: {reason}") from error
+        auditing.setFormatter((JsonFormatter if as_json else MaskingFormatter)(settings))
+        logging.getLogger(audit.NAME).addHandler(auditing)
+        logging.getLogger(audit.NAME).setLevel(logging.INFO)
     loggers = (name for spec in all_specs() for name in spec.loggers)
     for library in (*_LIBRARIES, *loggers):
         # At INFO they log each request, and at DEBUG tokens.
         lowest = logging.WARNING if level >= logging.INFO else logging.INFO
         logging.getLogger(library).setLevel(max(level, lowest))
+
+
+class _AuditFile(WatchedFileHandler):
+    """A file that may be renamed meanwhile, and whose disk may be full: that stops nothing."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "a", encoding="utf-8", errors="backslashreplace")
+        self._fails = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, also after a rename; log the first failure of several."""
+        failed, self._fails = self._fails, False
+        try:
+            super().emit(record)
+        # Opening the new file is outside of what the library handles (Python 3.11 to 3.14).
+        except OSError:
+            self._fails = True
+        if self._fails and not failed:
+            _log.error("AUDIT_FILE cannot be written: lines for auditors are missing there")
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Note that the line is not written."""
+        self._fails = True
 
 
 class MaskingFormatter(logging.Formatter):

@@ -172,10 +172,10 @@ async def _open(
         worker=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
         limits=_limits(settings),
         lease_seconds=settings.lease_seconds,
-        keep_seconds=settings.keep_seconds,
+        **settings.keeping,
         own_names=own_names(),
     )
-    history = History(store=store, keep_seconds=settings.keep_seconds, remembers=settings.remembers)
+    history = History(store=store, **settings.keeping)
     models = model_choices(settings, assistant)
     intake = Intake(
         queue=queue,
@@ -220,8 +220,7 @@ async def _open(
 
 
 def _limits(settings: Settings) -> Limits:
-    history = LIMITS.history if settings.remembers else 0
-    return replace(LIMITS, history=history, calls_per_day=settings.tool_calls_per_day)
+    return replace(LIMITS, calls_per_day=settings.tool_calls_per_day)
 
 
 def _conversation(

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from bot import audit
 from bot.access.preferences import Scope as Scope
 from bot.access.preferences import resolved
 from bot.commands.form import PARTS, Filled, changes_in, chosen_lines, form_of
@@ -275,7 +276,7 @@ class CommandHandlers:
     async def _reset(self, call: Call) -> str:
         await self._check(call)
         self._require(call, "thread")
-        await self._intake.changes.reset(call.thread, call.id)
+        await self._intake.changes.reset(call.thread, call.id, by=call.person.id)
         return "I have forgotten this conversation. Your next question begins a new one."
 
     async def _stop(self, call: Call) -> str:
@@ -417,6 +418,7 @@ class CommandHandlers:
             no_scope = NotOffered(f"This does not work here: there is no {scope}.")
             raise NotAThread if is_thread else no_scope
         if not self._may_change(call, scope):
+            audit.note_refusal(f"settings:{scope}", call.thread, call.person)
             raise MayNotChange(scope)
 
     def _may_change(self, call: Call, scope: Scope) -> bool:

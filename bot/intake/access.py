@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
+from bot import audit
 from bot.access.preferences import PreferenceStore, Scope
 from bot.access.quotas import Quota, Usage
 from bot.access.rules import AccessRules
@@ -16,8 +16,6 @@ from bot.text.context import newest, shortened
 from bot.text.graphemes import CUT, left_out, without_middle
 from bot.tokens.counters import estimate
 from bot.turns.queue import TurnQueue
-
-log = logging.getLogger(__name__)
 
 MAX_QUESTION = 64_000  # characters of a question that are kept; no platform sends as many
 
@@ -58,7 +56,8 @@ class AccessControl:
         try:
             self.rules.check(thread, person, asker, chosen)
         except NotAllowed as refused:
-            log.info("Person %s: no access in %s: %s", person.id, thread, refused)
+            if called:
+                audit.note_refusal(refused.rule, thread, person)
             refused.repeated = not called or not await self._claim_notice(thread, person)
             raise
         return chosen

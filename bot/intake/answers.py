@@ -12,6 +12,7 @@ from typing import Literal, TypeVar
 
 from prometheus_client import Counter
 
+from bot import audit
 from bot.domain import ANYBODY, Asker, Consent, Person, Place, Rating, ThreadKey, Turn
 from bot.errors import HasEnded, NotRemembered, NotTheAsker, SurfaceError, ThreadBusy
 from bot.intake.access import AccessControl, bounded
@@ -182,6 +183,9 @@ class Answers:
         )
         if is_first and rating:
             _FEEDBACK.labels(model or "unknown", rating).inc()
+        if rating == "bad":
+            which = turn_id, person_id
+            audit.note_hourly("rated", *which, rating="no", turn=turn_id, person=person_id)
 
     async def decide(
         self,
@@ -215,6 +219,8 @@ class Answers:
             waited = await decide(consent, is_admin=True)
         if not waited:
             raise HasEnded(NOT_WAITING)
+        if consent == "always":
+            audit.note("allowed", call=call_id, turn=turn_id, person=person_id)
         return consent
 
     async def question(

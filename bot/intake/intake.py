@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 from prometheus_client import Counter
 
+from bot import audit
 from bot.access.preferences import PreferenceStore, resolved
 from bot.access.rules import AccessRules
 from bot.cache import BoundedCache
 from bot.domain import Follow, Person, Turn
-from bot.errors import NotAllowed, NothingAsked, Refused
+from bot.errors import NotAllowed, NothingAsked, QuotaUsed, Refused
 from bot.intake.access import AccessControl, Chosen, bounded
 from bot.intake.addressed import Facts, Speakers, ignore_reason, is_help, is_stop
 from bot.intake.answers import Answers
@@ -25,6 +26,8 @@ from bot.turns.records import History
 
 log = logging.getLogger(__name__)
 
+# Until a server that has removed the bot is forgotten, which is to be done within a day.
+_REMOVED_SECONDS = 23 * 3600
 REPEAT_SECONDS = 10.0  # between equal refusals of a person
 _REFUSED = Counter(
     "parley_refusals_total", "Questions that were refused, by the reason", ["platform", "kind"]
@@ -144,6 +147,8 @@ class Intake:
             if received.calls_bot or not isinstance(refused, NotAllowed):
                 turn = received.turn
                 _REFUSED.labels(turn.key.platform, type(refused).__name__).inc()
+                if isinstance(refused, QuotaUsed):
+                    audit.note_refusal(f"quota:{refused.kind}", turn.key, turn.person)
                 refused.repeated = refused.repeated or self._note_refusal(turn, refused)
             return refused
 
@@ -178,7 +183,17 @@ class Intake:
 
         A worker does it, also after a crash. Until its end the person is refused.
         """
-        await self._queue.forgetting.begin(named("person", platform, person.id))
+        await self._queue.forgetting.begin(named("person", platform, person.id), by=person.id)
+
+    async def forget_server(self, platform: str, server: str) -> None:
+        """Have a server that has removed the bot forgotten within a day; see `keep_servers`."""
+        await self._queue.forgetting.begin(
+            named("server", platform, server), by="removal", after=_REMOVED_SECONDS
+        )
+
+    async def keep_servers(self, platform: str, servers: Collection[str]) -> None:
+        """Keep what is known of servers that the bot is in (again), unless it is going already."""
+        await self._queue.forgetting.cancel(*(named("server", platform, it) for it in servers))
 
     async def has_forgotten(self, platform: str, person: Person) -> bool:
         """Return whether `forget_person` has removed all data."""

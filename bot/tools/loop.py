@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from prometheus_client import Counter
 
+from bot import audit
 from bot.domain import (
     UNKNOWN,
     WAITS_FOR_ANSWER,
@@ -39,7 +40,6 @@ from bot.tools.steps import WITH_EFFECTS, Round, Steps
 from bot.tools.toolset import IsAllowed, Offered, ToolBroken, ToolFailed, ToolResult
 
 log = logging.getLogger(__name__)
-audit = logging.getLogger("parley.audit")
 
 MOST_ROUNDS = 8
 _MOST_QUESTIONS = 4  # of a server, in one call
@@ -354,11 +354,17 @@ class ToolLoop:
         """Write one line for each call with effects: ids and digests, never words."""
         turn, consent = self._turn, self._steps.consent(call.id) or "always"
         where = (offered.server, offered.name) if offered else ("", call.name)
-        audit.info(
-            "call id=%s turn=%s thread=%s person=%s server=%s tool=%s consent=%s outcome=%s"
-            " arguments=%s",
-            *(call.id, turn.id, turn.key, turn.person.id, *where),
-            *(consent, outcome.replace(" ", "_"), effect[:16]),
+        audit.note(
+            "call",
+            id=call.id,
+            turn=turn.id,
+            thread=turn.key,
+            person=turn.person.id,
+            server=where[0],
+            tool=where[1],
+            consent=consent,
+            outcome=outcome.replace(" ", "_"),
+            arguments=effect[:16],
         )
 
     def _seconds_left(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bot import audit
 from bot.domain import Person, Turn
 from bot.store import Store
 from bot.tools.toolset import Offered
@@ -29,7 +30,10 @@ class AllowedTools:
 
     async def revoke(self, platform: str, person: Person, name: str) -> bool:
         """Ask the person again for the tool of this full name; False if it was not allowed."""
-        return bool(await self._store.command("HDEL", self._key(platform, person), name))
+        is_revoked = bool(await self._store.command("HDEL", self._key(platform, person), name))
+        if is_revoked:
+            audit.note("revoked", tool=name, platform=platform, person=person.id)
+        return is_revoked
 
     def _key(self, platform: str, person: Person) -> str:
         return self._store.key("allowed", person_key(platform, person))

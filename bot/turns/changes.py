@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
+from bot import audit
 from bot.access.quotas import Quota
 from bot.domain import Consent, Person, Place, Rating, ThreadKey, Turn
 from bot.turns.records import write_turn
@@ -134,11 +135,12 @@ class TurnChanges:
         """Drop the answers of forgotten turns, too. Late writes can then not be corrected."""
         await self._script.run("forget_answers", *turn_ids)
 
-    async def reset(self, thread: ThreadKey, event_id: str = "") -> None:
+    async def reset(self, thread: ThreadKey, event_id: str = "", *, by: str = "") -> None:
         """Forget all that was said in a thread, and stop the answer that is running there.
 
         `event_id` names the command, which counts once, in a thread whose replies have buttons;
         they are removed. Turns that wait are answered. Earlier messages are not read as context any
-        more.
+        more. `by` is the id of the person who wants it, for auditors.
         """
         await self._script.run("reset", str(thread), event_id)
+        audit.note("reset", thread=thread, by=by)

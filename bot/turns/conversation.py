@@ -85,6 +85,7 @@ class Conversation:
         if not is_whole:
             remembered = await self._history.read(attempt.turn.key)
             stream = self._deltas(attempt, platform, remembered)
+        is_remembered = self._history.remembers_in(attempt.turn.key)
         opening = platform.surface(taken.placed, taken.purpose)
         async with AsyncExitStack() as stack:
             # The model computes while the platform opens the surface.
@@ -97,7 +98,7 @@ class Conversation:
                 await stack.aclose()
                 await attempt.lease.suspend(waits.call_id, seconds=waits.seconds)
                 return
-            if shown.said.strip() and shown.outcome == "done" and self._history.remembers:
+            if shown.said.strip() and shown.outcome == "done" and is_remembered:
                 if is_whole and _exchange(attempt).all_files:
                     await self._fetch_pictures(attempt, platform)
                 if attempt.files:
@@ -233,7 +234,7 @@ class Conversation:
                 earlier=attempt.shown,
                 previous_answer=taken.previous_answer,
                 left_out=attempt.turn.left_out,
-                remembered=self._history.remembers,
+                remembered=self._history.remembers_in(attempt.turn.key),
                 unknown=unknown_calls(taken.steps),
                 called_before=effects_before(taken.steps, taken.effects),
             ),

@@ -74,6 +74,10 @@ class Subject:
         ends = person.partition(":")[0], person.rpartition(":")[2]
         return ends == (self.platform, self.written)
 
+    def has_turn(self, thread: str | None, person: str | None) -> bool:
+        """Whether a turn is the person's, or in the server."""
+        return bool(thread) and self.is_key((person if self.is_person else thread) or "")
+
 
 class Eraser:
     """Erases keys, some at a time; any step may be repeated. Raises StoreUnavailable."""
@@ -105,7 +109,7 @@ class Eraser:
         others: list[str] = []
         for name in turns:
             (thread, person), turn_id = values[name], name.removeprefix("turn:")
-            if thread and self._who.is_key(person if self._who.is_person else thread):
+            if self._who.has_turn(thread, person):
                 await self._note(thread)
                 is_erased = await self._erase_turn(turn_id)
                 found, waits = found + is_erased, waits + (not is_erased)

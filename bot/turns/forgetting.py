@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 import secrets
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Literal
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
+from bot import audit
 from bot.concurrency import BackgroundTasks, Backoff
 from bot.errors import StoreUnavailable
 from bot.turns.erasing import Eraser, Subject, Verbs
-
-log = logging.getLogger(__name__)
 
 _WAIT = Backoff(first=0.2, longest=10.0)  # for a turn that has to end, or be repaired, first
 # A person is forgotten again after so many times as long as it took, and at most so many seconds:
@@ -41,14 +39,25 @@ class Forgetting:
         self._store = script.store
         self._own_names = own_names
 
-    async def begin(self, who: str) -> None:
-        """Store the job; `who` comes from `named`. A second call changes nothing."""
+    async def begin(self, who: str, *, by: str = "", after: int = 0) -> None:
+        """Store the job; `who` comes from `named`. A second call changes nothing.
+
+        `by` is the id of the person who wants it, or what else begins it, for auditors. A job that
+        begins `after` more than a minute, in seconds, can be cancelled until then.
+        """
         command, key = self._store.command, self._store.key
         await command("SET", key("spent", "salt"), secrets.token_hex(16), "NX", "PX", _SALT_MS)
         pause_ms = max(await command("PTTL", await self._forgotten(who)), 0)
         seconds, microseconds = map(int, await command("TIME"))
-        due_at = seconds * 1000 + microseconds // 1000 + pause_ms
-        await command("ZADD", key("forgetting"), "NX", due_at, who)
+        due_at = seconds * 1000 + microseconds // 1000 + max(pause_ms, after * 1000)
+        if await command("ZADD", key("forgetting"), "NX", due_at, who):
+            _audit("forget", who, by=by)
+
+    async def cancel(self, *jobs: str) -> None:
+        """Remove jobs that begin in more than a minute."""
+        cancelled = await self._script.run("cancel_forgetting", *jobs)
+        for who in cancelled if isinstance(cancelled, list) else ():
+            _audit("kept", who)
 
     async def is_done(self, who: str) -> bool:
         """Return whether there is no such job, or no longer one."""
@@ -68,7 +77,8 @@ class Forgetting:
             removed += found
             if not (found or waits):
                 await eraser.end()
-                await self._end(who, time.monotonic() - began_at)
+                if await self._end(who, time.monotonic() - began_at):
+                    _audit("forgotten", who, removed=removed)
                 break
             attempt = attempt + 1 if waits else 0
             if waits:
@@ -92,11 +102,11 @@ class Forgetting:
                 return found, waits
         return None
 
-    async def _end(self, who: str, took_seconds: float) -> None:
+    async def _end(self, who: str, took_seconds: float) -> bool:
+        """Remove the job; False if another worker has."""
         pause_ms = int(min(_PAUSE * took_seconds, _LONGEST_PAUSE) * 1000)
         await self._store.command("SET", await self._forgotten(who), "1", "PX", max(pause_ms, 1))
-        await self._store.command("ZREM", self._store.key("forgetting"), who)
-        log.info("Forgot a %s of %s", *who.split(":")[:2])
+        return bool(await self._store.command("ZREM", self._store.key("forgetting"), who))
 
     async def _forgotten(self, who: str) -> str:
         """Return the key that marks somebody as forgotten until it expires.
@@ -127,6 +137,11 @@ class Forgetter:
         # A job that the store has interrupted is started again later.
         with suppress(StoreUnavailable):
             await self._forgetting.carry_out(who)
+
+
+def _audit(event: str, who: str, **values: object) -> None:
+    kind, platform, written = who.split(":", 2)
+    audit.note(event, kind=kind, platform=platform, id=unquote(written), **values)
 
 
 def named(kind: Literal["person", "server"], platform: str, written: str) -> str:

@@ -27,6 +27,7 @@ from bot.errors import LeaseLost
 from bot.store import Store, store_errors
 from bot.turns.changes import TurnChanges
 from bot.turns.forgetting import Forgetting
+from bot.turns.keeping import EVERYWHERE
 from bot.turns.lookup import TurnLookup
 from bot.turns.records import (
     Unreadable,
@@ -144,11 +145,15 @@ class TurnQueue:
         limits: Limits,
         lease_seconds: float,
         keep_seconds: float,
+        remembers: bool = True,
+        server_days: Mapping[str, int] = EVERYWHERE,
         late_write_leases: float = LATE_WRITE_LEASES,
         own_names: Mapping[str, Sequence[str]] = _NO_NAMES,
     ) -> None:
         self._store = store
-        self._script = QueueScript(store, keep_seconds=keep_seconds)
+        self._script = QueueScript(
+            store, keep_seconds=keep_seconds, remembers=remembers, server_days=server_days
+        )
         self._limits = limits
         self.leases = TurnLeases(
             self._script,
@@ -284,15 +289,13 @@ class TurnLeases:
         self._running_per_person = limits.running_per_person
         self._calls_per_day = "" if limits.calls_per_day is None else limits.calls_per_day
         self._lease_ms = int(lease_seconds * 1000)
-        self._end_limits = json.dumps(
-            {
-                "late_write_ms": int(late_write_seconds * 1000),
-                "history": limits.history,
-                "history_bytes": limits.history_bytes,
-                "file_bytes": limits.file_bytes,
-                "person_bytes": limits.person_bytes,
-            }
-        )
+        self._end_limits = {
+            "late_write_ms": int(late_write_seconds * 1000),
+            "history": limits.history,
+            "history_bytes": limits.history_bytes,
+            "file_bytes": limits.file_bytes,
+            "person_bytes": limits.person_bytes,
+        }
 
     async def take(
         self, platforms: Sequence[str], *, own: Iterable[str] = (), holds_due: bool = False
@@ -320,7 +323,7 @@ class TurnLeases:
                 )
                 which = thread, record["fence"], record.get("position", "")
                 with suppress(LeaseLost):
-                    await self._script.run("give_up", *which, self._end_limits)
+                    await self._script.run("give_up", *which, self._limits_in(thread))
 
     async def wait(self, platforms: Sequence[str], seconds: float) -> None:
         """Wait until a turn may be taken, or for some seconds, which are at most one."""
@@ -362,7 +365,7 @@ class TurnLeases:
             *("finish", taken.turn.id, taken.fence, shown.outcome, write_progress(shown)),
             write_exchange(exchange) if exchange else "",
             "" if used is None else used,
-            self._end_limits,
+            self._limits_in(str(taken.turn.key)),
         )
         return answer[0] if isinstance(answer, list) else ""
 
@@ -397,6 +400,14 @@ class TurnLeases:
         """Return whether a turn waits in the thread that is not answered together with this one."""
         turn = taken.turn
         return bool(await self._script.run("others_wait", turn.id, str(turn.key)))
+
+    def _limits_in(self, thread: str) -> str:
+        """Return the limits of what is stored at the end of a turn, as JSON."""
+        try:
+            remembers = self._script.keeping.remembers_in(ThreadKey.parse(thread))
+        except ValueError:  # the record is damaged
+            remembers = False
+        return json.dumps(self._end_limits if remembers else {**self._end_limits, "history": 0})
 
     async def requests(self) -> AsyncGenerator[str]:
         """Yield the ids of turns that were stopped or edited."""

@@ -31,6 +31,7 @@ from bot.domain import (
 from bot.store import Command, Store
 from bot.text.sanitize import whole_characters
 from bot.turns.forgetting import named
+from bot.turns.keeping import EVERYWHERE, Keeping
 
 log = logging.getLogger(__name__)
 
@@ -60,20 +61,27 @@ class Unreadable(ValueError):
 class History:
     """Reads exchanges, which `TurnLeases.finish` writes. Raises StoreUnavailable.
 
-    If it does not remember, it drops the exchanges that it finds.
+    Where it does not remember (`remembers_in`), it drops the exchanges that it finds.
     """
 
-    def __init__(self, *, store: Store, keep_seconds: float, remembers: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        keep_seconds: float,
+        remembers: bool = True,
+        server_days: Mapping[str, int] = EVERYWHERE,
+    ) -> None:
         self._store = store
-        self.remembers = remembers
-        self._keep_ms = int(keep_seconds * 1000)
+        self._keeping = Keeping(keep_seconds, remembers, server_days)
+        self.remembers_in = self._keeping.remembers_in
         self._save = store.script(_SAVE)
 
     async def read(self, thread: ThreadKey) -> list[Exchange]:
         """Return the thread's exchanges, oldest first, without those that are unreadable."""
         key, reads = self._store.key, list[Command]()
         ids = await self._store.command("LRANGE", key("history", str(thread)), 0, -1)
-        if not self.remembers:
+        if not self.remembers_in(thread):
             # From before nothing was to be remembered. A turn that is asked again needs its own.
             running = await self._store.command("LRANGE", key("mailbox", str(thread)), 0, -1)
             old = [one for one in ids if one not in running]
@@ -116,7 +124,7 @@ class History:
         keys = [self._store.key("forgetting"), self._store.key("names", str(thread))]
         person_id, name = whole_characters(person.id), whole_characters(person.name)
         job = named("person", thread.platform, person.id)
-        await self._save(keys=keys, args=[job, self._keep_ms, name, person_id])
+        await self._save(keys=keys, args=[job, self._keeping.ms(thread), name, person_id])
 
     async def is_seen(self, thread: ThreadKey) -> bool:
         """Return whether earlier messages must not be read as context, even without a history.
@@ -131,9 +139,9 @@ class History:
 
         A repeated call returns the same.
         """
-        name = self._store.key("told", str(thread))
-        await self._store.command("SET", name, turn_id, "NX", "PX", self._keep_ms)
-        await self._store.command("PEXPIRE", name, self._keep_ms)
+        name, keep_ms = self._store.key("told", str(thread)), self._keeping.ms(thread)
+        await self._store.command("SET", name, turn_id, "NX", "PX", keep_ms)
+        await self._store.command("PEXPIRE", name, keep_ms)
         return bool(await self._store.command("GET", name) == turn_id)
 
     async def keep_message(self, name: str, message: ContextMessage) -> None:
@@ -155,7 +163,7 @@ class History:
             return list(exchanges)
         key = self._store.key("names", str(thread))
         found: list[str | None] = await self._store.command("HMGET", key, *unnamed)
-        await self._store.command("PEXPIRE", key, self._keep_ms)
+        await self._store.command("PEXPIRE", key, self._keeping.ms(thread))
         names = {Person(one, one): name for one, name in zip(unnamed, found, strict=True) if name}
         return [
             replace(one, person=replace(one.person, name=names.get(one.person, one.person.name)))

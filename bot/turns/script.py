@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.resources import files
@@ -28,6 +28,7 @@ from bot.errors import (
 )
 from bot.store import Script, Store
 from bot.text.sanitize import whole_characters
+from bot.turns.keeping import EVERYWHERE, Keeping
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +71,14 @@ VERBS: dict[str, tuple[str, ...]] = {
     "edit": ("edit",),
     "finish": ("finish", "give_up"),
     "forget": ("forget", "forget_answers", "reset"),
-    "forgetting": ("claim_forgetting", "erase", "forget_persona", "hide_spent", "release_others"),
+    "forgetting": (
+        "cancel_forgetting",
+        "claim_forgetting",
+        "erase",
+        "forget_persona",
+        "hide_spent",
+        "release_others",
+    ),
     "lease": ("release", "renew", "save", "save_context", "save_file"),
     "people": ("note_speakers",),
     "press": ("continue", "regenerate"),
@@ -110,9 +118,18 @@ class Limits:
 class QueueScript:
     """Runs the verbs of the scripts."""
 
-    def __init__(self, store: Store, *, keep_seconds: float) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        keep_seconds: float,
+        remembers: bool = True,
+        server_days: Mapping[str, int] = EVERYWHERE,
+    ) -> None:
         self.store = store
-        self.keep_ms = int(keep_seconds * 1000)
+        self.keeping = Keeping(keep_seconds, remembers, server_days)
+        self.keep_ms = self.keeping.longest_ms
+        self._kept = self.keeping.written()
         self._scripts: dict[str, Script] = {}
 
     async def run(self, verb: str, *arguments: str | int) -> str | int | list[Any] | None:
@@ -123,7 +140,7 @@ class QueueScript:
         whole = (whole_characters(it) if isinstance(it, str) else it for it in arguments)
         key = self.store.key("")
         answer: str | int | list[Any] | None
-        answer = await self._script(verb)(keys=[key], args=[verb, self.keep_ms, *whole])
+        answer = await self._script(verb)(keys=[key], args=[verb, self._kept, *whole])
         if isinstance(answer, str) and (refusal := _REFUSALS.get(answer)):
             raise refusal
         if isinstance(answer, str) and answer.startswith("used "):

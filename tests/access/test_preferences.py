@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -324,6 +326,26 @@ async def test_a_change_is_logged_with_the_old_and_the_new_value_but_no_words(
         changes: dict[str, Json] = {"tokens_per_day": 7, "people": None, "persona": "yodel"}
         await chosen.change(KEY, "server", changes, by="u9")
 
-    (line,) = caplog.messages
-    assert all(part in line for part in ("u9", "5", "7", "u1", "nothing", "tokens_per_day"))
-    assert "yodel" not in line
+    place = f"place={KEY.platform}:{KEY.workspace}:: by=u9"
+    digest = hashlib.sha256(b"yodel").hexdigest()[:16]
+    assert set(caplog.messages) == {
+        f"changed {place} field=tokens_per_day before=5 after=7",
+        f"changed {place} field=people before=u1 after=",
+        f"changed {place} field=persona before= after=5:{digest}",
+    }
+
+
+async def test_two_changes_at_once_are_logged_each_with_the_value_before_it(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    chosen = PreferenceStore(store=store)
+    with caplog.at_level("INFO"):
+        changes = (chosen.change(KEY, "server", {"max_tokens": it}, by="u9") for it in range(1, 9))
+        await asyncio.gather(*changes)
+
+    found = [re.search("before=([0-9]*) after=([0-9]*)", line) for line in caplog.messages]
+    after = {one[1]: one[2] for one in found if one}
+    # Each value follows another one: they are one chain.
+    last = str((await holding(store)).max_tokens)
+    assert len(after) == 8
+    assert {*after, last} == {"", *after.values()}

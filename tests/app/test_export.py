@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bot.access.preferences import PreferenceStore, place_of
-from bot.app.export import NotImported, from_json, read_text, to_json
-from bot.domain import Json, Preferences, ThreadKey
+from bot.app.export import NotImported, export_person, from_json, read_text, to_json
+from bot.domain import Json, Person, Preferences, ThreadKey
+from bot.errors import CannotStart
 from bot.store import Store
+from tests.support.at_work import make_queue, make_turn
 from tests.support.process import python
+from tests.support.service import make_settings
 
 KEY = ThreadKey("discord", "1", "2", "3:%4")
+KEY_IN_SLACK = ThreadKey("slack", "T0123ABCD", "C1", "t1")
 EVERYTHING = {
     place_of(KEY, "thread"): Preferences(persona='A "pirate"\n\N{PARROT}', follow="mention"),
     place_of(KEY, "channel"): Preferences(
@@ -124,3 +129,60 @@ async def test_the_command_line_imports_and_exports(data_dir: Path, own_store: S
     status, out, complaints = await said("import", "missing.json")
     assert (status, out) == (1, "")
     assert complaints.startswith("bot: missing.json cannot be read")
+
+
+HOSTILE = "zebra \x1b[2J\x9b31m\u202e\u2066\u2028\U000e0041 \N{PARROT}"
+
+
+async def test_a_person_gets_what_is_kept_of_them_as_json_that_controls_no_terminal(
+    own_store: Store, tmp_path: Path
+) -> None:
+    queue, ann = make_queue(own_store), Person("U0123ABCD", "Ann")
+    for number, key in enumerate((KEY_IN_SLACK, replace(KEY_IN_SLACK, thread="t2"))):
+        await queue.admit(
+            replace(make_turn(number, key=key, person=ann, text=HOSTILE), id=f"slack:{number}")
+        )
+    variables = {"REDIS_URL": own_store.url, "AUDIT_FILE": "audit"}
+
+    async with python(
+        "-m", "bot", "export", "<@U0123ABCD>", folder=tmp_path, variables=variables
+    ) as bot:
+        out, report = await bot.communicate()
+
+    text = out.decode()
+    file = json.loads(text)
+    assert {name: file[name] for name in ("format", "version", "platform", "id")} == {
+        "format": "parley-person",
+        "version": 1,
+        "platform": "slack",
+        "id": "U0123ABCD",
+    }
+    turns = {it["key"]: it["value"] for it in file["found"] if it["key"].startswith("turn:")}
+    assert [turns[f"turn:slack:{it}"]["text"] for it in range(2)] == [HOSTILE] * 2
+    assert text.replace("\n", "").isprintable()
+    assert "\N{PARROT}" in text
+    assert report.decode().startswith("Found 2 questions in 2 conversations, and other entries: ")
+    assert "messages on the platform" in report.decode()
+    assert (
+        (tmp_path / "audit")
+        .read_text()
+        .endswith("exported platform=slack person=U0123ABCD by=operator\n")
+    )
+    assert "zebra" not in (tmp_path / "audit").read_text()
+
+
+@pytest.mark.parametrize(
+    ("written", "problem"),
+    [
+        ("U0123ABCE", "the store has nothing of U0123ABCE: is the id right?"),
+        ("T0123ABCD", "T0123ABCD is the id of a server: name a person"),
+        ("C0123ABCD", "'C0123ABCD' is no id of a person or a server"),
+    ],
+)
+async def test_an_id_of_nobody_prints_nothing(own_store: Store, written: str, problem: str) -> None:
+    out, report = io.StringIO(), io.StringIO()
+
+    with pytest.raises(CannotStart, match=re.escape(problem)):
+        await export_person(make_settings(own_store, {}), written, out, report=report)
+
+    assert (out.getvalue(), report.getvalue()) == ("", "")

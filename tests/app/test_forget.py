@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from bot.app.forget import forget, kinds_of
+from bot.app.forget import ELSEWHERE, forget, kinds_of
 from bot.commands.handlers import AWAY, FORGET_QUESTION, FORGOTTEN
 from bot.concurrency import running
 from bot.domain import Person, Shown, ThreadKey, Turn
@@ -147,7 +147,11 @@ async def test_an_id_that_nobody_has_reads_otherwise_than_one_that_is_forgotten(
     with pytest.raises(CannotStart, match="nothing of U0123ABCD"):
         await forget(settings, "U0123ABCD", output)
 
-    assert output.getvalue() == "Nothing of U0123ABCD (a person of slack) is left in the store.\n"
+    assert output.getvalue() == (
+        "Of this person the store had 1 question in 1 conversation, and other entries: of 1, "
+        "speakers 1, spent 1.\n"
+        f"Nothing of U0123ABCD (a person of slack) is left in the store. {ELSEWHERE}\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -192,6 +196,6 @@ async def test_an_operator_reads_that_a_reply_has_to_end_first(own_store: Store)
         await task
 
     assert output.getvalue().endswith(
-        f"Nothing of {ann.id} (a person or a server of discord) is left in the store.\n"
+        f"Nothing of {ann.id} (a person or a server of discord) is left in the store. {ELSEWHERE}\n"
     )
     assert await with_traces(own_store, ann.id, "walrus", QUESTION) == []

@@ -17,6 +17,7 @@ from bot.store import Store
 from bot.turns.script import VERBS, source_of
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
+from tests.emulators.slack import SlackEmulator
 from tests.shipping.release import NEWEST
 from tests.support.at_work import all_ended
 from tests.support.process import (
@@ -94,6 +95,38 @@ async def test_without_a_history_no_word_outlives_its_turn(
         await until(lambda: all(len(ways[at].finals()) == 3 for at in (0, 3)), why=service.text)
         await all_ended(own_store)
         assert len(model.requests) == 2 * len(ways) + 2
+
+
+async def test_in_a_server_without_a_history_no_word_outlives_its_turn(
+    own_store: Store, model: ModelEmulator
+) -> None:
+    model.answer, days = ANSWER, f"{SlackEmulator.team_id}=0"
+    async with serving_both(own_store, model, SERVER_HISTORY_DAYS=days) as (
+        discord,
+        slack,
+        service,
+    ):
+        ways: list[Way] = [SlackMention(slack), SlackDm(slack)]
+        elsewhere = DiscordMention(discord)
+        for answers, word in enumerate(("one", "two"), start=1):
+            for way in ways:
+                await way.ask(f"{QUESTION} {word}")
+            shown = partial(all_show, ways, *[ANSWER] * answers)
+            await until(shown, why=service.text)
+            await all_ended(own_store)
+        await elsewhere.ask("lion")
+        await until(lambda: shows(elsewhere, ANSWER), why=service.text)
+        await all_ended(own_store)
+
+        await let_expire(own_store, await with_words(own_store, QUESTION))
+
+    assert not any(way.buttons() for way in ways)
+    assert elsewhere.buttons()
+    assert [one.name.partition(":")[0] for one in await with_words(own_store, ANSWER)] == ["turn"]
+
+
+def all_show(ways: Iterable[Way], *answers: str) -> bool:
+    return all(shows(way, *answers) for way in ways)
 
 
 async def test_without_a_history_the_page_shows_an_answer_and_keeps_nothing(
@@ -187,7 +220,7 @@ async def test_the_privacy_page_tells_of_every_key(own_store: Store, model: Mode
     texts = [one for one in found if QUESTION in one or ANSWER in one]
     assert kinds(one.name for one in texts) == {"turn", "live", "upload", "web:titles"}
     forever = kinds(one.name for one in found if one.expires_ms < 0)
-    assert forever == {"format", "web:secret"}
+    assert forever == {"format", "servers", "web:secret"}
 
 
 async def test_no_log_line_and_no_metric_holds_a_word_of_anybody(

@@ -566,6 +566,37 @@ def test_a_list_that_names_nobody_as_it_should_is_a_mistake(
     assert problem in found
 
 
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        *((",", "has no id in it"), ("T0123ABCD", "is not a whole number")),
+        *(("T0123ABCD=-1", "is not from 0 to 36500"), ("T0123ABCD=x", "is not a whole number")),
+        # A thread names its workspace, and never the organisation.
+        *(("E0123ABCD=7", "'E0123ABCD', which is no id of a server"), ("=7", "is no id")),
+        *(("T0123ABCD=7 T0123ABCE=8", "is not a whole number"), ("T1=7", "is no id")),
+        ("T0123ABCD=7, T0123ABCD=8", "names T0123ABCD twice"),
+    ],
+)
+def test_days_of_a_server_that_are_not_written_as_they_should_be_are_a_mistake(
+    value: str, problem: str
+) -> None:
+    (found,) = mistakes({"SERVER_HISTORY_DAYS": value})
+
+    assert found.startswith("SERVER_HISTORY_DAYS=")
+    assert problem in found
+
+
+def test_answers_can_be_rated_where_one_server_is_remembered() -> None:
+    days = {"HISTORY_DAYS": "0", "SERVER_HISTORY_DAYS": "81384788765712384=90, T0123ABCD = 0"}
+
+    assert load_settings(days, NOWHERE).server_history_days == (
+        ("81384788765712384", 90),
+        ("T0123ABCD", 0),
+    )
+    assert load_settings(days, NOWHERE).rates(usual=True)
+    assert not load_settings({"HISTORY_DAYS": "0"}, NOWHERE).rates(usual=True)
+
+
 def test_a_placeholder_that_is_misspelt_is_a_mistake() -> None:
     for word, meant in (("nam", "name"), ("Date", "date"), ("plattform", "platform")):
         (found,) = mistakes({"SYSTEM_PROMPT": f"You talk with {{{word}}}."})

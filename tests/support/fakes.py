@@ -289,7 +289,9 @@ class EmptyStore(Store):
         super().__init__(client=_unconnected(), url="", prefix="empty")
 
     async def command(self, *words: str | int | float) -> Any:
-        return {"HMGET": [None, None], "ZRANGE": [], "HKEYS": []}.get(str(words[0]), 1)
+        return {"HMGET": [None, None], "ZRANGE": [], "HKEYS": [], "SMEMBERS": set()}.get(
+            str(words[0]), 1
+        )
 
     def script(self, source: str, *, if_full: bool = False) -> Script:
         async def run(*, keys: Sequence[str], args: Sequence[str | bytes | float]) -> Any:
@@ -561,7 +563,10 @@ class FakeQueue:
         self.fail()
         return self.kept.get(name)
 
-    async def begin(self, name: str) -> None:
+    async def cancel(self, *jobs: str) -> None:
+        """No server is being forgotten."""
+
+    async def begin(self, name: str, **_: object) -> None:
         self.fail()
         self.people.append(name.rpartition(":")[2])
 

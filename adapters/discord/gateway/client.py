@@ -16,10 +16,11 @@ from adapters.discord.gateway import events
 from adapters.discord.gateway.calls import ways
 from adapters.discord.gateway.catch_up import CatchUp
 from adapters.discord.gateway.commands import HELP
-from adapters.discord.gateway.connection import Joined, SessionBegan
+from adapters.discord.gateway.connection import Joined, Left, Listed, SessionBegan
 from adapters.discord.gateway.events import MessageFilter
 from adapters.discord.gateway.inbox import Admission, Deletion, Inbox, InboxItem, PendingEvent, Work
 from adapters.discord.gateway.interactions import Interactions
+from adapters.discord.gateway.servers import OwnServers
 from adapters.discord.gateway.shard import Shard
 from adapters.discord.rest import RestClient, limit_requests, own_id, translated
 from bot.commands.handlers import Call, CommandHandlers, HelpContext
@@ -56,6 +57,7 @@ class Gateway(discord.Client):
         *,
         inbox: Inbox,
         shard: Shard,
+        servers: OwnServers,
         on_server: Callable[[str, str], Awaitable[None]],
         budgets: EditBudgets,
         on_waiting: Callable[[Turn], Awaitable[None]],
@@ -74,6 +76,7 @@ class Gateway(discord.Client):
         self._inbox = inbox
         self._on_server = on_server
         self._shard = shard
+        self._servers = servers
         self._on_waiting = on_waiting
         self._threads, self._tuning = rest.own.threads, rest.tuning
         self._filter = MessageFilter(self, remembered=rest.tuning.remembered)
@@ -111,8 +114,20 @@ class Gateway(discord.Client):
                     self._on_deletion({parsed.message_id}, parsed.channel_id, pending)
                 case discord.RawBulkMessageDeleteEvent() if parsed.message_ids:
                     self._on_deletion(parsed.message_ids, parsed.channel_id, pending)
+                case Listed(servers):
+                    self._servers.note_list(servers)
+                    keep = partial(self._servers.keep, servers)
+                    self._inbox.add(InboxItem(keep, pending.hold()))
+                    find = partial(self._servers.find_removed, servers, self._shard)
+                    self._start(find, pending)
                 case Joined(server, name):
+                    if not self._servers.is_listed(server):
+                        keep = partial(self._servers.keep, [server])
+                        self._inbox.add(InboxItem(keep, pending.hold()))
                     self._start(partial(self._on_server, server, name), pending)
+                case Left(server):
+                    forget = partial(self._servers.forget, server)
+                    self._inbox.add(InboxItem(forget, pending.hold()))
                 case discord.Interaction():
                     self._start(partial(self._interactions.answer, parsed), pending)
         except Exception:

@@ -53,6 +53,20 @@ class Joined:
 
 
 @dataclass(frozen=True, slots=True)
+class Left:
+    """A server that the bot is no longer in."""
+
+    server: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """The servers of the bot in this shard, as a new session begins."""
+
+    servers: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Frame:
     """An event that the gateway sent, and what the library made of it.
 
@@ -135,8 +149,12 @@ class Connection:
         parsed = self._parse(name, parse, data)
         if name == "READY":
             self._end_own_wait()
+            parsed = [Listed(_servers(data))]
         elif name == "GUILD_CREATE" and _is_id(data.get("id")):
             parsed = [Joined(data["id"], str(data.get("name") or ""))]
+        # With "unavailable" it is an outage ("Guild Delete" in Discord's documentation).
+        elif name == "GUILD_DELETE" and _is_id(data.get("id")) and "unavailable" not in data:
+            parsed = [Left(data["id"])]
         seq = (self._socket.sequence if self._socket else None) or 0
         is_message = isinstance(data, dict) and "author" in data and _is_id(data.get("id"))
         message_id = int(data["id"]) if is_message else 0
@@ -166,6 +184,12 @@ class Connection:
         if state._ready_task:
             state._ready_task.cancel()
         vars(state).pop("_ready_state", None)
+
+
+def _servers(ready: Payload) -> frozenset[str]:
+    found = ready.get("guilds")
+    guilds = [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+    return frozenset(one["id"] for one in guilds if _is_id(one.get("id")))
 
 
 def use_gateway(address: str) -> None:

@@ -14,6 +14,7 @@ import discord
 
 from adapters.discord.gateway.client import Gateway
 from adapters.discord.gateway.inbox import Inbox
+from adapters.discord.gateway.servers import OwnServers
 from adapters.discord.gateway.session_store import SavedSession
 from adapters.discord.gateway.shard import CONNECTION_ERRORS, UNREACHABLE, Shard
 from adapters.discord.registration import register
@@ -76,15 +77,19 @@ class Listener:
                 holder=holder,
             )
             self._shards.append(Shard(number=number, count=count, saved=saved, tuning=tuning))
+        own = OwnServers(self._client, intake, store)
         servers = UnlistedServers(
-            self._client, allowed=intake.access.rules.servers, leaves=self._leaves_other_servers
+            self._client,
+            allowed=intake.access.rules.servers,
+            leaves=self._leaves_other_servers,
+            on_left=own.forget,
         )
         async with (
             running(self._register(store)),
             running(self._introduce()),
             running(servers.check_all()),
         ):
-            tasks = [self._serve(intake, shard, servers) for shard in self._shards]
+            tasks = [self._serve(intake, shard, servers, own) for shard in self._shards]
             await together(*map(asyncio.create_task, tasks))
 
     def downtime(self) -> float:
@@ -115,7 +120,9 @@ class Listener:
                 return
             await asyncio.sleep(pause)
 
-    async def _serve(self, intake: Intake, shard: Shard, servers: UnlistedServers) -> None:
+    async def _serve(
+        self, intake: Intake, shard: Shard, servers: UnlistedServers, own: OwnServers
+    ) -> None:
         inbox = Inbox(shard.tuning)
         while True:
             gateway = Gateway(
@@ -123,6 +130,7 @@ class Listener:
                 intake,
                 inbox=inbox,
                 shard=shard,
+                servers=own,
                 on_server=servers.check,
                 budgets=self._budgets,
                 on_waiting=self._on_waiting,
@@ -157,10 +165,18 @@ class Listener:
 class UnlistedServers:
     """The servers that are not in ALLOWED_SERVERS; there are none if that is empty."""
 
-    def __init__(self, client: discord.Client, *, allowed: Collection[str], leaves: bool) -> None:
+    def __init__(
+        self,
+        client: discord.Client,
+        *,
+        allowed: Collection[str],
+        leaves: bool,
+        on_left: Callable[[str], Awaitable[None]],
+    ) -> None:
         self._client = client
         self._allowed = allowed
         self._leaves = leaves
+        self._on_left = on_left
         self._known: set[str] = set()  # servers that were reported, or are being left
 
     async def check_all(self) -> None:
@@ -189,6 +205,9 @@ class UnlistedServers:
             ids = {"guild_id": int(server)}
             await request(self._client, "DELETE", "/users/@me/guilds/{guild_id}", ids)
             _log.warning("Left server %s (%s): it is not in ALLOWED_SERVERS", server, name)
+            # Discord tells of it, too, but perhaps before a session begins.
+            with suppress(StoreUnavailable):
+                await self._on_left(server)
         except PlaceGone:
             pass  # left already
         except SurfaceError as error:

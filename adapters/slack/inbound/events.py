@@ -15,7 +15,7 @@ from adapters.slack.commands.calls import CommandLocation, Permissions
 from adapters.slack.commands.home import Home
 from adapters.slack.commands.parley import Parley
 from adapters.slack.commands.views import CommandAnswer
-from adapters.slack.errors import REQUEST_TIMEOUT, translated
+from adapters.slack.errors import REQUEST_TIMEOUT, TokenRefused, translated
 from adapters.slack.files import files_of, with_known_files
 from adapters.slack.manifest import PARLEY
 from adapters.slack.markup import mentioned, readable
@@ -147,7 +147,7 @@ class EventHandler:
             case {"type": "app_home_opened"}:
                 self._home.on_opened(event)
             case {"type": "app_uninstalled" | "tokens_revoked" as reason}:
-                log.warning("Workspace %s refuses the app: %s", self._identity.team, reason)
+                await self._on_removal(reason)
 
     async def on_press(self, body: Event) -> None:
         """Handle a press of a button; if it is refused, notify the person."""
@@ -169,6 +169,18 @@ class EventHandler:
             )
         elif before["bot_id"] == self._identity.bot:
             await self._intake.changes.forget(platform="slack", messages=[f"{channel}:{ts}"])
+
+    async def _on_removal(self, reason: str) -> None:
+        """Have the workspace forgotten, unless the token is valid: the event may be a late one.
+
+        Raises SurfaceError if Slack cannot say so; then it sends the event again.
+        """
+        try:
+            async with translated():
+                await self._client.auth_test()
+        except TokenRefused:
+            log.warning("Workspace %s refuses the app: %s", self._identity.team, reason)
+            await self._intake.forget_server("slack", self._identity.team)
 
     async def _act(self, press: Press) -> None:
         answers, turn_id, person_id = self._intake.answers, press.turn_id, press.user

@@ -30,7 +30,7 @@ local function refusal(person, person_limit, total_limit)
   if redis.call('SCARD', own) >= person_limit and count_turns(own) >= person_limit then return 'person' end
   if redis.call('ZCARD', all) < total_limit then return '' end
   -- The records of older turns have expired.
-  redis.call('ZREMRANGEBYSCORE', all, '-inf', now_ms() - ARGV[2])
+  redis.call('ZREMRANGEBYSCORE', all, '-inf', now_ms() - keep_ms())
   return redis.call('ZCARD', all) >= total_limit and 'full' or ''
 end
 
@@ -57,7 +57,8 @@ local function enqueue(id, thread, person)
   else
     wake_for_another(thread, person)
   end
-  keep(key('turn', id), key('context', id), key('files', id), mailbox, key('open'), key('open', person))
+  keep_in(thread, key('turn', id), key('context', id), key('files', id), mailbox)
+  keep(key('open'), key('open', person))
 end
 
 -- Copies the current preferences to a turn: those of its thread over its channel over its server.
@@ -78,7 +79,7 @@ local function store_turn(id, thread, person, fields, quota)
   reserve(id, person, thread, 1, natural(quota.estimate))
   note_of(platform_of(thread), id_of(person), thread)
   note_speaker(thread, id_of(person))
-  keep(key('speakers', thread))
+  keep_in(thread, key('speakers', thread))
   copy_preferences(id, thread)
   enqueue(id, thread, person)
 end

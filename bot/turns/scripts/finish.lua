@@ -20,13 +20,13 @@ local function remember(id, thread, exchange, limits)
       drop_exchange(one)
       redis.call('DEL', key('files', one))
     else
-      keep(key('turn', one), key('context', one), key('files', one), key('ratings', one))
+      keep_in(thread, key('turn', one), key('context', one), key('files', one), key('ratings', one))
       -- A question that is deleted is found by its record.
-      for _, joined in ipairs(ids_of(one, 'joined')) do keep(key('turn', joined)) end
+      for _, joined in ipairs(ids_of(one, 'joined')) do keep_in(thread, key('turn', joined)) end
       note_context(one, thread)
     end
   end
-  keep(history, key('speakers', thread), key('seen', thread))
+  keep_in(thread, history, key('speakers', thread), key('seen', thread))
 end
 
 -- The questions of joined turns stay in their records, so that they can be edited one by one.
@@ -59,7 +59,7 @@ local function note_newest(id, thread)
     local has_ended_before = has(id, 'kept')
     if has_ended_before and may_be_retried(newest, thread) or has(id, 'forget') then return id end
   end
-  redis.call('SET', name, id, 'PX', ARGV[2])
+  redis.call('SET', name, id, 'PX', keep_ms(thread))
   return newest ~= id and newest
 end
 

@@ -68,7 +68,7 @@ local function note_older_newest(thread, forgotten)
   if not newest or not forgotten[newest] then return end
   repair_buttons(newest, thread)
   if last == '' or last_message(last) == '' then return end
-  redis.call('SET', name, last, 'PX', ARGV[2])
+  redis.call('SET', name, last, 'PX', keep_ms(thread))
   repair_buttons(last, thread)
 end
 

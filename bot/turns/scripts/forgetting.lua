@@ -18,6 +18,20 @@ function verbs.claim_forgetting(who)
   return who
 end
 
+-- Removes jobs that begin later, and returns them. What is due in this time has begun, or was asked for by a person.
+local AT_ONCE_MS = 60000
+
+function verbs.cancel_forgetting(...)
+  local jobs, cancelled = prefix .. 'forgetting', {}
+  for _, who in ipairs({...}) do
+    if (tonumber(redis.call('ZSCORE', jobs, who)) or 0) > now_ms() + AT_ONCE_MS then
+      redis.call('ZREM', jobs, who)
+      table.insert(cancelled, who)
+    end
+  end
+  return cancelled
+end
+
 -- Erases a turn. Returns 0 if it has to end, or its reply to be repaired, first. With `stays_known` its id is neither
 -- answered nor read again.
 function verbs.erase(id, stays_known)
@@ -48,7 +62,7 @@ function verbs.erase(id, stays_known)
   close(id, turn.person)
   redis.call('DEL', key('turn', id), key('context', id), key('files', id), key('steps', id), key('effects', id),
     key('answered', id))
-  if stays_known ~= '' then mark_dropped(id, ARGV[2]) end
+  if stays_known ~= '' then mark_dropped(id, keep_ms(thread)) end
   return 1
 end
 

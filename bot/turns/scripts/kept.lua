@@ -6,7 +6,7 @@ local RECORD_BYTES = 2000
 local LAST_WORDS_MS = 60000
 
 local function note_seen(thread)
-  redis.call('SET', key('seen', thread), '1', 'PX', ARGV[2])
+  redis.call('SET', key('seen', thread), '1', 'PX', keep_ms(thread))
 end
 
 -- What makes a turn remembered; its id leaves the history, too.
@@ -101,11 +101,11 @@ end
 local function keep_ended(id, thread, limits)
   local name = key('turns', thread)
   redis.call('ZADD', name, now_ms(), id)
-  redis.call('ZREMRANGEBYSCORE', name, '-inf', now_ms() - ARGV[2])
-  keep(name, key('turn', id), key('context', id), key('files', id), key('effects', id))
+  redis.call('ZREMRANGEBYSCORE', name, '-inf', now_ms() - keep_ms(thread))
+  keep_in(thread, name, key('turn', id), key('context', id), key('files', id), key('effects', id))
   if limits.history > 0 then return end
   for _, kind in ipairs({'turn', 'context', 'files', 'effects'}) do
     redis.call('PEXPIRE', key(kind, id), limits.late_write_ms + LAST_WORDS_MS)
   end
-  redis.call('SET', key('answered', id), '1', 'PX', ARGV[2])
+  redis.call('SET', key('answered', id), '1', 'PX', keep_ms(thread))
 end

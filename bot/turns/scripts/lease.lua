@@ -29,7 +29,7 @@ end
 local function note_posted(id, thread)
   local platform = platform_of(thread)
   for _, message in ipairs(ids_of(id, 'message_ids')) do
-    redis.call('SET', key('posted', platform, message), thread .. ' ' .. id, 'PX', ARGV[2])
+    redis.call('SET', key('posted', platform, message), thread .. ' ' .. id, 'PX', keep_ms(thread))
     if redis.call('DEL', key('deleted', platform, message)) == 1 then
       verbs.forget('', platform, 0, message)
     end
@@ -73,7 +73,7 @@ function verbs.save_file(id, fence, message, file, text)
   local is_known = is_own or redis.call('SISMEMBER', key('heard', message), id) == 1
   if not is_known or has(id, 'forget') or has(id, 'edited_since_take') then return '' end
   redis.call('HSET', key('files', id), message .. ' ' .. file, text)
-  keep(key('files', id))
+  keep_in(turn.thread, key('files', id))
   return ''
 end
 

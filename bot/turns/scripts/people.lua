@@ -11,7 +11,7 @@ local function note_speaker(thread, id)
   local known = redis.call('SCARD', name)
   if is_being_forgotten(platform_of(thread), id) then return end
   if id ~= '' and known < MOST_SPEAKERS then redis.call('SADD', name, id) end
-  if known == 0 then keep(name) end
+  if known == 0 then keep_in(thread, name) end
 end
 
 -- Notes that people have spoken in a thread, and returns how many have; 0 if the bot was never asked there.
@@ -37,7 +37,7 @@ local function note_context(id, thread)
     -- A damaged line is shown to nobody.
     if message then
       redis.call('SADD', key('heard', message), id)
-      keep(key('heard', message))
+      keep_in(thread, key('heard', message))
       if person ~= '' then note_of(platform_of(thread), quoted(person), thread) end
     end
   end
@@ -51,7 +51,7 @@ local function store_context(id, thread, lines)
     local person = string.match(line, '^%l+\n[^\n]*\n([^\n]*)\n')
     if not is_being_forgotten(platform_of(thread), quoted(person)) then redis.call('RPUSH', name, line) end
   end
-  keep(name)
+  keep_in(thread, name)
   note_context(id, thread)
 end
 

@@ -3,7 +3,8 @@
 --
 -- KEYS[1] is the prefix of all keys, with the hash tag that keeps them in one slot.
 -- ARGV[1] is the verb, ARGV[2] how long keys are kept (ms), the rest the verb's arguments in the order of
--- its function.
+-- its function. If that differs by server, ARGV[2] is a JSON object: the times by the servers' ids, '' for all others,
+-- and '*' for the longest.
 --
 -- docs/design/queue.md lists the keys, and the fields of a turn's record, `turn:<id>`. A flag is '1' or missing;
 -- a list of ids has one in each line. What is JSON there is only passed on.
@@ -30,8 +31,20 @@ local function key(kind, ...)
   return prefix .. table.concat({kind, ...}, ':')
 end
 
+local KEPT = tonumber(ARGV[2]) and {[''] = tonumber(ARGV[2])} or cjson.decode(ARGV[2])
+
+-- How long (ms) something of a thread is kept; without one, of what all servers share.
+local function keep_ms(thread)
+  local server = thread and string.match(thread, '^[^:]*:([^:]*)') or '*'
+  return KEPT[server] or KEPT['']
+end
+
+local function keep_in(thread, ...)
+  for _, name in ipairs({...}) do redis.call('PEXPIRE', name, keep_ms(thread)) end
+end
+
 local function keep(...)
-  for _, name in ipairs({...}) do redis.call('PEXPIRE', name, ARGV[2]) end
+  keep_in(nil, ...)
 end
 
 local function now_us()

@@ -43,6 +43,6 @@ function verbs.continue(id, asker, following, fields, person_limit, total_limit,
   add_id(id, 'continued', following)
   store_turn(following, turn.thread, turn.person, decoded(fields), quota)
   redis.call('SUNIONSTORE', key('effects', following), key('effects', id))
-  keep(key('effects', following))
+  keep_in(turn.thread, key('effects', following))
   return 'admitted'
 end

@@ -11,7 +11,7 @@ function verbs.rate(id, person, rating)
   local counts = not again and redis.call('HLEN', name) < MOST_RATINGS
   if (again or counts) and not is_being_forgotten(platform_of(turn.thread), quoted(person)) then
     redis.call('HSET', name, person, rating)
-    keep(name)
+    keep_in(turn.thread, name)
   end
   return {get(id, 'model') or '', counts and 'first' or 'again'}
 end

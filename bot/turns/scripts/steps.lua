@@ -28,7 +28,7 @@ function verbs.save_step(id, fence, name, text, effect, limit)
   if effect ~= '' then redis.call('SADD', key('effects', id), effect) end
   local call = string.match(name, '^asked:(.+)')
   if call then note_asked(id, call) end
-  keep(key('steps', id), key('effects', id))
+  keep_in(turn.thread, key('steps', id), key('effects', id))
   return ''
 end
 

@@ -257,6 +257,11 @@ class DiscordEmulator:
         """Change what READY tells of sessions that begin from now on."""
         self._gateway.odd_greeting = odd
 
+    async def remove_bot(self) -> None:
+        """Remove the bot from the guild, and tell it (docs: Guild Delete)."""
+        self._world.has_left = True
+        await self.tell("GUILD_DELETE", {"id": self.guild_id})
+
     async def add_bot(self) -> None:
         """Add the bot to the guild that it has left, and tell it."""
         self._world.has_left, self._world.joined_at = False, now()
@@ -366,7 +371,8 @@ class DiscordEmulator:
         seen = guild(world)
         self.violations += spec.event_problems("GUILD_CREATE", seen)
         application: Payload = {"id": world.application_id, "flags": 0}
-        return Greeting(user=world.bot.payload(), application=application, guilds=[seen])
+        guilds = [] if world.has_left else [seen]
+        return Greeting(user=world.bot.payload(), application=application, guilds=guilds)
 
     def _publish(self, event: Event) -> None:
         for data in (event.data, event.veiled):

@@ -93,7 +93,7 @@ class Rest:
         return 200, user.member() | {"user": user.payload()}
 
     def _check_guild(self, request: Request) -> None:
-        if request.ids["guild_id"] != self.world.guild_id:
+        if request.ids["guild_id"] != self.world.guild_id or self.world.has_left:
             raise Refusal(404, 10004, "Unknown Guild")
 
     def modify_channel(self, request: Request) -> Answer:

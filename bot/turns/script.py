@@ -68,7 +68,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
 VERBS: dict[str, tuple[str, ...]] = {
     "admit": ("admit", "check_room"),
     "edit": ("edit",),
-    "finish": ("finish", "give_up"),
+    "finish": ("end_all", "finish", "give_up"),
     "forget": ("forget", "forget_answers", "reset"),
     "forgetting": ("claim_forgetting", "erase", "forget_persona", "hide_spent", "release_others"),
     "lease": ("release", "renew", "save", "save_context", "save_file"),

@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import TextIO
 
@@ -81,7 +82,7 @@ async def restore(
             async with connect(url="", data_dir=building, begins=False) as store:
                 lost_at = until or _last_write(log)
                 ended = await _end_all(store, settings, until=lost_at, is_live=False)
-            kept = folder / time.strftime("replaced-%Y%m%d-%H%M%S")
+            kept = folder / f"replaced-{datetime.now():%Y%m%d-%H%M%S-%f}"
             is_kept = log.exists()
             replace_log(folder, new, kept=kept)
         finally:

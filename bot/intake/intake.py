@@ -13,7 +13,7 @@ from bot.access.preferences import PreferenceStore, resolved
 from bot.access.rules import AccessRules
 from bot.cache import BoundedCache
 from bot.domain import Follow, Person, Turn
-from bot.errors import NotAllowed, NothingAsked, Refused, StoreUnavailable
+from bot.errors import NotAllowed, NothingAsked, Refused
 from bot.intake.access import AccessControl, Chosen, bounded
 from bot.intake.addressed import Facts, Speakers, ignore_reason, is_help, is_stop
 from bot.intake.answers import Answers
@@ -230,12 +230,7 @@ class Intake:
     async def _is_from_lost_store(self, received: Received) -> bool:
         """Whether a store that was lost may have had this, so that it may have been answered."""
         if self._restored_at is None:
-            try:
-                self._restored_at = await self._queue.restored_at()
-            except StoreUnavailable:
-                # Talk beside the bot does not wait for the store.
-                if received.calls_bot:
-                    raise
+            self._restored_at = await self._queue.restored_at()
         if not self._restored_at or received.turn.asked_at > self._restored_at:
             return False
         is_newer = received.edited_at > self._restored_at

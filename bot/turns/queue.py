@@ -334,7 +334,7 @@ class TurnLeases:
         `is_live` and workers answer turns, nothing is done, and the number of these turns is
         returned as a negative one.
         """
-        how = int(until * 1000), "1" if is_live else ""
+        how = int(until * 1000) + 1, "1" if is_live else ""
         answer = await self._script.run("end_all", *how, self._end_limits, *platforms)
         return answer if isinstance(answer, int) else 0
 

@@ -206,3 +206,13 @@ async def test_nothing_is_answered_twice_after_a_restore_of_an_hour_ago(
         assert FIRST in texts
         assert "edited" not in texts
     assert not service.errors()
+
+
+async def test_a_restore_asks_for_what_is_meant(data_dir: Path) -> None:
+    nothing, said = await command(data_dir, "restore")
+    both, _ = await command(data_dir, "restore", "old.rdb", "--loaded")
+    future, why = await command(data_dir, "restore", "--loaded", "--until", "2100-01-01T09:58")
+
+    assert (nothing, both, future) == (2, 2, 1)
+    assert "FILE" in said
+    assert why.startswith("bot: TIME is in the future")

@@ -159,7 +159,9 @@ function verbs.end_all(moment, is_live, limits, ...)
       ended = ended + 1
     end
   end
-  for _, platform in ipairs({...}) do redis.call('DEL', key('repairs', platform)) end
+  for _, platform in ipairs({...}) do
+    for _, id in ipairs(redis.call('ZRANGE', key('repairs', platform), 0, -1)) do end_repair(platform, id) end
+  end
   local latest = math.max(natural(redis.call('GET', key('restored'))), natural(moment))
   redis.call('SET', key('restored'), string.format('%.0f', latest), 'PX', SPENT_MS)
   return ended

@@ -94,8 +94,8 @@ async def restore(
 
 def _told(ended: int) -> str:
     return (
-        f"Restored. {ended} questions that were open then are not answered. "
-        "People who were forgotten since must be forgotten again (python -m bot forget).\n"
+        f"Restored. Questions that were open in it and end without an answer: {ended}. "
+        "Forget again who was forgotten since (python -m bot forget).\n"
     )
 
 

@@ -107,9 +107,8 @@ def replace_log(folder: Path, new: Path, *, kept: Path) -> None:
     The folder is `unused`. If the process dies here, the next start does the rest.
     """
     restored = folder / _RESTORED
-    shutil.rmtree(
-        restored, ignore_errors=True
-    )  # of a process that died before the next line but one
+    # It is there if a process died between the next two lines.
+    shutil.rmtree(restored, ignore_errors=True)
     new.rename(restored)
     if (folder / APPEND_ONLY).exists():
         (folder / APPEND_ONLY).rename(kept)
@@ -130,8 +129,13 @@ async def is_whole(dump: Path) -> bool:
         executable=str(_binary()),
         stdin=subprocess.DEVNULL,
         capture_output=True,
+        env=_environment(),
     )
     return checked.returncode == 0
+
+
+def _environment() -> dict[str, str]:
+    return {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
 
 
 def _binary() -> Path:
@@ -261,7 +265,7 @@ class _EmbeddedServer:
                     stdin=end,
                     stdout=lock,
                     stderr=log,
-                    env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+                    env=_environment(),
                     # Ctrl-C in a terminal must not end it: the bot stops the server last.
                     start_new_session=True,
                 )

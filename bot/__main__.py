@@ -20,6 +20,7 @@ import logging
 import os
 import traceback
 from collections.abc import Callable, Coroutine, Sequence
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
@@ -91,6 +92,13 @@ def _commands() -> list[Command]:
                 "id", metavar="PERSON|SERVER", help="as the platform writes it"
             ),
         ),
+        Command(
+            "backup",
+            "copy the embedded store to a new file, also while the bot runs",
+            _backup,
+            lambda it: it.add_argument("file", metavar="FILE", type=Path),
+        ),
+        Command("restore", "put a backup in the place of the store", _restore, _add_restore),
         *(command for spec in all_specs() for command in spec.commands),
     ]
 
@@ -222,6 +230,30 @@ async def _forget(settings: Settings, arguments: argparse.Namespace, output: Tex
 
     configure_logging(settings, least=logging.WARNING)
     await forget(settings, arguments.id, output)
+
+
+async def _backup(settings: Settings, arguments: argparse.Namespace, output: TextIO) -> None:
+    from bot.app.backup import backup
+
+    await backup(settings, arguments.file, output)
+
+
+def _add_restore(parser: argparse.ArgumentParser) -> None:
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument(
+        "file", metavar="FILE", type=Path, nargs="?", help="what `backup` has written"
+    )
+    loaded = "the store has its old data already, by Redis's own tools: only end what is open in it"
+    which.add_argument("--loaded", action="store_true", help=loaded)
+    until = "when the bot last answered, such as 2026-11-26T09:58; nothing from before is answered"
+    parser.add_argument("--until", metavar="TIME", type=datetime.fromisoformat, help=until)
+
+
+async def _restore(settings: Settings, arguments: argparse.Namespace, output: TextIO) -> None:
+    from bot.app.backup import restore
+
+    until = arguments.until and arguments.until.timestamp()
+    await restore(settings, arguments.file, output, until=until)
 
 
 async def _until_signal(

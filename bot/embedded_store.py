@@ -11,8 +11,9 @@ import os
 import shutil
 import signal
 import stat
+import subprocess
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,8 @@ RESTART_SECONDS = 1.0
 # macOS allows 104 bytes and Linux 108, the ending zero included.
 SOCKET_PATH_BYTES = 103
 _MIN_FREE = 65_536  # bytes on the disk; with less the server cannot write its log
+APPEND_ONLY = "appendonlydir"  # the server's log of writes, which is all that it reads
+_RESTORED = "restored"  # a whole log of writes that takes its place
 # The variables that the server and its shell get.
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "TZ")
 
@@ -66,6 +69,73 @@ async def serve(data_dir: Path) -> AsyncIterator[str]:
             yield f"unix://{quote(str(socket))}"
     finally:
         await server.stop()
+
+
+@contextlib.contextmanager
+def locked(file: Path) -> Iterator[int]:
+    """Hold the lock of a file; raises BlockingIOError if another process has it."""
+    # Windows has no such module, and no embedded server.
+    import fcntl
+
+    lock = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield lock
+    finally:
+        os.close(lock)
+
+
+@contextlib.contextmanager
+def unused(data_dir: Path) -> Iterator[Path]:
+    """Keep all processes from the store of `data_dir`, and yield its folder.
+
+    Raises CannotStart if one uses it.
+    """
+    folder, _ = _private_paths(data_dir)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder / "lock"))
+        except BlockingIOError as error:
+            raise CannotStart("a process uses the embedded store: stop the bot first") from error
+        _complete_replacement(folder)
+        yield folder
+
+
+def replace_log(folder: Path, new: Path, *, kept: Path) -> None:
+    """Let a log of writes take the place of that of a store, which becomes `kept`.
+
+    The folder is `unused`. If the process dies here, the next start does the rest.
+    """
+    restored = folder / _RESTORED
+    # It is there if a process died between the next two lines.
+    shutil.rmtree(restored, ignore_errors=True)
+    new.rename(restored)
+    if (folder / APPEND_ONLY).exists():
+        (folder / APPEND_ONLY).rename(kept)
+    _complete_replacement(folder)
+
+
+def _complete_replacement(folder: Path) -> None:
+    if (folder / _RESTORED).exists() and not (folder / APPEND_ONLY).exists():
+        (folder / _RESTORED).rename(folder / APPEND_ONLY)
+
+
+async def is_whole(dump: Path) -> bool:
+    """Whether this is a dump (RDB) that the server can read, to its end and with its checksum."""
+    # The server does so under this name (valkey's `main`, src/server.c), which uvloop would drop.
+    checked = await asyncio.to_thread(
+        subprocess.run,
+        ("valkey-check-rdb", str(dump)),
+        executable=str(_binary()),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env=_environment(),
+    )
+    return checked.returncode == 0
+
+
+def _environment() -> dict[str, str]:
+    return {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
 
 
 def _binary() -> Path:
@@ -180,18 +250,11 @@ class _EmbeddedServer:
         return reader, writer
 
     async def _start_if_dead(self) -> None:
-        # Windows has no such module, and no embedded server.
-        import fcntl
-
-        lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # If it is locked, another process has a server, or is starting one.
+        with contextlib.suppress(BlockingIOError), locked(self._folder / "lock") as lock:
             if self._process is None:
+                _complete_replacement(self._folder)
                 self._process = await self._start(lock)
-        except BlockingIOError:
-            pass  # another process has a server, or is starting one
-        finally:
-            os.close(lock)
 
     async def _start(self, lock: int) -> asyncio.subprocess.Process:
         end, self._lifeline = os.pipe()
@@ -202,7 +265,7 @@ class _EmbeddedServer:
                     stdin=end,
                     stdout=lock,
                     stderr=log,
-                    env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+                    env=_environment(),
                     # Ctrl-C in a terminal must not end it: the bot stops the server last.
                     start_new_session=True,
                 )

@@ -112,6 +112,9 @@ class PlatformSpec:
     # stands between colons, and `{id}` is the id of the person as a `ThreadKey` has it. Such keys
     # are dropped, and open pages of such threads told so, when the person is forgotten.
     own_names: tuple[str, ...] = ()
+    # Patterns of the keys that name a connection: a restored store would continue it, and hear
+    # again what was answered since.
+    sessions: tuple[str, ...] = ()
     local: bool = False
     # It brings its own worker, and the log does not disturb it.
     in_terminal: bool = False

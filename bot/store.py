@@ -187,11 +187,13 @@ def store_errors() -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def connect(*, url: str, data_dir: Path, prefix: str = "parley") -> AsyncIterator[Store]:
+async def connect(
+    *, url: str, data_dir: Path, prefix: str = "parley", begins: bool = True
+) -> AsyncIterator[Store]:
     """Connect to the server at `url`, or to the embedded one of `data_dir` if `url` is empty.
 
     The processes of one `data_dir` share its server; if it ends, one of them restarts it. Raises
-    CannotStart.
+    CannotStart, also if the store was never used, unless it `begins` here.
     """
     async with contextlib.AsyncExitStack() as stack:
         used_url = url or await stack.enter_async_context(embedded_store.serve(data_dir))
@@ -207,15 +209,17 @@ async def connect(*, url: str, data_dir: Path, prefix: str = "parley") -> AsyncI
                 log.warning("The store %s %s: turns can be lost", _server(client), problems)
         store = Store(client=client, url=used_url, prefix=prefix)
         stack.push_async_callback(store.close)
-        await _check_format(store)
+        await _check_format(store, begins=begins)
         yield store
 
 
-async def _check_format(store: Store) -> None:
+async def _check_format(store: Store, *, begins: bool) -> None:
     """Note the format of the store's keys, or raise CannotStart if they have another one."""
     # A store that does not answer, or is full, has been used before.
     with contextlib.suppress(StoreUnavailable):
         found = await store.command("GET", store.key("format"))
+        if found is None and not begins:
+            raise CannotStart("there is nothing of Parley in the store")
         if found is None:
             await store.command("SET", store.key("format"), FORMAT, "NX")
         elif found != FORMAT:

@@ -68,6 +68,7 @@ PLATFORM = PlatformSpec(
     ids_help="Discord's have 15 to 20 digits (Copy ID, in its developer mode)",
     # Threads of `/ask`: `ask-<person>`, `private-<channel>-<person>`.
     own_names=("-{id}:",),
+    sessions=("gateway:*:session",),
     credential="DISCORD_TOKEN",
     examine=_examine,
     welcome=_welcome,

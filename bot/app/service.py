@@ -170,7 +170,7 @@ async def _open(
     queue = TurnQueue(
         store=store,
         worker=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
-        limits=_limits(settings),
+        limits=limits_of(settings),
         lease_seconds=settings.lease_seconds,
         **settings.keeping,
         own_names=own_names(),
@@ -219,7 +219,8 @@ async def _open(
     return jobs, address
 
 
-def _limits(settings: Settings) -> Limits:
+def limits_of(settings: Settings) -> Limits:
+    """Return the limits of the queue."""
     return replace(LIMITS, calls_per_day=settings.tool_calls_per_day)
 
 

@@ -132,12 +132,15 @@ class Intake:
         self.history = history
         self._queue = queue
         self._speakers = Speakers(queue)
+        self._restored_at: float | None = None  # a store is restored while no process runs
         # The refusals that a person has just read in a channel.
         self._refusals: BoundedCache[tuple[str, ...], bool] = BoundedCache()
 
     async def receive(self, received: Received) -> Decision:
         """Decide what becomes of something that a person said, and do it."""
         facts = received.facts
+        if await self._is_from_lost_store(received):
+            return Ignored("it was said before the store was restored")
         try:
             if facts is None or received.calls_bot:
                 return await self._called(received)
@@ -238,6 +241,15 @@ class Intake:
         turn, called = received.turn, received.calls_bot
         check = self.access.check
         return await check(turn.key, turn.person, turn.asker, called=called, roles=received.roles)
+
+    async def _is_from_lost_store(self, received: Received) -> bool:
+        """Whether a store that was lost may have had this, so that it may have been answered."""
+        if self._restored_at is None:
+            self._restored_at = await self._queue.restored_at()
+        if not self._restored_at or received.turn.asked_at > self._restored_at:
+            return False
+        is_newer = received.edited_at > self._restored_at
+        return not (is_newer and await self._edits_known_turn(received))
 
     async def _edits_known_turn(self, received: Received) -> bool:
         """Whether this is the edit of a question, which stays one whatever it says now."""

@@ -233,6 +233,11 @@ class TurnQueue:
             write_quota(quota, estimate),
         )
 
+    async def restored_at(self) -> float:
+        """Return up to when (s) nothing is received, because a lost store may have; else 0."""
+        written = await self._store.command("GET", self._store.key("restored")) or ""
+        return int(written) / 1000 if written.isdecimal() else 0.0
+
     async def note_speakers(self, thread: ThreadKey, *people: str, ours: bool = False) -> int:
         """Note that people, by their ids, have spoken in a thread; return how many have.
 
@@ -324,6 +329,17 @@ class TurnLeases:
                 which = thread, record["fence"], record.get("position", "")
                 with suppress(LeaseLost):
                     await self._script.run("give_up", *which, self._limits_in(thread))
+
+    async def end_all(self, platforms: Sequence[str], *, until: float, is_live: bool) -> int:
+        """End all open turns of a restored store without a word, and return how many.
+
+        What was said `until` then (seconds since the epoch) is not received any more. If the store
+        `is_live` and workers answer turns, nothing is done, and the number of these turns is
+        returned as a negative one.
+        """
+        how = int(until * 1000) + 1, "1" if is_live else ""
+        answer = await self._script.run("end_all", *how, self._end_limits, *platforms)
+        return answer if isinstance(answer, int) else 0
 
     async def wait(self, platforms: Sequence[str], seconds: float) -> None:
         """Wait until a turn may be taken, or for some seconds, which are at most one."""

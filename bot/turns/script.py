@@ -69,7 +69,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
 VERBS: dict[str, tuple[str, ...]] = {
     "admit": ("admit", "check_room"),
     "edit": ("edit",),
-    "finish": ("finish", "give_up"),
+    "finish": ("end_all", "finish", "give_up"),
     "forget": ("forget", "forget_answers", "reset"),
     "forgetting": (
         "cancel_forgetting",

@@ -135,3 +135,34 @@ function verbs.give_up(thread, fence, position, limits)
   set(id, 'ended', 'failed', 'message_ids', get(id, 'message_ids') or '', 'shown', get(id, 'shown') or '')
   return end_turn(id, record(id), 'dead', nil, nil, decoded(limits))
 end
+
+-- Ends all open turns of a restored store without a word: people were answered since. What the store would write over
+-- these answers goes, too: messages of open turns, and the repairs of `platforms`. `moment` (ms) is noted: what was
+-- said up to then is not received any more. If `is_live` is '1' and workers have leases, it changes nothing and
+-- returns their number as a negative one; else how many turns it has ended. A second call changes nothing more.
+function verbs.end_all(moment, is_live, limits, ...)
+  local open, leased, ended = redis.call('ZRANGE', key('open'), 0, -1), 0, 0
+  for _, id in ipairs(open) do
+    local turn = record(id)
+    local lease = turn.state == 'running' and redis.call('ZSCORE', key('due', platform_of(turn.thread)), turn.thread)
+    if lease and tonumber(lease) > now_ms() then leased = leased + 1 end
+  end
+  if is_live == '1' and leased > 0 then return -leased end
+  for _, id in ipairs(open) do
+    local turn = record(id)
+    if is_open(turn) and turn.thread then
+      -- An answer that was to be written anew stays.
+      local previous = get(id, 'previous_answer')
+      set(id, 'message_ids', '', 'shown', previous or '', 'ended', previous and '' or 'failed')
+      unset(id, 'previous_answer', 'edited_since_take')
+      end_turn(id, turn, previous and 'done' or 'failed', nil, nil, decoded(limits))
+      ended = ended + 1
+    end
+  end
+  for _, platform in ipairs({...}) do
+    for _, id in ipairs(redis.call('ZRANGE', key('repairs', platform), 0, -1)) do end_repair(platform, id) end
+  end
+  local latest = math.max(natural(redis.call('GET', key('restored'))), natural(moment))
+  redis.call('SET', key('restored'), string.format('%.0f', latest), 'PX', SPENT_MS)
+  return ended
+end

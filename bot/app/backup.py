@@ -134,7 +134,7 @@ async def _end_all(store: Store, settings: Settings, *, until: float, is_live: b
         worker="restore",
         limits=limits_of(settings),
         lease_seconds=settings.lease_seconds,
-        keep_seconds=settings.keep_seconds,
+        **settings.keeping,
     )
     names = [spec.name for spec in all_specs()]
     ended = await queue.leases.end_all(names, until=until, is_live=is_live)

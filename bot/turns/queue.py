@@ -338,7 +338,7 @@ class TurnLeases:
         returned as a negative one.
         """
         how = int(until * 1000) + 1, "1" if is_live else ""
-        answer = await self._script.run("end_all", *how, self._end_limits, *platforms)
+        answer = await self._script.run("end_all", *how, json.dumps(self._end_limits), *platforms)
         return answer if isinstance(answer, int) else 0
 
     async def wait(self, platforms: Sequence[str], seconds: float) -> None:

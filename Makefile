@@ -43,8 +43,9 @@ check: $(VENV)/dev
 	@$(BIN)/python -m pytest $(AT_ONCE) $(SLOW:%=--ignore=%)
 
 # The wheel, and the steps of the Dockerfile, in fresh folders: it installs for two or three minutes.
+# Where there is promtool (of Prometheus), it reads the alert rules and runs their cases.
 check-shipping: $(VENV)/dev
-	@$(BIN)/python -m pytest tests/shipping/fresh.py
+	@$(BIN)/python -m pytest tests/shipping/fresh.py tests/shipping/test_alerts.py
 
 # Several processes under every fault there is, for an hour; SECONDS=60 for a minute.
 SECONDS ?= 3600

@@ -275,7 +275,9 @@ def _http(
         posts=platforms.posts,
         stopping=stop,
         refresh_metrics=partial(
-            metrics.refresh, queue, names, platforms.downtimes, version=__version__
+            *(metrics.refresh, queue, names, platforms.downtimes),
+            version=__version__,
+            embedded_in=None if settings.redis_url else settings.data_dir,
         ),
     )
 

@@ -514,7 +514,7 @@ async def test_operators_see_which_shard_is_gone_and_how_many_sessions_may_begin
         await until(lambda: [shown("shard_connected", it) for it in (0, 1)] == [1, 1])
         assert {shown("session_starts_remaining", shard) for shard in (0, 1)} <= {500, 499}
 
-        emulator.refusing = True
+        emulator.refuse_connections()
         await emulator.cut()
 
         await until(lambda: [shown("shard_connected", it) for it in (0, 1)] == [0, 0])

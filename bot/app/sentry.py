@@ -87,6 +87,7 @@ class _Sender(logging.Handler):
                 for one in found["exception"]["values"]:
                     one["value"] = ""
                 event["exception"] = found["exception"]
-            self._client.capture_event(json.loads(self._masked(json.dumps(event))))
+            written = json.dumps(event, ensure_ascii=False)
+            self._client.capture_event(json.loads(self._masked(written)))
         except Exception:
             self.handleError(record)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import os
 import socket
@@ -15,6 +16,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -62,26 +64,39 @@ async def sending(*, version: str) -> AsyncIterator[None]:
         "service.instance.id": f"{socket.gethostname()}-{os.getpid()}",
     }
     resource = Resource(known).merge(OTELResourceDetector().detect())
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    ids = _Ids()
+    provider = TracerProvider(resource=resource, id_generator=ids, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(_Exporter()))
     try:
-        with tracing.recording(_Recorder(provider.get_tracer("parley", version))):
+        with tracing.recording(_Recorder(provider.get_tracer("parley", version), ids)):
             yield
     finally:
         loop = asyncio.get_running_loop()
         await asyncio.wait([loop.run_in_executor(None, provider.shutdown)], timeout=_FLUSH_SECONDS)
 
 
+class _Ids(RandomIdGenerator):
+    """Makes the id of a trace from that of its `turn`: a platform may deliver a question twice."""
+
+    turn = ""
+
+    def generate_trace_id(self) -> int:
+        if not self.turn:
+            return super().generate_trace_id()
+        return int.from_bytes(hashlib.sha256(self.turn.encode()).digest()[:16], "big")
+
+
 class _Recorder:
     """Makes spans without the SDK's current context, which generators would leave in disorder."""
 
-    def __init__(self, tracer: Tracer) -> None:
+    def __init__(self, tracer: Tracer, ids: _Ids) -> None:
         self._tracer = tracer
+        self._ids = ids
 
     def __call__(
         self, name: str, parent: str, seconds: float, facts: Mapping[str, Fact]
     ) -> tracing.Span:
-        turn = str(facts.get("turn") or turn_in_work.get())
+        self._ids.turn = turn = str(facts.get("turn") or turn_in_work.get())
         attributes: dict[str, Fact] = {**_ALWAYS.get(name, {}), **_attributes(facts)}
         if turn:
             attributes |= _attributes({"turn": turn, "platform": turn.partition(":")[0]})
@@ -122,9 +137,9 @@ class _Exporter(OTLPSpanExporter):
     """Has the first of several failures logged, and their end."""
 
     def __init__(self) -> None:
-        super().__init__()
         self._fails = False
         self._tell()
+        super().__init__()
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         result = super().export(spans)

@@ -51,29 +51,19 @@ async def refresh(
     for name, downtime in downtimes.items():
         _CONNECTED.labels(name).set(downtime() == 0)
     waiting, running, oldest = math.nan, dict[str, float](), dict[str, float]()
+    sizes: dict[str, tuple[float, float]] = {"memory": (math.nan, math.nan)}
     try:
         async with asyncio.timeout(REFRESH_SECONDS):
             load = await queue.load(platforms)
-        waiting, running, oldest = load.waiting, {**load.running}, {**load.oldest}
+            waiting, running, oldest = load.waiting, {**load.running}, {**load.oldest}
+            # Many hosted servers forbid INFO.
+            sizes["memory"] = await _memory(queue.leases.store)
     except (StoreUnavailable, TimeoutError):
         pass
     _WAITING.set(waiting)
     for name in platforms:
         _RUNNING.labels(name).set(running.get(name, math.nan))
         _OLDEST.labels(name).set(oldest.get(name, math.nan))
-    await _measure(queue.leases.store, embedded_in)
-
-
-async def _measure(store: Store, embedded_in: Path | None) -> None:
-    """Set how full the store is."""
-    sizes: dict[str, tuple[float, float]] = {"memory": (math.nan, math.nan)}
-    # Many hosted servers forbid INFO.
-    with suppress(StoreUnavailable, TimeoutError):
-        async with asyncio.timeout(REFRESH_SECONDS):
-            found = await store.command("INFO", "memory")
-        # Without a limit of its own it may take what the machine has.
-        most = found.get("maxmemory") or found.get("total_system_memory") or math.nan
-        sizes["memory"] = found["used_memory"], most
     if embedded_in:
         with suppress(OSError):
             disk = await asyncio.to_thread(shutil.disk_usage, embedded_in)
@@ -82,3 +72,11 @@ async def _measure(store: Store, embedded_in: Path | None) -> None:
     for kind, (used, allowed) in sizes.items():
         _USED.labels(kind).set(used)
         _ALLOWED.labels(kind).set(allowed)
+
+
+async def _memory(store: Store) -> tuple[float, float]:
+    """Return how many bytes the store has in use, and how many it may; NaN for what it hides."""
+    found = await store.command("INFO", "memory")
+    # Without a limit of its own it may take what the machine has.
+    most = found.get("maxmemory") or found.get("total_system_memory") or math.nan
+    return found.get("used_memory", math.nan), most

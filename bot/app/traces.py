@@ -22,6 +22,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from bot import tracing
 from bot.concurrency import turn_in_work
+from bot.errors import CannotStart
 from bot.tracing import Fact
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ async def sending(*, version: str) -> AsyncIterator[None]:
     """Send the spans of this process as the variables OTEL_… say, until the end of the block.
 
     A thread of the SDK sends them in batches. If the collector is slow, what does not fit into its
-    queue is dropped; nothing waits for it.
+    queue is dropped; nothing waits for it. Raises CannotStart if a variable has no use.
     """
     known = {
         "service.name": "parley",
@@ -65,8 +66,11 @@ async def sending(*, version: str) -> AsyncIterator[None]:
     }
     resource = Resource(known).merge(OTELResourceDetector().detect())
     ids = _Ids()
-    provider = TracerProvider(resource=resource, id_generator=ids, shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(_Exporter()))
+    try:
+        provider = TracerProvider(resource=resource, id_generator=ids, shutdown_on_exit=False)
+        provider.add_span_processor(BatchSpanProcessor(_Exporter()))
+    except ValueError as error:
+        raise CannotStart(f"a variable OTEL_… cannot be used: {error}") from error
     try:
         with tracing.recording(_Recorder(provider.get_tracer("parley", version), ids)):
             yield

@@ -148,10 +148,8 @@ class Conversation:
             ):
                 await attempt.save_context(context)
             # A regenerated turn is in the history.
-            before, asked = (
-                [one for one in remembered if one.turn_id != turn.id],
-                _exchange(attempt),
-            )
+            before = [one for one in remembered if one.turn_id != turn.id]
+            asked = _exchange(attempt)
             known = await self._history.file_texts(*before, asked)
             if missing := self._files.missing(asked, known):
                 yield ReadingFiles(tuple(plain_name(one.name) for one in missing))

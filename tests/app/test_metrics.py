@@ -17,6 +17,7 @@ from bot.app import http, metrics
 from bot.store import Store, connect
 from config.settings import Settings
 from tests.support.at_work import ANN, BOB, make_queue, make_turn, take
+from tests.support.fakes import RefusingStore
 from tests.support.outage import line
 
 refresh = partial(metrics.refresh, version="", embedded_in=None)
@@ -119,3 +120,14 @@ async def test_without_the_store_its_size_is_unknown(valkey_url: str, data_dir: 
         await refresh(make_queue(store), [], {})
 
     assert math.isnan(gauge("store_used_bytes", kind="memory"))
+
+
+async def test_a_server_that_hides_its_memory_still_tells_of_the_queue(store: Store) -> None:
+    assert isinstance(store, RefusingStore)
+    store.refused.add("memory")
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
+    await refresh(queue, ["console"], {})
+
+    assert math.isnan(gauge("store_used_bytes", kind="memory"))
+    assert gauge("turns_waiting") == 1

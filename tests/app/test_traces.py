@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("opentelemetry.sdk", reason="traces need requirements-otel.txt")
 
 from bot.app import traces
-from bot.errors import AnswerCut, ModelBusy
+from bot.errors import AnswerCut, CannotStart, ModelBusy
 from bot.intake.intake import Intake
 from bot.model.client import RequestMetrics
 from bot.store import Store
@@ -76,6 +76,12 @@ async def test_the_operator_may_name_the_service(variables: dict[str, str], serv
     [one] = found.spans
     assert one.process["service.name"] == service
     assert one.process["service.version"] == "1.2"
+
+
+async def test_a_variable_without_use_is_named_at_the_start() -> None:
+    with pytest.raises(CannotStart, match=r"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT"):
+        async with sent(OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT="many"):
+            pass
 
 
 async def test_what_the_operator_does_not_sample_is_not_sent_by_the_next_worker() -> None:

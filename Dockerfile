@@ -1,4 +1,4 @@
-# The core alone. With extras: docker build --build-arg EXTRAS="files web tools" .
+# The core alone. With extras: docker build --build-arg EXTRAS="files web tools otel sentry" .
 ARG PYTHON=3.11
 
 FROM python:${PYTHON}-slim AS packages

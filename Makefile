@@ -7,6 +7,8 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --re
 # What a newcomer's first minutes show. A server needs requirements.lock alone.
 FIRST := requirements.lock requirements-local.lock requirements-terminal.lock requirements-web.lock \
 	requirements-files.lock
+# What a server may have besides, and the tests.
+EXTRAS := tools otel sentry
 # An idle test process takes over tests from a busy one.
 AT_ONCE := --numprocesses=auto --maxprocesses=8 --dist=worksteal
 # What drives whole processes, or loads a model.
@@ -43,8 +45,9 @@ check: $(VENV)/dev
 	@$(BIN)/python -m pytest $(AT_ONCE) $(SLOW:%=--ignore=%)
 
 # The wheel, and the steps of the Dockerfile, in fresh folders: it installs for two or three minutes.
+# Where there is promtool (of Prometheus), it reads the alert rules and runs their cases.
 check-shipping: $(VENV)/dev
-	@$(BIN)/python -m pytest tests/shipping/fresh.py
+	@$(BIN)/python -m pytest tests/shipping/fresh.py tests/shipping/test_alerts.py
 
 # Several processes under every fault there is, for an hour; SECONDS=60 for a minute.
 SECONDS ?= 3600
@@ -61,11 +64,12 @@ COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version=
 lock: $(VENV)/dev
 	@$(BIN)/python -m pip install --quiet uv
 	@$(COMPILE) --output-file=requirements.lock requirements.txt
-	@for extra in local terminal web files tools; do \
+	@for extra in local terminal web files $(EXTRAS); do \
 		$(COMPILE) --constraints=requirements.lock --output-file=requirements-$$extra.lock \
 			requirements-$$extra.txt || exit; \
 	done
-	@$(COMPILE) $(FIRST:%=--constraints=%) --constraints=requirements-tools.lock --output-file=requirements-dev.lock requirements-dev.txt
+	@$(COMPILE) $(FIRST:%=--constraints=%) $(EXTRAS:%=--constraints=requirements-%.lock) \
+		--output-file=requirements-dev.lock requirements-dev.txt
 	@$(COMPILE) --constraints=requirements.lock --constraints=requirements-dev.lock \
 		--output-file=requirements-transformers.lock requirements-transformers.txt
 	@$(COMPILE) --no-deps --output-file=requirements-demo.lock requirements-demo.txt

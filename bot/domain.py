@@ -179,6 +179,7 @@ class Turn:
     joins: bool = False  # it may be answered together with others of the same person
     preferences: Preferences = Preferences()  # those at the admission, set by the queue
     asker: Asker = field(default=ANYBODY, compare=False)  # for admission; not stored
+    traceparent: str = field(default="", compare=False)  # of its trace; "" if nothing is recorded
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)

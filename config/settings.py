@@ -160,6 +160,13 @@ def _redis_url(text: str) -> str:
     return text
 
 
+def _dsn(text: str) -> str:
+    parts = checked_address(text, ("http", "https"))
+    if not parts.username or not re.fullmatch(r"(/[\w.-]+)*/[0-9]+", parts.path):
+        raise ValueError("is no DSN, such as https://KEY@HOST/PROJECT")
+    return text
+
+
 def _layers(text: str) -> int | None:
     if text.lower() == "auto":
         return None
@@ -418,6 +425,9 @@ class Settings:
         None,
         _path,
         "a file to which the lines for auditors go, too, whatever LOG_LEVEL is",
+    )
+    sentry_dsn: str = setting(
+        "", _dsn, "address of a project at Sentry, which gets errors without words", secret=True
     )
     strict_environment: bool = setting(
         False, switch, "on: an unknown name in the environment stops the bot, as one in .env does"

@@ -36,6 +36,7 @@ from bot.app.platforms import (
     servers,
     uses_terminal,
 )
+from bot.app.watched import watched
 from bot.concurrency import do_nothing, running
 from bot.errors import CannotStart
 from bot.intake.intake import Intake
@@ -100,7 +101,7 @@ async def serve(
     """
     _raise_file_limit(settings)
     check_settings(settings, roles)
-    async with AsyncExitStack() as stack:
+    async with watched(settings), AsyncExitStack() as stack:
         opening = _open(
             settings, stop, stack, roles, need_all=need_all, drain_seconds=drain_seconds
         )
@@ -275,7 +276,10 @@ def _http(
         posts=platforms.posts,
         stopping=stop,
         refresh_metrics=partial(
-            metrics.refresh, queue, names, platforms.downtimes, version=__version__
+            metrics.refresh,
+            *(queue, names, platforms.downtimes),
+            version=__version__,
+            embedded_in=None if settings.redis_url else settings.data_dir,
         ),
     )
 

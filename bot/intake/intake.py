@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prometheus_client import Counter
 
@@ -19,6 +19,7 @@ from bot.intake.access import AccessControl, Chosen, bounded
 from bot.intake.addressed import Facts, Speakers, ignore_reason, is_help, is_stop
 from bot.intake.answers import Answers
 from bot.tools.toolset import Listed
+from bot.tracing import span
 from bot.turns.allowed import AllowedTools
 from bot.turns.forgetting import named
 from bot.turns.queue import TurnQueue
@@ -267,22 +268,23 @@ class Intake:
 
     async def _admit(self, received: Received, chosen: Chosen) -> Admitted | Ignored:
         turn, edited_at = received.turn, received.edited_at
-        if received.complete:
-            turn = await received.complete(turn)
-        if not turn.text.strip():
+        with span("admit", turn=turn.id) as admission:
+            if received.complete:
+                turn = await received.complete(turn)
+            if not turn.text.strip():
+                if edited_at:
+                    return Admitted(turn)  # an emptied question keeps its answer
+                raise NothingAsked
+            quota = self.access.rules.quota_of(turn.person, turn.asker, chosen)
+            stored = replace(bounded(turn), traceparent=admission.traceparent)
+            estimate = self.access.estimate(stored)
             if edited_at:
-                return Admitted(turn)  # an emptied question keeps its answer
-            raise NothingAsked
-        quota = self.access.rules.quota_of(turn.person, turn.asker, chosen)
-        stored = bounded(turn)
-        estimate = self.access.estimate(stored)
-        if edited_at:
-            await self._queue.edit(stored, edited_at=edited_at, quota=quota, estimate=estimate)
-        elif await self._queue.admit(stored, quota=quota, estimate=estimate):
-            self._speakers.note_ours(turn.key)
-        else:
-            return Ignored("its id is known")
-        return Admitted(turn)
+                await self._queue.edit(stored, edited_at=edited_at, quota=quota, estimate=estimate)
+            elif await self._queue.admit(stored, quota=quota, estimate=estimate):
+                self._speakers.note_ours(turn.key)
+            else:
+                return Ignored("its id is known")
+            return Admitted(turn)
 
     def _note_refusal(self, turn: Turn, refused: Refused) -> bool:
         key = turn.key

@@ -45,6 +45,7 @@ from bot.text.files import label
 from bot.text.prompt import without_system
 from bot.text.sanitize import is_visible, without_marks
 from bot.tokens.counters import is_count
+from bot.tracing import span
 from config.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -495,13 +496,21 @@ class RequestMetrics:
 
     def __enter__(self) -> Self:
         self._sent_at = time.monotonic()
+        self._span = span("model", model=self._model)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        if isinstance(error, ModelError) and not isinstance(error, AnswerCut):
+        if isinstance(error, AnswerCut):
+            error = None
+        if isinstance(error, ModelError):
             _FAILED.labels(self._model, type(error).__name__).inc()
+        if self._first_at:
+            self._span.note(first_text=self._first_at - self._sent_at)
+        if self.prompt_tokens is not None:
+            self._span.note(read=self.prompt_tokens, written=self.answer_tokens)
+        self._span.end(error)
         if self.prompt_tokens is None:
             return
         _TOKENS.labels(self._model, "in").inc(self.prompt_tokens)

@@ -38,6 +38,7 @@ from bot.text.sanitize import in_code, one_line
 from bot.tools.questions import Question, ToolAsks
 from bot.tools.steps import WITH_EFFECTS, Round, Steps
 from bot.tools.toolset import IsAllowed, Offered, ToolBroken, ToolFailed, ToolResult
+from bot.tracing import span
 
 log = logging.getLogger(__name__)
 
@@ -325,11 +326,13 @@ class ToolLoop:
         """
         key, may_repeat = f"{self._turn.id}:{call.id}", offered.kind != "effects"
         while True:
+            seconds = max(min(_CALL_SECONDS, self._seconds_left()), 1.0)
             try:
-                async with asyncio.timeout(max(min(_CALL_SECONDS, self._seconds_left()), 1.0)):
-                    if number and offered.go_on:
-                        return await offered.go_on(arguments, key, self._steps.answered(call))
-                    return await offered.run(arguments, key)
+                with span("tool", tool=offered.name, server=offered.server):
+                    async with asyncio.timeout(seconds):
+                        if number and offered.go_on:
+                            return await offered.go_on(arguments, key, self._steps.answered(call))
+                        return await offered.run(arguments, key)
             except ToolBroken:
                 if not may_repeat:
                     raise

@@ -36,6 +36,7 @@ from bot.tools.loop import ToolLoop
 from bot.tools.steps import Steps, effects_before, unknown_calls
 from bot.tools.toolbox import Toolbox
 from bot.tools.toolset import Asked
+from bot.tracing import span
 from bot.turns.context import ContextReader
 from bot.turns.files import FileReader, describe
 from bot.turns.journal import TurnJournal
@@ -92,7 +93,10 @@ class Conversation:
             deltas = await stack.enter_async_context(prefetch(stream))
             surface = await stack.enter_async_context(opening)
             reply = self._reply(attempt, surface)
-            shown = await reply.stream(deltas)
+            with span("write") as writing:
+                shown = await reply.stream(deltas)
+                figures = reply.freshness
+                writing.note(outcome=shown.outcome, writes=figures.writes, limited=figures.limited)
             if (waits := attempt.consent) and not shown.outcome:
                 # Afterwards, it would take the sign of work from the next attempt.
                 await stack.aclose()
@@ -139,33 +143,35 @@ class Conversation:
         Raises ModelError, LeaseLost and StoreUnavailable.
         """
         turn = attempt.turn
-        if attempt.context.messages is None and (
-            context := await self._context.read(turn, platform, remembered)
-        ):
-            await attempt.save_context(context)
-        # A regenerated turn is in the history.
-        before, asked = [one for one in remembered if one.turn_id != turn.id], _exchange(attempt)
-        known = await self._history.file_texts(*before, asked)
-        if missing := self._files.missing(asked, known):
-            yield ReadingFiles(tuple(plain_name(one.name) for one in missing))
-        files = await self._files.read(asked, known, platform, attempt.lease.save_file)
-        if missing:
-            yield ReadingFiles(())
-        prompt = compose(
-            system=self._system_prompt.for_turn(turn),
-            exchanges=before,
-            turn=replace(turn, quote=asked.quote),
-            context=asked.context,
-            files=files,
-            zone=self._system_prompt.zone(turn),
-        )
-        if attempt.context.is_incomplete:
-            yield ContextUnread()
-        shown = replace(turn, quote=asked.quote, context=asked.context)
-        asked_for = Asked(shown, before, files)
-        if attempt.lease.taken.steps:
-            asked_for = replace(asked_for, patience=_RESUMED_PATIENCE)
-        stream = await self._stream(attempt, prompt, asked_for)
+        with span("prompt"):
+            if attempt.context.messages is None and (
+                context := await self._context.read(turn, platform, remembered)
+            ):
+                await attempt.save_context(context)
+            # A regenerated turn is in the history.
+            before = [one for one in remembered if one.turn_id != turn.id]
+            asked = _exchange(attempt)
+            known = await self._history.file_texts(*before, asked)
+            if missing := self._files.missing(asked, known):
+                yield ReadingFiles(tuple(plain_name(one.name) for one in missing))
+            files = await self._files.read(asked, known, platform, attempt.lease.save_file)
+            if missing:
+                yield ReadingFiles(())
+            prompt = compose(
+                system=self._system_prompt.for_turn(turn),
+                exchanges=before,
+                turn=replace(turn, quote=asked.quote),
+                context=asked.context,
+                files=files,
+                zone=self._system_prompt.zone(turn),
+            )
+            if attempt.context.is_incomplete:
+                yield ContextUnread()
+            shown = replace(turn, quote=asked.quote, context=asked.context)
+            asked_for = Asked(shown, before, files)
+            if attempt.lease.taken.steps:
+                asked_for = replace(asked_for, patience=_RESUMED_PATIENCE)
+            stream = await self._stream(attempt, prompt, asked_for)
         async with aclosing(stream) as deltas:
             async for delta in deltas:
                 attempt.meter.note(delta)

@@ -188,6 +188,8 @@ def write_turn(turn: Turn) -> str:
         fields["files"] = write_files(turn.files)
     if turn.context is not None:
         fields["context_read"] = "1"
+    if turn.traceparent:
+        fields["traceparent"] = turn.traceparent
     return json.dumps(fields | ({"joins": "1"} if turn.joins else {}), ensure_ascii=False)
 
 
@@ -215,6 +217,7 @@ def read_turn(turn_id: str, record: Mapping[str, str], lines: Sequence[str] | No
         quote=quote,
         context=context if "context_read" in record else None,
         joins="joins" in record,
+        traceparent=record.get("traceparent", ""),
         preferences=read_preferences(
             {
                 name.removeprefix("preferred:"): value

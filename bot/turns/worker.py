@@ -18,6 +18,7 @@ from bot.errors import (
     WriteRefused,
 )
 from bot.ports import Platform
+from bot.tracing import span, trace_in_work
 from bot.turns.conversation import Conversation
 from bot.turns.forgetting import Forgetter
 from bot.turns.lease import Attempt, Lease
@@ -152,6 +153,7 @@ class Worker:
         """Work on one turn. No error in it reaches another turn."""
         turn_id = taken.turn.id
         turn_in_work.set(turn_id)
+        _enter_trace(taken)
         lease = Lease(
             leases=self._leases,
             taken=taken,
@@ -240,3 +242,13 @@ class Worker:
     async def _retry_later(self, lease: Lease, *, at_least: float = 0.0) -> None:
         delay = max(self._policy.retry.delay(lease.taken.attempts), at_least)
         await lease.give_back(delay_seconds=delay, counts=True)
+
+
+def _enter_trace(taken: Taken) -> None:
+    """Let all that this task does belong to the trace of the turn, after its wait."""
+    traceparent = taken.turn.traceparent
+    trace_in_work.set(traceparent)
+    # A wait between two attempts is that of other spans.
+    if taken.fence == 1 or not traceparent:
+        with span("wait", began_before=taken.waited) as wait:
+            trace_in_work.set(traceparent or wait.traceparent)

@@ -75,7 +75,7 @@ def test_each_alert_says_how_bad_it_is_and_what_to_do() -> None:
     for rule in rules():
         assert set(rule) <= {"alert", "expr", "for", "labels", "annotations"}, rule["alert"]
         assert rule["labels"]["severity"] in ("critical", "warning"), rule["alert"]
-        assert set(rule["annotations"]) == {"summary", "cure"}, rule["alert"]
+        assert set(rule["annotations"]) == {"summary", "cure", "runbook"}, rule["alert"]
 
 
 def test_an_alert_fires_when_the_bot_a_process_or_a_shard_is_gone() -> None:
@@ -87,14 +87,38 @@ def test_an_alert_fires_when_the_bot_a_process_or_a_shard_is_gone() -> None:
         "absent(parley_build_info)",
         f'up{{job="{job}"}} == 0',
         "parley_platform_connected == 0",
+        "parley_discord_shard_connected == 0",
     ):
         assert critical[expression]["for"] == "2m"
 
 
 def test_no_sum_hides_a_shard_that_is_gone() -> None:
-    asked = {one for one in expressions() if "parley_platform_connected" in one}
+    for name, chosen in (
+        ("parley_platform_connected", '{instance=~"$instance"}'),
+        ("parley_discord_shard_connected", '{instance=~"$instance", shard=~"$shard"}'),
+    ):
+        asked = {one for one in expressions() if name in one}
 
-    assert asked == {"parley_platform_connected", "parley_platform_connected == 0"}
+        assert asked == {name + chosen, f"{name} == 0"}
+
+
+def test_the_dashboard_shows_a_process_a_shard_or_a_model() -> None:
+    found = json.loads((DEPLOY / "grafana.json").read_text())
+    chosen = {one["name"]: one for one in found["templating"]["list"]}
+    known = samples()
+
+    assert {*chosen} == {"datasource", "instance", "shard", "model"}
+    for name in ("instance", "shard", "model"):
+        metric, label = re.findall(r"\w+", chosen[name]["definition"])[1:]
+        assert label == name
+        assert metric in known
+        assert name == "instance" or name in known[metric]
+    for panel in found["panels"]:
+        for expression in (target["expr"] for target in panel["targets"]):
+            for metric, labels in re.findall(r"\b((?:parley|process)_\w+)({.*?})?", expression):
+                of = {"instance", *known.get(metric, ())} & chosen.keys()
+                assert labels, expression
+                assert all(f'{it}=~"${it}"' in labels for it in of), expression
 
 
 def test_each_metric_is_described_for_operators() -> None:

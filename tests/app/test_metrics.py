@@ -13,12 +13,14 @@ from typing import Any
 import aiohttp
 from prometheus_client import REGISTRY
 
-from bot.app import http
-from bot.app.metrics import refresh
+from bot.app import http, metrics
 from bot.store import Store, connect
 from config.settings import Settings
 from tests.support.at_work import ANN, BOB, make_queue, make_turn, take
+from tests.support.fakes import RefusingStore
 from tests.support.outage import line
+
+refresh = partial(metrics.refresh, version="", embedded_in=None)
 
 
 def gauge(name: str, **labels: str) -> float:
@@ -70,7 +72,7 @@ async def test_the_next_turn_tells_how_long_it_has_waited(store: Store) -> None:
     name = store.key("open")
     admitted = await store.command("ZSCORE", name, "console:1")
     await store.command("ZADD", name, float(admitted) - 5000, "console:1")
-    await refresh(queue, ["console"], {}, version="")
+    await refresh(queue, ["console"], {})
 
     assert 5.0 <= gauge("queue_age_seconds", platform="console") < 60.0
     assert 5.0 <= (await take(queue)).waited < 60.0
@@ -78,7 +80,7 @@ async def test_the_next_turn_tells_how_long_it_has_waited(store: Store) -> None:
 
 async def test_a_platform_that_is_away_is_not_connected(store: Store) -> None:
     downtimes: dict[str, Callable[[], float]] = {"discord": lambda: 3.0, "slack": lambda: math.inf}
-    await refresh(make_queue(store), [], downtimes, version="")
+    await refresh(make_queue(store), [], downtimes)
 
     assert gauge("platform_connected", platform="discord") == 0
     assert gauge("platform_connected", platform="slack") == 0
@@ -87,7 +89,45 @@ async def test_a_platform_that_is_away_is_not_connected(store: Store) -> None:
 async def test_without_the_store_the_queue_is_unknown(valkey_url: str, data_dir: Path) -> None:
     async with line(valkey_url, data_dir) as way, connect(url=way.url, data_dir=data_dir) as store:
         await way.cut()
-        await refresh(make_queue(store), ["console"], {}, version="")
+        await refresh(make_queue(store), ["console"], {})
 
     assert math.isnan(gauge("turns_waiting"))
     assert math.isnan(gauge("turns_running", platform="console"))
+
+
+async def test_it_tells_how_full_the_store_is(store: Store, tmp_path: Path) -> None:
+    await store.command("CONFIG", "SET", "maxmemory", 10**9)
+    try:
+        await refresh(make_queue(store), [], {}, embedded_in=tmp_path)
+    finally:
+        await store.command("CONFIG", "SET", "maxmemory", 0)
+
+    assert 0 < gauge("store_used_bytes", kind="memory") < 10**9
+    assert gauge("store_allowed_bytes", kind="memory") == 10**9
+    assert 0 < gauge("store_used_bytes", kind="disk") <= gauge("store_allowed_bytes", kind="disk")
+
+
+async def test_without_a_limit_the_store_may_take_the_memory_of_its_machine(store: Store) -> None:
+    await refresh(make_queue(store), [], {})
+
+    info = await store.command("INFO", "memory")
+    assert gauge("store_allowed_bytes", kind="memory") == info["total_system_memory"]
+
+
+async def test_without_the_store_its_size_is_unknown(valkey_url: str, data_dir: Path) -> None:
+    async with line(valkey_url, data_dir) as way, connect(url=way.url, data_dir=data_dir) as store:
+        await way.cut()
+        await refresh(make_queue(store), [], {})
+
+    assert math.isnan(gauge("store_used_bytes", kind="memory"))
+
+
+async def test_a_server_that_hides_its_memory_still_tells_of_the_queue(store: Store) -> None:
+    assert isinstance(store, RefusingStore)
+    store.refused.add("memory")
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
+    await refresh(queue, ["console"], {})
+
+    assert math.isnan(gauge("store_used_bytes", kind="memory"))
+    assert gauge("turns_waiting") == 1

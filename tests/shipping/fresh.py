@@ -59,9 +59,10 @@ def core(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_image_may_have_extras(tree: Path, tmp_path: Path) -> None:
-    python = install(tree, tmp_path, extras="files terminal web")
+    python = install(tree, tmp_path, extras="files terminal web otel sentry")
 
-    run(python, "-c", "import pypdf, openpyxl, prompt_toolkit, joserfc", folder=tmp_path)
+    packages = "pypdf, openpyxl, prompt_toolkit, joserfc, opentelemetry.sdk, sentry_sdk"
+    run(python, "-c", f"import {packages}", folder=tmp_path)
 
 
 def build(tree: Path, folder: Path) -> Path:

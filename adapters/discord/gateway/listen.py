@@ -9,8 +9,10 @@ import math
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import suppress
+from functools import partial
 
 import discord
+from prometheus_client import Gauge
 
 from adapters.discord.gateway.client import Gateway
 from adapters.discord.gateway.inbox import Inbox
@@ -35,6 +37,14 @@ _FINAL = {
     4010: "DISCORD_SHARDS is refused by Discord: every process needs the same count",
     4011: "Discord wants the bot in several shards: set DISCORD_SHARDS, for example 0-1/2",
 }
+_CONNECTED = Gauge(
+    "parley_discord_shard_connected", "1 if this process hears the shard's events", ["shard"]
+)
+_STARTS = Gauge(
+    "parley_discord_session_starts_remaining",
+    "Sessions that the bot may still begin, as Discord said before the shard's last one",
+    ["shard"],
+)
 
 
 class Listener:
@@ -76,7 +86,11 @@ class Listener:
                 shard="all" if number is None else f"{number}/{count}",
                 holder=holder,
             )
-            self._shards.append(Shard(number=number, count=count, saved=saved, tuning=tuning))
+            shard = Shard(number=number, count=count, saved=saved, tuning=tuning)
+            self._shards.append(shard)
+            label = str(number or 0)
+            _CONNECTED.labels(label).set_function(partial(_is_connected, shard))
+            _STARTS.labels(label).set_function(shard.starts_remaining)
         own = OwnServers(self._client, intake, store)
         servers = UnlistedServers(
             self._client,
@@ -160,6 +174,10 @@ class Listener:
                 "Only messages that mention the bot arrive: switch on "
                 '"Message Content Intent" under Bot at https://discord.com/developers'
             )
+
+
+def _is_connected(shard: Shard) -> bool:
+    return not shard.downtime.seconds()
 
 
 class UnlistedServers:

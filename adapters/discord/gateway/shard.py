@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
+import time
 from collections.abc import Callable
 from contextlib import aclosing, suppress
 from dataclasses import replace
@@ -66,6 +68,8 @@ class Shard:
         self._began = asyncio.Event()  # set until a new session is saved
         self._found = asyncio.Event()  # set while an earlier session is to be resumed
         self._starts: list[float] = []  # of recent sessions, in loop time
+        # How many sessions may begin until a time on the clock of `time`, and how many afterwards.
+        self._allowance = math.nan, math.inf, math.nan
 
     async def last_handled(self) -> int:
         """Return the id of the last message that any process has handled.
@@ -81,6 +85,14 @@ class Shard:
             self.began_at = 0 if before else now
             progress.newest = before or now
         return progress.newest
+
+    def starts_remaining(self) -> float:
+        """Return how many sessions the bot may still begin; NaN if Discord was not asked yet.
+
+        Known when a session of this shard begins: others may have begun since then.
+        """
+        remaining, until, total = self._allowance
+        return remaining if time.time() < until else total
 
     async def wait_until_connected(self, event: PendingEvent) -> bool:
         """Wait for a connection; False if the event belongs to an earlier session."""
@@ -217,6 +229,8 @@ class Shard:
         if self._starts or not self._is_without_session:
             await self._wait(start_pause(len(self._starts), tuning))
         limit = await connection.start_limit()
+        until = time.time() + limit["reset_after"] / 1000
+        self._allowance = limit["remaining"], until, limit["total"]
         if limit["remaining"] < 1:
             seconds = limit["reset_after"] / 1000
             _log.error("Shard %s: Discord allows no more sessions for %.0f s", self.number, seconds)

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import aiohttp
 import pytest
+from prometheus_client import REGISTRY
 
 from adapters.discord.gateway.session_store import SavedSession, Session
 from adapters.discord.gateway.shard import start_pause
@@ -497,6 +498,26 @@ async def test_a_bot_that_may_begin_no_more_sessions_waits_and_keeps_its_token(
             await until(lambda: any(one.levelno == logging.ERROR for one in caplog.records))
 
         assert (emulator.token, emulator.sessions) == (token, 1)
+
+
+async def test_operators_see_which_shard_is_gone_and_how_many_sessions_may_begin(
+    store: Store,
+) -> None:
+    def shown(name: str, shard: int) -> float | None:
+        return REGISTRY.get_sample_value(f"parley_discord_{name}", {"shard": str(shard)})
+
+    rules = replace(FAST, session_starts=500, max_concurrency=2)
+    async with (
+        DiscordEmulator(clock=Clock(), gateway=rules) as emulator,
+        running_process(emulator, FakeQueue(), store, shards=((0, 1), 2)),
+    ):
+        await until(lambda: [shown("shard_connected", it) for it in (0, 1)] == [1, 1])
+        assert {shown("session_starts_remaining", shard) for shard in (0, 1)} <= {500, 499}
+
+        emulator.refuse_connections()
+        await emulator.cut()
+
+        await until(lambda: [shown("shard_connected", it) for it in (0, 1)] == [0, 0])
 
 
 async def test_an_old_and_a_new_deployment_overlap_without_a_double_answer(

@@ -61,7 +61,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version=
 lock: $(VENV)/dev
 	@$(BIN)/python -m pip install --quiet uv
 	@$(COMPILE) --output-file=requirements.lock requirements.txt
-	@for extra in local terminal web files tools; do \
+	@for extra in local terminal web files tools workspaces; do \
 		$(COMPILE) --constraints=requirements.lock --output-file=requirements-$$extra.lock \
 			requirements-$$extra.txt || exit; \
 	done

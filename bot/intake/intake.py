@@ -184,6 +184,10 @@ class Intake:
         """Return whether `forget_person` has removed all data."""
         return await self._queue.forgetting.is_done(named("person", platform, person.id))
 
+    async def forget_server(self, platform: str, server: str) -> None:
+        """Begin to remove all data of a server, as `forget_person` does of a person."""
+        await self._queue.forgetting.begin(named("server", platform, server))
+
     async def _called(self, received: Received) -> Decision:
         """Decide about the words of a person who expects an answer."""
         chosen = await self._check(received)

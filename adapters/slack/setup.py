@@ -101,7 +101,7 @@ async def _installed(
             await AsyncWebClient(found.token, base_url=url, session=session).auth_test()
     except SurfaceError as error:
         text = f"Slack refuses the token of {where}: {code_of(error) or error}"
-        cure = f"install the app there again, at {link}, or forget it: `bot forget {id_}`"
+        cure = f"install the app there again, at {link}; uninstall it then if it is not wanted"
         return Finding("Slack", text, cure, wrong=True)
     return Finding("Slack", f"The token of {where} works")
 

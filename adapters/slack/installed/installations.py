@@ -55,21 +55,24 @@ class Installation:
     sealed: str = field(default="", repr=False, compare=False)
 
     @classmethod
-    def of(cls, answer: Mapping[str, Any]) -> Installation:
+    def of(cls, answer: Mapping[str, Any], *, asked_at: float) -> Installation:
         """Read the answer to an installation (docs: oauth.v2.access)."""
         is_org_wide = answer.get("is_enterprise_install") is True
         where = answer.get("enterprise" if is_org_wide else "team") or {}
         found = cls(str(where["id"]), str(where.get("name") or ""), "", installed_at=time.time())
-        return found.with_token(answer)
+        return found.with_token(answer, asked_at=asked_at)
 
-    def with_token(self, answer: Mapping[str, Any]) -> Installation:
-        """Return this with the token of an answer (docs: oauth.v2.access, Using token rotation)."""
+    def with_token(self, answer: Mapping[str, Any], *, asked_at: float) -> Installation:
+        """Return this with the token of an answer (docs: oauth.v2.access, Using token rotation).
+
+        Its life may have begun when it was `asked_at`.
+        """
         refresh, life = str(answer.get("refresh_token") or ""), answer.get("expires_in")
-        token, now = str(answer["access_token"]), time.time()
+        token = str(answer["access_token"])
         # With a life but nothing to refresh it by, it is used until Slack refuses it.
         if not refresh or not isinstance(life, int | float):
             return replace(self, token=token, refresh_token="", refresh_at=0.0, expires_at=0.0)
-        due_at, end_at = now + life / 2, now + life
+        due_at, end_at = asked_at + life / 2, asked_at + life
         return replace(
             self, token=token, refresh_token=refresh, refresh_at=due_at, expires_at=end_at
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from html import escape
 from typing import Any
@@ -84,8 +85,9 @@ class InstallPages:
         if not code:
             log.info("An installation was refused at Slack")
             return _page(200, "Not installed", f"Slack was told not to. {_AGAIN}")
+        asked_at = time.time()
         try:
-            installation = Installation.of(await self._exchange(code))
+            installation = Installation.of(await self._exchange(code), asked_at=asked_at)
         except (SurfaceError, KeyError) as error:
             log.warning("Slack gives no token for an installation: %s", error)
             return _page(502, "Not installed", f"Slack did not accept it. {_AGAIN}")

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -31,7 +31,7 @@ from adapters.slack.reply.surface import SlackSurface
 from adapters.slack.settings import INSTALL_PATH, REDIRECT_PATH, SlackSettings
 from adapters.slack.workspace import Directory, Workspace, identify
 from bot.cache import BoundedCache
-from bot.concurrency import BackgroundTasks
+from bot.concurrency import BackgroundTasks, running
 from bot.domain import ContextMessage, FileRef, Purpose, Turn
 from bot.errors import (
     CannotStart,
@@ -51,6 +51,7 @@ log = logging.getLogger(__name__)
 
 _MOST_OPEN = 200  # workspaces in memory, with the names of their people
 _UNUSED_SECONDS = 6 * 3600.0
+_LOOK_SECONDS = 60.0
 
 
 @asynccontextmanager
@@ -146,6 +147,7 @@ class SeveralWorkspaces:
         self._opened: BoundedCache[str, _Open] = BoundedCache(capacity=_MOST_OPEN)
         self._opening: dict[str, asyncio.Task[_Open | SurfaceError | None]] = {}
         self._dispatcher: Callable[[SlackPlatform], Dispatcher] = self._without_catching_up
+        self._beating: dict[str, asyncio.Task[None]] = {}  # by Socket Mode
         self._downtime = Downtime()
         self.downtime = self._downtime.seconds  # without an open connection
 
@@ -200,7 +202,6 @@ class SeveralWorkspaces:
             proxy=self._app.proxy,
             limits=self._limits,
         )
-        beating: dict[str, asyncio.Task[None]] = {}
         async with BackgroundTasks() as beats:
 
             def with_catching_up(platform: SlackPlatform) -> Dispatcher:
@@ -209,9 +210,10 @@ class SeveralWorkspaces:
                 record = OutageRecord(store, team=team, limits=self._limits)
                 handler = EventHandler(workspace, self._intake, on_conversation=record.note)
                 heartbeat = Heartbeat(workspace, record=record, handler=handler)
-                if team in beating:
-                    beating[team].cancel()
-                beating[team] = beats.start(heartbeat.run(lambda: sockets.is_connected))
+                if earlier := self._beating.get(team):
+                    earlier.cancel()
+                beat = self._beat(team, heartbeat, lambda: sockets.is_connected)
+                self._beating[team] = beats.start(beat)
                 return Dispatcher(workspace, self._intake, handler, on_event=heartbeat.on_event)
 
             self._dispatcher = with_catching_up
@@ -280,6 +282,8 @@ class SeveralWorkspaces:
             log.info("The app was uninstalled in %s, and installed again", id_)
             return
         self._opened.drop(id_)
+        if beating := self._beating.pop(id_, None):
+            beating.cancel()
         await self._intake.forget_server("slack", id_)
         log.warning("The app was uninstalled in %s: its data will be removed", id_)
 
@@ -340,6 +344,18 @@ class SeveralWorkspaces:
         platform = SlackPlatform(workspace, self._own)
         platform.log_identity("HTTP" if self._own.post_path else "Socket Mode")
         return _Open(platform)
+
+    async def _beat(
+        self, team: str, heartbeat: Heartbeat, is_connected: Callable[[], bool]
+    ) -> None:
+        """Catch up on outages until the app is uninstalled, of which another process may hear."""
+        async with running(heartbeat.run(is_connected)):
+            is_installed = True
+            while is_installed:
+                await asyncio.sleep(_LOOK_SECONDS)
+                with suppress(StoreUnavailable):
+                    is_installed = team in await self._installations.ids()
+        self._opened.drop(team)
 
     async def _open_all(self) -> None:
         """Open all workspaces: of which there was an outage only they themselves tell."""

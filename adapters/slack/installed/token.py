@@ -133,11 +133,12 @@ class InstalledToken:
             found = await self._installations.read(self._id)
             if found is None or not self._is_due(found):
                 return found
+            asked_at = time.time()
             try:
                 answer = await self._refresh(found.refresh_token)
             except SurfaceError as error:
                 return await self._not_refreshed(found, error)
-            return await self._saved(found, found.with_token(answer), owner)
+            return await self._saved(found, found.with_token(answer, asked_at=asked_at), owner)
         finally:
             with suppress(StoreUnavailable):
                 await self._installations.unlock(self._id, owner)

@@ -20,13 +20,13 @@ ONE = Installation("T1", "One", "xoxb-1", "xoxe-1", 5.0, 10.0, 1.0)
 def test_a_token_is_refreshed_at_half_of_its_life() -> None:
     answer = {"access_token": "xoxb-1", "refresh_token": "xoxe-1", "expires_in": 43200}
 
-    found = ONE.with_token(answer)
+    found = ONE.with_token(answer, asked_at=time.time() - 5)
 
-    assert found.expires_at == pytest.approx(time.time() + 43200, abs=60)
+    assert found.expires_at == pytest.approx(time.time() + 43195, abs=4.9)
     assert found.expires_at - found.refresh_at == pytest.approx(21600)
     assert not found.is_due
     for endless in ({"access_token": "xoxb-1"}, {**answer, "expires_in": None}):
-        found = ONE.with_token(endless)
+        found = ONE.with_token(endless, asked_at=0.0)
         assert (found.is_due, found.has_expired) == (False, False)
 
 

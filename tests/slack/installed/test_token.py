@@ -1,4 +1,7 @@
-"""Tokens that rotate: refreshed once by all processes together, saved before use, never lost."""
+"""Tokens that rotate: refreshed once by all processes together, saved before use, never lost.
+
+EVENTS and LIFE in the environment say how many requests are made, and how long tokens last.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +23,13 @@ from adapters.slack.installed.token import InstalledClient, InstalledToken, exch
 from bot.concurrency import BackgroundTasks
 from bot.errors import PlaceGone, StoreUnavailable, WriteFailed
 from bot.store import Store
-from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SlackEmulator
-from tests.support.service import serving
-from tests.support.slack_installed import app_variables, install, kept, store_of
-from tests.support.slack_platform import TEAM
+from tests.support.slack_installed import kept, store_of
+from tests.support.slack_platform import TEAM, UNLIMITED
 from tests.support.waiting import until
 
-EVENTS = int(os.environ.get("EVENTS", "16"))
-LIFE = 4.0  # seconds of a token in the test with processes; half of it is left at each refresh
+EVENTS, LIFE = int(os.environ.get("EVENTS", "60")), float(os.environ.get("LIFE", "6"))
+PACE = 0.25  # seconds between two events of a process
 CURE = "install the app there again, at https://bot.example.com/slack/install"
 
 
@@ -37,7 +38,7 @@ async def installed(
 ) -> Installation:
     """Install the app, with a token of which so many seconds are `left`."""
     slack.oauth.life = life
-    new = Installation.of(slack.grant(TEAM))
+    new = Installation.of(slack.grant(TEAM), asked_at=time.time())
     ends = time.time() + left
     old = replace(new, refresh_at=ends - life / 2, expires_at=ends)
     await store_of(store).add(old)
@@ -64,36 +65,26 @@ async def processes(
 
 
 async def test_two_processes_use_each_refresh_token_once_and_slack_refuses_nothing(
-    own_store: Store, model: ModelEmulator
+    store: Store,
 ) -> None:
-    async with SlackEmulator() as slack:
-        slack.oauth.life = LIFE
-        variables = app_variables(slack, model)
-        async with (
-            serving(own_store, variables=variables) as one,
-            serving(own_store, variables=variables) as other,
-        ):
-            await slack.verify(f"{one.address}/slack/events")
-            await install(slack, one.address, TEAM)
-            people = [slack.user(f"Ann {number}") for number in range(8)]
-            for number in range(EVENTS):
-                if number % 8 == 4:
-                    await slack.verify(f"{(one, other)[number // 8 % 2].address}/slack/events")
-                person = people[number % 8]
-                await slack.say(slack.dm(person), person, f"{number}?")
-                await asyncio.sleep(LIFE / 8)
-            # Answers that have ended can be asked again, the last one of each person.
-            dms = [slack.dm(person) for person in people[:EVENTS]]
-            await until(
-                lambda: all(slack.screen(it)[-1].buttons == ("regenerate",) for it in dms),
-                why=one.text,
-            )
+    async with (
+        SlackEmulator(rates={"auth.test": UNLIMITED}) as slack,
+        aiohttp.ClientSession() as session,
+    ):
+        await installed(slack, store, life=LIFE, left=LIFE)
+        async with processes(slack, store, count=2) as tokens:
 
-        assert len(slack.oauth.refreshed) >= min(2, EVENTS // 8)
+            async def events(token: InstalledToken) -> None:
+                client = InstalledClient(token, slack.api_url, session)
+                for _ in range(EVENTS // 2):
+                    await client.auth_test()
+                    await asyncio.sleep(PACE)
+
+            await asyncio.gather(*map(events, tokens))
+
+        assert [call for call in slack.requests if call.error] == []
         assert {*slack.oauth.refreshed.values()} == {1}
-        refused = [call for call in slack.requests if call.error and "token" in call.error]
-        assert refused == []
-        assert one.errors() == other.errors() == []
+        assert len(slack.oauth.refreshed) >= EVENTS // 2 * PACE // LIFE
 
 
 async def test_processes_that_need_a_token_at_once_refresh_it_once(store: Store) -> None:

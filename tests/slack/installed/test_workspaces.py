@@ -51,6 +51,7 @@ async def test_the_bot_answers_in_each_workspace_with_the_token_of_that_workspac
     own_store: Store, model: ModelEmulator
 ) -> None:
     async with SlackEmulator() as slack:
+        slack.oauth.life = 43200.0
         other = slack.install("Umbrella")
         labs = slack.channel("labs", team_id=other.team_id)
         async with serving(own_store, variables=app_variables(slack, model)) as service:
@@ -199,7 +200,7 @@ async def test_a_slack_that_is_away_gets_the_event_again(store: Store) -> None:
 async def test_an_organisation_is_one_workspace_with_one_token(store: Store) -> None:
     intake = NotedIntake(store)
     names = {"user": "parley", "user_id": SlackEmulator.bot_user_id, "bot_id": SlackEmulator.bot_id}
-    identity = {"ok": True, "team_id": ORG, "enterprise_id": ORG, "is_enterprise_install": True}
+    identity = {"ok": True, "team_id": "T0ONE", "enterprise_id": ORG, "is_enterprise_install": True}
     async with SlackEmulator() as slack, app(slack, store, intake) as (_, url):
         await install(slack, url, TEAM, organization=ORG)
         slack.fail("auth.test", status=200, body={**identity, **names})

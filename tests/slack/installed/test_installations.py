@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from dataclasses import replace
 
@@ -12,6 +14,7 @@ from bot.errors import CannotStart
 from bot.store import Store
 from tests.emulators.slack import SlackEmulator
 from tests.support.fakes import FakeQueue
+from tests.support.process import ROOT
 from tests.support.slack_installed import KEY, OTHER_KEY, app, dumped, kept, store_of
 
 ONE = Installation("T1", "One", "xoxb-1", "xoxe-1", 5.0, 10.0, 1.0)
@@ -108,3 +111,26 @@ async def test_a_lock_is_one_process_s_and_ends_with_its_owner(store: Store) -> 
     assert not await installations.lock("T1", "two")
     await installations.unlock("T1", "one")
     assert await installations.lock("T1", "two")
+
+
+def test_without_the_package_a_sentence_says_what_to_install(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cryptography.fernet", None)
+
+    with pytest.raises(CannotStart, match=r"needs cryptography: .* requirements-workspaces\.lock"):
+        store_of(store)
+
+
+def test_a_bot_of_one_workspace_loads_nothing_of_this() -> None:
+    code = (
+        "import asyncio, sys\n"
+        "import adapters.slack.platform, adapters.slack.setup\n"
+        "from bot.app.platforms import all_specs\n"
+        "all_specs()\n"
+        "print([it for it in sys.modules if it == 'cryptography.fernet' or '.installed' in it])"
+    )
+
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+
+    assert (ended.stdout, ended.stderr) == ("[]\n", "")

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from urllib.parse import urlencode
 
 import pytest
@@ -27,7 +28,7 @@ from tests.support.slack_installed import (
     install,
     store_of,
 )
-from tests.support.slack_platform import TEAM, dm_event, missed, send_body
+from tests.support.slack_platform import TEAM, dm_event, joined, missed, send_body
 from tests.support.waiting import until
 
 ORG = "E0ORG"
@@ -217,6 +218,31 @@ async def test_an_organisation_is_one_workspace_with_one_token(store: Store) -> 
         assert await send_body(slack, f"{url}/slack/events", command, kind=kind) == 200
 
     assert [turn.key.workspace for turn in intake.turns] == [ORG] * 3
+
+
+@pytest.mark.parametrize(
+    ("rights", "manages"),
+    [
+        ({"enterprise_id": ORG, "teams": ["T0ONE"], "is_admin": True}, True),
+        ({"enterprise_id": ORG, "teams": ["T0ONE"], "is_owner": True}, True),
+        ({"enterprise_id": ORG, "teams": ["T0ONE"]}, False),
+        ({"enterprise_id": "E0FAR", "teams": ["T0FAR"], "is_admin": True}, False),
+        ({}, False),
+    ],
+    ids=str,
+)
+async def test_an_organisation_is_managed_by_its_own_admins(
+    rights: dict[str, object], manages: bool
+) -> None:
+    # An admin of one of its workspaces is none of the others.
+    person = {"id": "U1", "team_id": "T0ONE", "is_admin": True, "enterprise_user": rights}
+    async with SlackEmulator() as slack, joined(slack) as platform:
+        slack.fail("users.info", status=200, body={"ok": True, "user": person})
+        identity = replace(platform.workspace.identity, team=ORG, enterprise=ORG)
+
+        found = await replace(platform.workspace, identity=identity).is_admin("U1")
+
+    assert found is manages
 
 
 @pytest.mark.parametrize(

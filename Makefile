@@ -8,7 +8,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --re
 FIRST := requirements.lock requirements-local.lock requirements-terminal.lock requirements-web.lock \
 	requirements-files.lock
 # What a server may have besides, and the tests.
-EXTRAS := tools otel sentry
+EXTRAS := tools workspaces otel sentry
 # An idle test process takes over tests from a busy one.
 AT_ONCE := --numprocesses=auto --maxprocesses=8 --dist=worksteal
 # What drives whole processes, or loads a model.

@@ -32,3 +32,7 @@ class BoundedCache(Generic[_K, _V]):
         while len(self._entries) >= self._capacity:
             del self._entries[next(iter(self._entries))]
         self._entries[key] = (value, self._clock() + seconds)
+
+    def drop(self, key: _K) -> None:
+        """Forget a value, if it is known."""
+        self._entries.pop(key, None)

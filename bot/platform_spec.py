@@ -57,7 +57,7 @@ class Connected:
 
     `listen` hands events to the intake until it is cancelled, and `downtime` returns for how many
     seconds none could arrive. Both are None if people are not heard here. `handler` answers the
-    posts to `PlatformSettings.post_path`.
+    posts to `PlatformSettings.post_path` and the requests for its `get_paths`.
     """
 
     platform: Platform

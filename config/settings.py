@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from difflib import get_close_matches
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -99,6 +100,11 @@ class PlatformSettings:
     def post_path(self) -> str:
         """The path on HOST and PORT to which the platform posts its events; "" if it does not."""
         return ""
+
+    @property
+    def get_paths(self) -> tuple[str, ...]:
+        """The paths of its pages on HOST and PORT."""
+        return ()
 
     def ports(self) -> Mapping[str, tuple[str, int]]:
         """Return the host and port on which its role listens, by the variable of the port."""
@@ -512,7 +518,9 @@ class Settings:
         options = [pair for address in addresses for pair in parse_qsl(address.query)]
         passwords += [value for name, value in options if name.endswith("password")]
         passwords += [secret for server in self.tool_servers for secret in server.secrets]
-        found = (*hidden.values(), *passwords, *map(unquote, passwords))
+        lists = [value for value in hidden.values() if isinstance(value, tuple)]
+        single = [value for value in hidden.values() if isinstance(value, str)]
+        found = (*single, *chain.from_iterable(lists), *passwords, *map(unquote, passwords))
         return tuple(text for text in found if text)
 
     @property

@@ -59,13 +59,16 @@ async def read_context(
     return context
 
 
-def earlier(workspace: Workspace, turn: Turn) -> ReadEarlier | None:
-    """Return what reads the thread of a question, or else its channel; None in a DM.
+def is_shared(turn: Turn) -> bool:
+    """Whether everybody who writes where a question was asked may read all that is there."""
+    channel, _, _ = _place(turn)
+    return channel != "" and not channel.startswith("D")
 
-    Everybody who writes there may read all of it.
-    """
+
+def earlier(workspace: Workspace, turn: Turn) -> ReadEarlier | None:
+    """Return what reads the thread of a question, or else its channel; None in a DM."""
     channel, thread, asked = _place(turn)
-    if not channel or channel.startswith("D"):
+    if not is_shared(turn):
         return None
     thread = "" if thread == asked else thread
 

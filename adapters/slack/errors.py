@@ -36,7 +36,7 @@ _PLACE_GONE = {
     "thread_locked": "the thread is locked",
     "thread_not_found": "the thread is gone",
 }
-_BAD_TOKEN = {"account_inactive", "invalid_auth", "not_authed", "token_expired", "token_revoked"}
+BAD_TOKEN = {"account_inactive", "invalid_auth", "not_authed", "token_expired", "token_revoked"}
 # Refusals of the app, not of a channel or a person (docs: chat.startStream and
 # assistant.threads.setStatus, "Errors").
 _APP_CODES = {
@@ -112,8 +112,8 @@ def _surface_error(error: SlackApiError) -> SurfaceError:
         return WriteDelayed(detail, retry_after=_retry_after(error))
     if code in _GONE:
         return MessageGone(detail)
-    if code in _BAD_TOKEN:
-        return TokenRefused(f"{detail}: SLACK_BOT_TOKEN is not valid any more")
+    if code in BAD_TOKEN:
+        return TokenRefused(f"{detail}: the token (or SLACK_BOT_TOKEN) is not valid any more")
     if not code and (status == 501 or (status < 500 and status not in _TRANSIENT_STATUS)):
         return NotSlack(f"{detail} without a code of Slack's: {_ADDRESS}")
     if not code or code in _TRANSIENT or status >= 500:

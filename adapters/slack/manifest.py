@@ -56,7 +56,7 @@ EVENTS: Mapping[str, str] = {
     "agent_session_stopped": "Slack's own Stop",
     "app_home_opened": "the Home tab, and suggested prompts in the Messages tab",
     "app_mention": "questions in channels",
-    "app_uninstalled": "the workspace is forgotten within a day",
+    "app_uninstalled": "the workspace is forgotten within a day, and its token at once",
     "message.channels": "follow-ups, edits and deletions in public channels",
     "message.groups": "the same in private channels",
     "message.im": "questions in direct messages",
@@ -76,8 +76,14 @@ _HEAD = """\
 Node = str | bool | int | Mapping[str, "Node"] | Sequence["Node"]
 
 
-def manifest(*, base_url: str = "", prompts: Sequence[tuple[str, str]] = ()) -> dict[str, Node]:
-    """Return the manifest, for Socket Mode or for the server at `base_url` (docs: App manifest)."""
+def manifest(
+    *, base_url: str = "", prompts: Sequence[tuple[str, str]] = (), redirect_url: str = ""
+) -> dict[str, Node]:
+    """Return the manifest, for Socket Mode or for the server at `base_url` (docs: App manifest).
+
+    With a `redirect_url` several workspaces, or an organization, install the app.
+    """
+    redirect: dict[str, Node] = {"redirect_urls": [redirect_url]} if redirect_url else {}
     url = {"url": f"{base_url.rstrip('/')}/slack/events"} if base_url else {}
     request = {"request_url": url["url"]} if url else {}
     commands = [
@@ -120,13 +126,13 @@ def manifest(*, base_url: str = "", prompts: Sequence[tuple[str, str]] = ()) -> 
             ],
             "slash_commands": [{**one, **url, "should_escape": True} for one in commands],
         },
-        "oauth_config": {"scopes": {"bot": [*SCOPES]}},
+        "oauth_config": {**redirect, "scopes": {"bot": [*SCOPES]}},
         "settings": {
             "event_subscriptions": {**request, "bot_events": [*EVENTS]},
             "interactivity": {"is_enabled": True, **request},
-            "org_deploy_enabled": False,
+            "org_deploy_enabled": bool(redirect),
             "socket_mode_enabled": not base_url,
-            "token_rotation_enabled": False,
+            "token_rotation_enabled": bool(redirect),
         },
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, nullcontext
 
 import aiohttp
@@ -119,18 +119,11 @@ class SlackPlatform:
         Raises CannotStart if Slack refuses the app token or cannot be reached.
         """
         workspace = self.workspace
-        try:
-            urls = [await self._socket_url()]
-        except SurfaceError as error:
-            raise cannot_start("SLACK_APP_TOKEN", workspace.client, error) from error
-
-        async def request_url() -> str:
-            return urls.pop() if urls else await self._socket_url()
-
+        request_url = await socket_addresses(workspace.client, self._own.app_token)
         record = OutageRecord(store, team=workspace.identity.team, limits=workspace.limits)
         handler = EventHandler(workspace, intake, on_conversation=record.note)
         heartbeat = Heartbeat(workspace, record=record, handler=handler)
-        self._log_identity("Socket Mode")
+        self.log_identity("Socket Mode")
         sockets = SocketMode(
             Dispatcher(workspace, intake, handler, on_event=heartbeat.on_event).dispatch,
             request_url=request_url,
@@ -149,13 +142,14 @@ class SlackPlatform:
         if not self._own.signing_secret.strip():
             raise CannotStart("SLACK_SIGNING_SECRET is required to receive events over HTTP")
         handler = EventHandler(self.workspace, intake)
-        self._log_identity("HTTP")
+        self.log_identity("HTTP")
         return signed_handler(
             Dispatcher(self.workspace, intake, handler, on_event=handler.on_event).dispatch,
             signing_secret=self._own.signing_secret,
         )
 
-    def _log_identity(self, transport: str) -> None:
+    def log_identity(self, transport: str) -> None:
+        """Log who the bot is, and where."""
         identity = self.workspace.identity
         missing = ", ".join(identity.missing) or "none"
         log.info(
@@ -163,9 +157,23 @@ class SlackPlatform:
             *(identity.name, identity.user, identity.team_name, identity.team, transport, missing),
         )
 
-    async def _socket_url(self) -> str:
+
+async def socket_addresses(client: AsyncWebClient, app_token: str) -> Callable[[], Awaitable[str]]:
+    """Return what asks for the address of one more connection; the first one is asked for now.
+
+    Raises CannotStart if Slack refuses the app token or cannot be reached.
+    """
+
+    async def ask() -> str:
         async with translated():
-            answer = await self.workspace.client.apps_connections_open(
-                app_token=self._own.app_token
-            )
-        return str(answer["url"])
+            return str((await client.apps_connections_open(app_token=app_token))["url"])
+
+    try:
+        urls = [await ask()]
+    except SurfaceError as error:
+        raise cannot_start("SLACK_APP_TOKEN", client, error) from error
+
+    async def address() -> str:
+        return urls.pop() if urls else await ask()
+
+    return address

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from config.settings import PlatformSettings
-from config.variables import like, setting, url, within, word
+from config.settings import PlatformSettings, Settings, two_ways
+from config.variables import like, setting, url, within, word, words
+
+INSTALL_PATH, REDIRECT_PATH = "/slack/install", "/slack/oauth_redirect"
+KEY_MAKER = (
+    'python3 -c "import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())"'
+)
 
 
 def _token(wrong_prefix: str, problem: str) -> Callable[[str], str]:
@@ -23,14 +29,24 @@ def _prompts(text: str) -> tuple[tuple[str, str], ...]:
     return prompts
 
 
+def _keys(text: str) -> tuple[str, ...]:
+    keys = words(text)
+    for key in keys:
+        if not re.fullmatch(r"[A-Za-z0-9_-]{43}=", key):
+            raise ValueError(f"is no key; this makes one: {KEY_MAKER}")
+    return keys
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlackSettings(PlatformSettings):
-    """The variables SLACK_*; the bot runs in Slack if it has a bot token."""
+    """The variables SLACK_*; the bot runs in Slack with a bot token, or a client id."""
 
     name: ClassVar[str] = "slack"
     needs: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("app_token", "bot_token"),
-        ("signing_secret", "bot_token"),
+        ("client_id", "client_secret"),
+        ("client_id", "public_url"),
+        ("client_secret", "client_id"),
+        ("store_key", "client_id"),
     )
 
     bot_token: str = setting(
@@ -51,6 +67,22 @@ class SlackSettings(PlatformSettings):
         "Slack signing secret: without an app-level token events come to /slack/events",
         secret=True,
     )
+    client_id: str = setting(
+        "", word, "client id of a Slack app that several workspaces install, without a bot token"
+    )
+    client_secret: str = setting("", word, "client secret of that app", secret=True)
+    store_key: tuple[str, ...] = setting(
+        (),
+        _keys,
+        "key with which the tokens of those workspaces are encrypted in the store; a new one goes"
+        " before the old one, with a comma between them",
+        secret=True,
+    )
+    public_url: str = setting(
+        "",
+        url("https", beside_token=True),
+        "where Slack and people reach the bot (https://bot.example.com), to install that app",
+    )
     api_url: str = setting(
         "", url("http", "https", beside_token=True), "another address of Slack's Web API"
     )
@@ -69,13 +101,32 @@ class SlackSettings(PlatformSettings):
 
     @property
     def is_configured(self) -> bool:
-        """Whether there is a bot token."""
-        return bool(self.bot_token)
+        """Whether there is a bot token, or the app that brings them."""
+        return bool(self.bot_token or self.client_id)
 
     @property
     def post_path(self) -> str:
         """The path of events, if they do not come over Socket Mode."""
         return "" if self.app_token else "/slack/events"
+
+    @property
+    def get_paths(self) -> tuple[str, ...]:
+        """The paths of the pages by which a workspace installs the app."""
+        return (INSTALL_PATH, REDIRECT_PATH) if self.client_id else ()
+
+    def public(self, path: str) -> str:
+        """Return the address at which people reach a path."""
+        return self.public_url.rstrip("/") + path
+
+    def mistakes(self, settings: Settings) -> Iterator[str]:
+        """Yield two ways into workspaces, or none."""
+        both = [name for name in ("bot_token", "client_id") if getattr(self, name)]
+        yield from two_ways([self.variable(name) for name in both], "into a workspace")
+        for name in ("app_token", "signing_secret"):
+            if getattr(self, name) and not both:
+                yield f"{self.variable(name)} needs SLACK_BOT_TOKEN beside it"
+        if self.client_id and not self.store_key:
+            yield f"SLACK_CLIENT_ID needs SLACK_STORE_KEY beside it; this makes one: {KEY_MAKER}"
 
     def lacks(self) -> Iterator[str]:
         """Yield that nothing brings its events."""

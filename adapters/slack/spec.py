@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TextIO
 
-from adapters.slack.settings import SlackSettings
+from adapters.slack.settings import INSTALL_PATH, REDIRECT_PATH, SlackSettings
 from bot.domain import Finding
-from bot.errors import StoreUnavailable, Unreachable
+from bot.errors import CannotStart, StoreUnavailable, Unreachable
 from bot.platform_spec import Command, Connected, PlatformSpec, Process, Question
 from config.settings import Settings
 from config.variables import IdForm
@@ -23,6 +23,10 @@ async def _connect(process: Process) -> AsyncIterator[Connected]:
 
     own = SlackSettings.of(process.settings)
     rated = process.settings.rates(usual=True)
+    if own.client_id:
+        async with _connect_several(process, own, rated=rated) as connected:
+            yield connected
+        return
     async with connect(own, budgets=process.budgets, rated=rated) as platform:
         if "slack" in process.roles:
             # It may have been uninstalled before.
@@ -41,13 +45,51 @@ async def _connect(process: Process) -> AsyncIterator[Connected]:
             yield Connected(platform)
 
 
-def _examine(settings: Settings) -> AsyncIterator[Finding]:
-    from adapters.slack.setup import examine
+@asynccontextmanager
+async def _connect_several(
+    process: Process, own: SlackSettings, *, rated: bool
+) -> AsyncIterator[Connected]:
+    from adapters.slack.installed.platform import connect
 
-    channels = PLATFORM.own_ids(settings.allowed_channels)
-    return examine(
-        SlackSettings.of(settings), workspaces=settings.allowed_servers, channels=channels
+    store, intake, budgets = process.store, process.intake, process.budgets
+    async with connect(own, store=store, intake=intake, budgets=budgets, rated=rated) as platform:
+        if "slack" not in process.roles:
+            yield Connected(platform)
+        elif own.app_token:
+            handler = platform.handler(posts=False)
+            listen = partial(platform.listen, store=store)
+            yield Connected(platform, listen, platform.downtime, handler)
+        else:
+            handler = platform.handler(posts=True)
+            yield Connected(platform, asyncio.Event().wait, lambda: 0.0, handler)
+
+
+async def _print_install_link(
+    settings: Settings, _arguments: argparse.Namespace, output: TextIO
+) -> None:
+    own = SlackSettings.of(settings)
+    if not own.client_id:
+        raise CannotStart(
+            "install-link needs SLACK_CLIENT_ID: without it the bot has one workspace"
+        )
+    output.write(
+        f"{own.public(INSTALL_PATH)}\n\n"
+        "Open this in a browser while the bot runs, or send it to an admin of another workspace:\n"
+        "Slack asks there, and the bot answers there from then on.\n"
+        "Slack lets other workspaces in once Manage Distribution is switched on, at\n"
+        f"https://api.slack.com/apps, with {own.public(REDIRECT_PATH)} as redirect URL.\n"
     )
+
+
+def _examine(settings: Settings) -> AsyncIterator[Finding]:
+    from adapters.slack.setup import examine, examine_several
+    from bot.store import connect
+
+    own, channels = SlackSettings.of(settings), PLATFORM.own_ids(settings.allowed_channels)
+    if own.client_id:
+        store = connect(url=settings.redis_url, data_dir=settings.data_dir)
+        return examine_several(own, store=store, workspaces=settings.allowed_servers)
+    return examine(own, workspaces=settings.allowed_servers, channels=channels)
 
 
 async def _print_manifest(
@@ -55,8 +97,14 @@ async def _print_manifest(
 ) -> None:
     from adapters.slack.manifest import as_yaml, manifest
 
-    prompts = SlackSettings.of(settings).suggested_prompts
-    output.write(as_yaml(manifest(base_url=arguments.http, prompts=prompts)))
+    own = SlackSettings.of(settings)
+    # The address comes before the client id, which Slack gives to the app of this manifest.
+    redirect = own.public(REDIRECT_PATH) if own.public_url else ""
+    output.write(
+        as_yaml(
+            manifest(base_url=arguments.http, prompts=own.suggested_prompts, redirect_url=redirect)
+        )
+    )
 
 
 def _https(text: str) -> str:
@@ -121,7 +169,12 @@ PLATFORM = PlatformSpec(
         Command(
             "manifest", "print the manifest of the Slack app", _print_manifest, _manifest_arguments
         ),
+        Command(
+            "install-link",
+            "print where other Slack workspaces install the app",
+            _print_install_link,
+        ),
     ),
-    tokens=(("bot_token", "api_url"),),
+    tokens=(("bot_token", "api_url"), ("client_secret", "api_url")),
     loggers=("slack_bolt", "slack_sdk"),
 )

@@ -111,9 +111,12 @@ class Workspace:
                 return False
             raise
         # In a channel that workspaces share, a person may be an admin of another workspace.
-        teams = [person.get("team_id"), *(person.get("enterprise_user") or {}).get("teams", ())]
-        is_ours = self.identity.team in teams
-        return is_ours and any(person.get(role) is True for role in ("is_admin", "is_owner"))
+        around = person.get("enterprise_user") or {}
+        places = [person.get("team_id"), *around.get("teams", ()), around.get("enterprise_id")]
+        # Of an organization, its own admins (docs: User object, "enterprise_user").
+        rights = around if self.identity.team == self.identity.enterprise else person
+        is_ours = self.identity.team in places
+        return is_ours and any(rights.get(role) is True for role in ("is_admin", "is_owner"))
 
     async def read(
         self,
@@ -227,8 +230,8 @@ class Identity:
         return Asker(direct=channel.startswith("D"), home="" if is_ours else team)
 
 
-async def identify(client: AsyncWebClient) -> Identity:
-    """Request the identity of a token.
+async def identify(client: AsyncWebClient, *, whose: str = "SLACK_BOT_TOKEN") -> Identity:
+    """Request the identity of a token; errors call it `whose`.
 
     Raises CannotStart if Slack refuses it, Unreachable if Slack cannot be reached.
     """
@@ -236,9 +239,9 @@ async def identify(client: AsyncWebClient) -> Identity:
         async with translated():
             answer = await client.auth_test()
     except SurfaceError as error:
-        raise cannot_start("SLACK_BOT_TOKEN", client, error) from error
+        raise cannot_start(whose, client, error) from error
     if not answer.get("bot_id"):
-        raise CannotStart("SLACK_BOT_TOKEN is not a bot token: those begin with xoxb-")
+        raise CannotStart(f"{whose} is not a bot token: those begin with xoxb-")
     identity = Identity(
         team=str(answer["team_id"]),
         user=str(answer["user_id"]),
@@ -264,10 +267,11 @@ def _missing(headers: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(scope for scope in SCOPES if scope not in granted)
 
 
-def cannot_start(variable: str, client: AsyncWebClient, error: SurfaceError) -> CannotStart:
-    """Return an error that names the refused variable, or reports that Slack is unreachable."""
+def cannot_start(whose: str, client: AsyncWebClient, error: SurfaceError) -> CannotStart:
+    """Return an error that names the refused token, or reports that Slack is unreachable."""
     if isinstance(error, TokenRefused) or not isinstance(error, WriteDelayed | WriteFailed):
-        return CannotStart(f"Slack refuses {variable}: {code_of(error)}: {TOKEN_CURES[variable]}")
+        cure = TOKEN_CURES.get(whose, "install the app there again")
+        return CannotStart(f"Slack refuses {whose}: {code_of(error)}: {cure}")
     return Unreachable(f"Slack cannot be reached at {client.base_url}: {error}")
 
 

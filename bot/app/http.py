@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from types import MappingProxyType
 from typing import Any, cast
 
 from aiohttp import ClientConnectionResetError, web
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+_NO_PAGES: Mapping[str, Handler] = MappingProxyType({})
 # Far more than Slack's largest event; other clients have no reason to send bodies.
 _LARGEST_BODY = 256 * 1024
 _LONGEST_HEADER = 4096  # bytes of a name and its value; Slack and the usual proxies stay below 1 kB
@@ -54,17 +56,19 @@ async def serve(
     store: Store,
     downtimes: Mapping[str, Callable[[], float]],
     posts: Mapping[str, Handler],
+    gets: Mapping[str, Handler] = _NO_PAGES,
     stopping: asyncio.Event,
     refresh_metrics: Callable[[], Awaitable[None]],
     most_connections: int = _MOST_CONNECTIONS,
     connection_seconds: float = _CONNECTION_SECONDS,
 ) -> AsyncIterator[str]:
-    """Serve /livez and /readyz, and hand POSTs to the given paths to their handlers.
+    """Serve /livez and /readyz, and hand POSTs and GETs to the given paths to their handlers.
 
     Yields the address, or "" if the port is taken: that is a warning, or CannotStart if there are
-    `posts`. /metrics is served on METRICS_PORT, beside the first two, or else on PORT if HOST is a
-    loopback address. `downtimes` return for how many seconds no events of a platform could arrive.
-    `refresh_metrics` is called before metrics are sent. A connection carries one request.
+    `posts` or `gets`. /metrics is served on METRICS_PORT, beside the first two, or else on PORT if
+    HOST is a loopback address. `downtimes` return for how many seconds no events of a platform
+    could arrive. `refresh_metrics` is called before metrics are sent.
+    A connection carries one request.
 
     If `stopping` is set, /readyz fails; requests are still handed over.
     """
@@ -74,11 +78,11 @@ async def serve(
     has_metrics = metrics_port is None and is_loopback(host)
     async with AsyncExitStack() as stack:
         try:
-            app = _app(reasons, posts, refresh_metrics if has_metrics else None)
+            app = _app(reasons, posts, refresh_metrics if has_metrics else None, gets)
             url = await stack.enter_async_context(_listening(app, host, port, bounds=bounds()))
             log.info("Listening on %s", url)
         except OSError as error:
-            if posts:
+            if posts or gets:
                 raise CannotStart(f"PORT={port} on HOST={host} cannot be used: {error}") from error
             log.warning("No /livez and /readyz: PORT=%s cannot be used: %s", port, error)
         if metrics_port is not None:
@@ -147,6 +151,7 @@ def _app(
     reasons: Callable[[], Awaitable[list[str]]],
     posts: Mapping[str, Handler],
     refresh_metrics: Callable[[], Awaitable[None]] | None,
+    gets: Mapping[str, Handler] = _NO_PAGES,
 ) -> web.Application:
     """Return the application; without `refresh_metrics` it has no metrics."""
 
@@ -171,6 +176,9 @@ def _app(
         app.router.add_get("/metrics", metrics)
     for path, handler in posts.items():
         app.router.add_post(path, handler)
+    for path, handler in gets.items():
+        # A HEAD would do what only the person's own GET may.
+        app.router.add_get(path, handler, allow_head=False)
     return app
 
 

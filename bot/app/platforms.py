@@ -92,6 +92,7 @@ class Platforms:
     platforms: dict[str, Platform] = field(default_factory=dict)
     listeners: dict[str, Callable[[], Service]] = field(default_factory=dict)
     posts: dict[str, Handler] = field(default_factory=dict)
+    gets: dict[str, Handler] = field(default_factory=dict)
     # The seconds without an open connection, by platform.
     downtimes: dict[str, Callable[[], float]] = field(default_factory=dict)
     off: dict[str, CannotStart] = field(default_factory=dict)
@@ -132,7 +133,7 @@ class Platforms:
                     self.log_off(spec)
 
     async def handle(self, spec: PlatformSpec, request: web.Request) -> web.StreamResponse:
-        """Answer a post; while the platform is off it gets 503, and is sent again."""
+        """Answer a request; while the platform is off a post gets 503, and is sent again."""
         from aiohttp import web
 
         connected = self._connected.get(spec.name)
@@ -184,6 +185,8 @@ async def open_platforms(
             found.downtimes[spec.name] = partial(found.downtime, spec)
             if path := spec.own(process.settings).post_path:
                 found.posts[path] = partial(found.handle, spec)
+            pages = spec.own(process.settings).get_paths
+            found.gets |= dict.fromkeys(pages, partial(found.handle, spec))
     found.end_if_fatal()
     for spec in remote:
         if spec.name in found.off:

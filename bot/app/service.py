@@ -274,6 +274,7 @@ def _http(
         store=process.store,
         downtimes=platforms.downtimes,
         posts=platforms.posts,
+        gets=platforms.gets,
         stopping=stop,
         refresh_metrics=partial(
             metrics.refresh,

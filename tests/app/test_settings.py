@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from pathlib import Path
 
 import httpx2
@@ -12,6 +13,7 @@ import yarl
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adapters.slack.settings import KEY_MAKER
 from bot.app.documents import TABLE, example, table
 from bot.app.platforms import all_specs, load_settings, remote_specs
 from bot.text.prompt import SystemPrompt
@@ -21,6 +23,11 @@ from tests.support.settings import settings_of, value_of
 
 EXAMPLE = Path(__file__).parents[2] / ".env.example"
 NOWHERE = Path("no-such-file")
+STORE_KEY = "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3I="
+SLACK_APP = (
+    "SLACK_CLIENT_ID=1.2 SLACK_CLIENT_SECRET=client-s3cret SLACK_PUBLIC_URL=https://bot.example "
+    f"SLACK_STORE_KEY={STORE_KEY}"
+)
 GGUF = "is not a file, nor a name at Hugging Face such as owner/name:Q4_K_M"
 LAYERS = "is neither auto (as many as fit) nor a number: 0 means none, 999 means all"
 SHARDS = "is not like 0-3/8 or 4/8: the first, the last, and how many there are"
@@ -300,6 +307,17 @@ def test_a_path_in_a_folder_that_may_not_be_entered_is_a_mistake(name: str, tmp_
         ),
         ("SLACK_APP_TOKEN=xapp-1", "SLACK_APP_TOKEN needs SLACK_BOT_TOKEN beside it"),
         ("SLACK_SIGNING_SECRET=1", "SLACK_SIGNING_SECRET needs SLACK_BOT_TOKEN beside it"),
+        ("SLACK_CLIENT_SECRET=1", "SLACK_CLIENT_SECRET needs SLACK_CLIENT_ID beside it"),
+        (f"SLACK_STORE_KEY={STORE_KEY}", "SLACK_STORE_KEY needs SLACK_CLIENT_ID beside it"),
+        (
+            f"SLACK_BOT_TOKEN=xoxb-1 {SLACK_APP}",
+            "SLACK_BOT_TOKEN and SLACK_CLIENT_ID are two ways into a workspace: set one of them",
+        ),
+        (
+            SLACK_APP.replace("SLACK_STORE_KEY", "MODEL_ID"),
+            f"SLACK_CLIENT_ID needs SLACK_STORE_KEY beside it; this makes one: {KEY_MAKER}",
+        ),
+        ("SLACK_STORE_KEY=short", f"SLACK_STORE_KEY is no key; this makes one: {KEY_MAKER}"),
         ("DISCORD_SHARDS=0/1", "DISCORD_SHARDS needs DISCORD_TOKEN beside it"),
         ("MODEL_API_KEY=x", "MODEL_API_KEY needs MODEL_URL beside it"),
         (f"LOCAL_MMPROJ_PATH={__file__}", "LOCAL_MMPROJ_PATH needs LOCAL_MODEL_PATH beside it"),
@@ -387,6 +405,24 @@ def test_the_written_form_of_settings_holds_no_secret() -> None:
 
     assert "s3cret" not in repr(settings)
     assert [spec.name for spec in remote_specs(settings)] == ["discord", "slack"]
+
+
+def test_each_key_of_the_store_is_a_secret() -> None:
+    environment = dict(word.split("=", 1) for word in words(SLACK_APP))
+    newer = STORE_KEY.replace("c2V", "abc")
+
+    settings = load_settings({**environment, "SLACK_STORE_KEY": f"{newer},{STORE_KEY}"}, NOWHERE)
+
+    assert {newer, STORE_KEY, "client-s3cret"} <= {*settings.secrets}
+    assert "s3cret" not in repr(settings)
+    assert STORE_KEY not in repr(settings)
+
+
+def test_the_command_that_makes_a_key_makes_one() -> None:
+    made = subprocess.run(KEY_MAKER, shell=True, capture_output=True, text=True, check=True)
+
+    environment = dict(word.split("=", 1) for word in words(SLACK_APP))
+    load_settings({**environment, "SLACK_STORE_KEY": made.stdout.strip()}, NOWHERE)
 
 
 def test_the_secrets_of_settings_are_those_in_addresses_too() -> None:

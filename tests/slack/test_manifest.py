@@ -47,6 +47,17 @@ def test_the_emulator_grants_the_scopes_and_events_of_the_manifest() -> None:
     assert set(WITHOUT) <= set(SCOPES)
 
 
+def test_several_workspaces_come_back_to_the_address_and_get_tokens_that_rotate() -> None:
+    back = "https://bot.example/slack/oauth_redirect"
+
+    asked = yaml.safe_load(as_yaml(manifest(redirect_url=back)))
+
+    assert asked["oauth_config"]["redirect_urls"] == [back]
+    settings = asked["settings"]
+    assert settings["token_rotation_enabled"] is settings["org_deploy_enabled"] is True
+    assert manifest()["settings"]["token_rotation_enabled"] is False  # type: ignore[index,call-overload]
+
+
 def test_over_http_events_commands_and_presses_have_the_address() -> None:
     asked = yaml.safe_load(as_yaml(manifest(base_url="https://bot.example/")))
 
@@ -86,6 +97,27 @@ def test_the_command_line_prints_it_with_the_operators_prompts(tmp_path: Path) -
     prompts = (("Hi", "Hello?"), ("News", "What is new?"))
     assert ended.stderr == ""
     assert ended.stdout == as_yaml(manifest(base_url="https://bot.example", prompts=prompts))
+
+
+def test_install_link_prints_where_workspaces_install_the_app(tmp_path: Path) -> None:
+    def printed(**variables: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "bot", "install-link"]
+        environment = {"PYTHONPATH": str(ROOT), **variables}
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=60, cwd=tmp_path, env=environment
+        )
+
+    ended = printed(
+        SLACK_CLIENT_ID="1.2",
+        SLACK_CLIENT_SECRET="secret",
+        SLACK_STORE_KEY="c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3I=",
+        SLACK_PUBLIC_URL="https://bot.example/",
+    )
+
+    assert ended.stderr == ""
+    assert ended.stdout.startswith("https://bot.example/slack/install\n")
+    assert "https://bot.example/slack/oauth_redirect" in ended.stdout
+    assert "install-link needs SLACK_CLIENT_ID" in printed().stderr
 
 
 @pytest.mark.parametrize("text", ["Hi", "Hi:", ": Hello?", "|".join(["A: b"] * 5)])

@@ -187,6 +187,25 @@ def _ids(body: Body, kind: str) -> Iterator[object]:
         yield authorization.get(f"{kind}_id")
 
 
+def installed_in(body: Body) -> Iterator[str]:
+    """Yield the ids under which the installation that a payload is for may be stored.
+
+    The first of the `authorizations` has ours, and nothing else in the payload of an event does
+    (docs: Events API): in a channel that workspaces share, others may be in it, too.
+    """
+    match body.get("authorizations"):
+        case [{} as source, *_]:
+            pass
+        case _:
+            source = {**body, "authorizations": ()}
+    teams, organizations = ([*_ids(source, kind)] for kind in ("team", "enterprise"))
+    if isinstance(user := source.get("user"), dict):
+        teams.append(user.get("team_id"))
+    is_org_wide = source.get("is_enterprise_install") in (True, "true")
+    ids = [*organizations, *teams] if is_org_wide else [*teams, *organizations]
+    yield from dict.fromkeys(id_ for id_ in ids if isinstance(id_, str) and id_)
+
+
 async def _on_error(error: Exception) -> BoltResponse:
     if isinstance(error, BoltUnhandledRequestError):
         kind = error.body.get("type") or error.body.get("command")

@@ -25,6 +25,8 @@ class App:
         self.token = f"xapp-1-{secrets.token_hex(12)}"
         self.signing_secret = secrets.token_hex(16)
         self.workspaces: dict[str, Workspace] = {}
+        # The tokens that OAuth has issued: where, and until when; None for a revoked one.
+        self.issued: dict[str, tuple[Workspace, float | None]] = {}
         self._serial = itertools.count(1)
 
     def install(self, name: str) -> Workspace:
@@ -52,13 +54,20 @@ class App:
             raise LookupError(f"nobody can see a message {ts} in {channel_id}")
         return post
 
-    def caller(self, method: Method, asked: Asked) -> Workspace:
+    def caller(self, method: Method, asked: Asked, *, now: float) -> Workspace:
         """Return the workspace of the caller's token; an app-level token has the first.
 
-        SlackError when the token is missing, unknown, or of the wrong kind.
+        SlackError when the token is missing, unknown, over, or of the wrong kind.
         """
         if not asked.token:
             raise SlackError("not_authed")
+        if (found := self.issued.get(asked.token)) and method.token == "bot":
+            workspace, end = found
+            if end is None:
+                raise SlackError("token_revoked")
+            if now >= end:
+                raise SlackError("token_expired")
+            return workspace
         is_app = asked.token == self.token
         holders = [one for one in self.workspaces.values() if one.home.bot_token == asked.token]
         if not is_app and not holders:

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Literal, Unpack
 
 from aiohttp import web
@@ -26,6 +27,7 @@ from tests.emulators.slack.limits import Limits
 from tests.emulators.slack.markup import buttons, escape, feedback
 from tests.emulators.slack.message import ANOTHER_APP, SLACKBOT, Shown
 from tests.emulators.slack.methods import SCOPES
+from tests.emulators.slack.oauth import OAuth
 from tests.emulators.slack.payload import Payload
 from tests.emulators.slack.rates import Rate
 from tests.emulators.slack.sessions import Sessions
@@ -97,7 +99,9 @@ class SlackEmulator:
             self._responses,
             truth,
             latency=lambda: self.latency,
+            now=self.clock.now,
         )
+        self.oauth = OAuth(self._app, self.clock, self.violations)
         self._web.methods = {
             **self._chat.methods,
             **self._sessions.methods,
@@ -148,6 +152,8 @@ class SlackEmulator:
 
     async def __aenter__(self) -> SlackEmulator:
         app = web.Application(client_max_size=4 * 1024**2)
+        access = partial(self._web.serve_oauth, access=self.oauth.access)
+        app.router.add_post("/api/oauth.v2.access", access)
         app.router.add_route("*", "/api/{method}", self._web.serve)
         app.router.add_post("/actions/{team}/{key}", self._web.serve_response)
         app.router.add_get("/link/", self._socket.serve)
@@ -191,6 +197,20 @@ class SlackEmulator:
     def reset_signing_secret(self) -> None:
         """Sign with another secret from now on."""
         self.signing_secret = self._outbox.secret = secrets.token_hex(16)
+
+    def grant(self, team_id: str, *, organization: str = "") -> Payload:
+        """Return what oauth.v2.access answers to an installation in a workspace."""
+        return self.oauth.issue(self._app.workspace(team_id), organization)
+
+    def uninstall(self, team_id: str, *, tells: bool = True) -> None:
+        """Let a workspace remove the app; `tells` the app of it (docs: app_uninstalled)."""
+        self.oauth.uninstall(team_id)
+        workspace = self._app.workspace(team_id)
+        told: Payload = {"event_ts": workspace.timestamp()}
+        if tells:
+            revoked = {"type": "tokens_revoked", "tokens": {"bot": [workspace.bot_user_id]}, **told}
+            self._events.tell(workspace.home, revoked)
+            self._events.tell(workspace.home, {"type": "app_uninstalled", **told})
 
     def user(self, name: str, team_id: str | None = None, *, role: Role | None = None) -> str:
         """Let a person join a workspace, the first if none is named, and return the user id."""

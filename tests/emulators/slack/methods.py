@@ -210,6 +210,13 @@ METHODS: dict[str, Method] = {
         arguments={"file_ids": "array", "metadata": "object"},
         errors=_BLOCK_ERRORS | {"file_not_found", "streaming_state_conflict"},
     ),
+    "oauth.v2.access": Method(
+        HUNDREDS,
+        errors=_words(
+            "bad_client_secret bad_redirect_uri invalid_client_id invalid_code invalid_grant_type",
+            "invalid_refresh_token",
+        ),
+    ),
     "views.open": Method(
         TIER_4,
         arguments=_VIEW,

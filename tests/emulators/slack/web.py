@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from urllib.parse import parse_qsl
 
 from aiohttp import web
 
@@ -88,6 +89,7 @@ class WebApi:
         truth: Truth,
         *,
         latency: Callable[[], float],
+        now: Callable[[], float],
     ) -> None:
         self.methods: dict[str, Handler] = {}
         self.requests: list[Call] = []
@@ -95,6 +97,7 @@ class WebApi:
         self.watchers: list[Callable[[Call], object]] = []
         self.faults = Faults()
         self._latency = latency
+        self._now = now
         self.knows_feedback = True
         self.closing = asyncio.Event()
         self._truth = truth
@@ -108,6 +111,23 @@ class WebApi:
         args = {**call.args, **call.body}
         self._truth.violations += complaints(name, _seen(name, call))
         return await self._respond(request, name, args, lambda: self._call(name, call))
+
+    async def serve_oauth(
+        self, request: web.Request, access: Callable[[web.Request, str], Payload]
+    ) -> web.StreamResponse:
+        """Answer oauth.v2.access, which takes a form, and an app's secret in place of a token."""
+        body = await request.text()
+
+        def work() -> Answer:
+            try:
+                answer = Answer(200, {"ok": True, **access(request, body)})
+            except SlackError as error:
+                answer = _refused(error)
+            if isinstance(answer.body, dict):
+                self._truth.answered("oauth.v2.access", answer.body)
+            return answer
+
+        return await self._respond(request, "oauth.v2.access", dict(parse_qsl(body)), work)
 
     async def serve_response(self, request: web.Request) -> web.StreamResponse:
         """Take what is posted to a response_url, which is recorded as a method of that name."""
@@ -158,7 +178,7 @@ class WebApi:
     def _work(self, name: str, method: Method, handler: Handler, call: Asked) -> Answer:
         if call.refusal:
             raise call.refusal
-        workspace = self._app.caller(method, call)
+        workspace = self._app.caller(method, call, now=self._now())
         args = _seen(name, call)
         if wait := self._limits.wait(name, workspace, args):
             return _limited(wait)

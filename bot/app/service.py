@@ -15,7 +15,7 @@ from typing import Any
 
 from bot import __version__
 from bot.access.preferences import PreferenceStore
-from bot.access.quotas import Quota
+from bot.access.quotas import MILLION, Price, Prices, Quota
 from bot.access.rules import AccessRules
 from bot.app import http, metrics
 from bot.app.assistant import (
@@ -23,6 +23,7 @@ from bot.app.assistant import (
     Assistant,
     calls_tools,
     is_demo,
+    label_of,
     model_choices,
     open_assistant,
 )
@@ -162,10 +163,11 @@ async def _open(
         connect(url=settings.redis_url, data_dir=settings.data_dir)
     )
     budgets = EditBudgets(store=store, lease_seconds=settings.lease_seconds)
+    prices = _prices(settings)
     assistant: Assistant | None = None
     # The terminal brings its own worker.
     if WORKER in roles or uses_terminal(roles):
-        opening = open_assistant(settings, stop, at_terminal=uses_terminal(roles))
+        opening = open_assistant(settings, stop, at_terminal=uses_terminal(roles), prices=prices)
         assistant = await stack.enter_async_context(opening)
     queue = TurnQueue(
         store=store,
@@ -185,6 +187,7 @@ async def _open(
         longest=settings.max_tokens,
         preferences=PreferenceStore(store=store, models=models, max_tokens=settings.max_tokens),
         tools=listed(settings) if calls_tools(settings) or not assistant else (),
+        prices=prices,
     )
     process = Process(
         settings=settings,
@@ -213,6 +216,7 @@ async def _open(
             capacity=settings.capacity,
             lease_seconds=settings.lease_seconds,
             drain_seconds=drain_seconds,
+            prices=prices,
         )
         jobs[WORKER] = partial(worker.run, stop)
     log.info("Running as %s", ", ".join(sorted(roles - platforms.off.keys())))
@@ -290,9 +294,23 @@ def _access(settings: Settings) -> AccessRules:
         admins=frozenset(settings.admins),
         direct_messages=settings.direct_messages,
         quota=Quota(
-            settings.questions_per_day, settings.tokens_per_day, settings.server_tokens_per_day
+            settings.questions_per_day,
+            settings.tokens_per_day,
+            settings.server_tokens_per_day,
+            _millionths(settings.money_per_month),
+            _millionths(settings.server_money_per_month),
         ),
     )
+
+
+def _millionths(money: float | None) -> int | None:
+    return None if money is None else round(money * MILLION)
+
+
+def _prices(settings: Settings) -> Prices:
+    """Return the prices that the operator has set, by the models' names and labels."""
+    named = {name: Price(*both) for name, *both in settings.prices}
+    return Prices({label_of(settings, name): one for name, one in named.items()} | named)
 
 
 def _raise_file_limit(settings: Settings) -> None:

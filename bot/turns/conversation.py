@@ -20,6 +20,7 @@ from bot.domain import (
     FilesRead,
     Message,
     Purpose,
+    Reading,
     ReadingFiles,
     Shown,
     Turn,
@@ -168,6 +169,9 @@ class Conversation:
         async with aclosing(stream) as deltas:
             async for delta in deltas:
                 attempt.meter.note(delta)
+                if isinstance(delta, Reading) and not delta.is_answered:
+                    # If this process dies, the next attempt knows that there was a request.
+                    await attempt.lease.save_used()
                 if isinstance(delta, FilesRead) and any(one.picture for one in delta.files):
                     attempt.files = files
                 if isinstance(delta, ConsentNeeded):
@@ -257,7 +261,7 @@ class Conversation:
         turn = attempt.turn
         model = shown.model or self._model.chosen(turn.preferences).name
         exchange = replace(_exchange(attempt), answer=shown.said, model=model)
-        await attempt.finish(shown, exchange if shown.said.strip() else None)
+        await attempt.finish(shown, exchange if shown.said.strip() else None, model=model)
         _report_end(attempt, shown, model=model, freshness=freshness)
 
 

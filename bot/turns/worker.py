@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Mapping
 from contextlib import aclosing, suppress
 
+from bot.access.quotas import Prices
 from bot.concurrency import cancelled, running, turn_in_work
 from bot.errors import (
     LeaseLost,
@@ -44,6 +45,7 @@ class Worker:
         lease_seconds: float,
         drain_seconds: float,
         policy: WorkPolicy | None = None,
+        prices: Prices | None = None,
     ) -> None:
         self._leases = queue.leases
         self._platforms = platforms
@@ -52,6 +54,7 @@ class Worker:
         self._lease_seconds = lease_seconds
         self._drain_seconds = drain_seconds
         self._policy = policy = policy or WorkPolicy()
+        self._prices = prices
         self._tasks: set[asyncio.Task[None]] = set()
         # The names in the order in which they are asked, which goes round.
         self._order = deque[str]()
@@ -157,6 +160,7 @@ class Worker:
             taken=taken,
             seconds=self._lease_seconds,
             finish_retry=self._policy.finish_retry,
+            prices=self._prices,
         )
         self._running[turn_id] = lease
         try:

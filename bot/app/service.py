@@ -50,6 +50,7 @@ from bot.turns.allowed import AllowedTools
 from bot.turns.context import ContextReader
 from bot.turns.conversation import Conversation
 from bot.turns.files import FileReader
+from bot.turns.notices import QuotaNotices
 from bot.turns.queue import TurnQueue
 from bot.turns.records import History
 from bot.turns.script import Limits
@@ -217,6 +218,7 @@ async def _open(
             lease_seconds=settings.lease_seconds,
             drain_seconds=drain_seconds,
             prices=prices,
+            notices=_notices(settings, queue, platforms),
         )
         jobs[WORKER] = partial(worker.run, stop)
     log.info("Running as %s", ", ".join(sorted(roles - platforms.off.keys())))
@@ -246,6 +248,12 @@ def _conversation(
         files=FileReader(most=settings.files_per_question, most_mb=settings.file_max_mb),
         tools=_toolbox(assistant, queue, history, platforms),
     )
+
+
+def _notices(settings: Settings, queue: TurnQueue, platforms: Platforms) -> QuotaNotices | None:
+    if settings.server_tokens_per_day is None and settings.server_money_per_month is None:
+        return None
+    return QuotaNotices(queue.script, tell=partial(platforms.tell, settings.admins))
 
 
 def _toolbox(

@@ -166,7 +166,7 @@ class Eraser:
             # The server's sums stay, so these become nobody's.
             yield from (("HDEL", key, field) for field in value[1])
         elif kind == "notices" and value:
-            yield from (("ZREM", key, one) for one in value if who.is_in(one.split(" ")[3]))
+            yield from (("ZREM", key, one) for one in value if who.is_in(one.split(" ")[4]))
         elif kind == "kept" and value:
             yield from (("LREM", key, 0, one) for one in value if who.is_in(one.split(" ")[1]))
         if self._is_own(name, value):

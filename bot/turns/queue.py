@@ -168,6 +168,7 @@ class TurnQueue:
         self.lookup = TurnLookup(store)
         self.repairs = Repairs(self._script)
         self.forgetting = Forgetting(self._script, own_names=own_names)
+        self.script = self._script
 
     async def admit(
         self, turn: Turn, *, quota: Quota = _ANYTHING, estimate: Estimate | int = 0

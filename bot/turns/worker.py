@@ -22,6 +22,7 @@ from bot.ports import Platform
 from bot.turns.conversation import Conversation
 from bot.turns.forgetting import Forgetter
 from bot.turns.lease import Attempt, Lease
+from bot.turns.notices import QuotaNotices
 from bot.turns.queue import Taken, TurnQueue
 from bot.turns.repair import Reconciler, WorkPolicy
 
@@ -46,6 +47,7 @@ class Worker:
         drain_seconds: float,
         policy: WorkPolicy | None = None,
         prices: Prices | None = None,
+        notices: QuotaNotices | None = None,
     ) -> None:
         self._leases = queue.leases
         self._platforms = platforms
@@ -55,6 +57,7 @@ class Worker:
         self._drain_seconds = drain_seconds
         self._policy = policy = policy or WorkPolicy()
         self._prices = prices
+        self._notices = notices
         self._tasks: set[asyncio.Task[None]] = set()
         # The names in the order in which they are asked, which goes round.
         self._order = deque[str]()
@@ -85,6 +88,8 @@ class Worker:
             asyncio.create_task(self._reconciler.run()),
             asyncio.create_task(self._forgetter.run()),
         ]
+        if self._notices:
+            loops.append(asyncio.create_task(self._notices.run()))
         try:
             await asyncio.wait((stop, *loops), return_when=asyncio.FIRST_COMPLETED)
             deadline = now() + self._drain_seconds

@@ -61,13 +61,14 @@ local function add_spent(period, who, more)
   redis.call('PEXPIRE', name, is_month(period) and MONTH_MS or SPENT_MS)
 end
 
--- Has the admins told once in a period that a server has used so much of its quota: 'KIND PERCENT PERIOD SERVER USED LIMIT'.
+-- Has the admins told once in a period that a server has used so much of its quota: 'MS KIND PERCENT PERIOD SERVER USED
+-- LIMIT', in one line.
 local function note_notice(kind, percent, period, server, used, limit)
   local name = key('noticed', period, server)
   if redis.call('HSETNX', name, kind .. ' ' .. percent, '1') == 0 then return end
   redis.call('PEXPIRE', name, is_month(period) and MONTH_MS or SPENT_MS)
   local notices = prefix .. 'notices'
-  local told = string.format('%s %d %s %s %.0f %.0f', kind, percent, period, server, used, limit)
+  local told = string.format('%.0f %s %d %s %s %.0f %.0f', now_ms(), kind, percent, period, server, used, limit)
   redis.call('ZADD', notices, now_ms(), told)
   redis.call('ZREMRANGEBYRANK', notices, 0, -MOST_NOTICES - 1)
   redis.call('PEXPIRE', notices, SPENT_MS)

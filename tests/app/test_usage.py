@@ -12,10 +12,10 @@ from bot.domain import Person, Used
 from bot.errors import CannotStart
 from bot.store import Store
 from bot.tokens.counters import Bill
-from tests.app.test_commands import running
+from tests.app.test_commands import answered
 from tests.emulators.model import ModelEmulator
-from tests.support.rooms import PLATFORMS, Platform, Room, until_open
-from tests.support.settings import make_settings
+from tests.support.rooms import PLATFORMS, Platform, Room, last_word, served
+from tests.support.service import make_settings
 from tests.support.waiting import until
 from tests.turns.test_queue import make_turn, take
 from tests.turns.test_usage import LARGE, end, make_queue
@@ -77,31 +77,32 @@ async def test_a_beginning_that_is_none_is_refused_and_a_later_one_leaves_out(
 async def test_admins_read_what_their_server_has_used_and_are_told_of_its_limit(
     kind: type[Platform], own_store: Store, model: ModelEmulator
 ) -> None:
-    async with running(
-        kind,
-        own_store,
-        model,
-        SERVER_TOKENS_PER_DAY="1000",
-        MAX_TOKENS="900",
-        PRICES="emulated=2/10",
-        MONEY_PER_MONTH="5",
-        ADMINS="{Bob}",
-    ) as platform:
+    model.answer = last_word
+    variables = {
+        "SERVER_TOKENS_PER_DAY": "1000",
+        "MAX_TOKENS": "900",
+        "PRICES": "emulated=2/10",
+        "MONEY_PER_MONTH": "5",
+    }
+    async with kind() as platform:
         room = Room(platform)
-        await room.begin()
-        await room.call("one")
-        await until_open(own_store, 0)
-        for_all, for_admins = await room.command("usage"), await room.command("usage", person="Bob")
+        variables["ADMINS"] = room.people["Bob"]
+        async with served(platform, own_store, model, variables=variables):
+            await room.begin()
+            await room.call("one")
+            await answered(room, own_store, "one")
+            for_all = await room.command("usage")
+            for_admins = await room.command("usage", person="Bob")
 
-        def told() -> list[str]:
-            place = platform.dm(room.people["Bob"])
-            return [one.text for one in platform.screen(place)]
+            def told() -> list[str]:
+                place = platform.dm(room.people["Bob"])
+                return [one.text for one in platform.screen(place)]
 
-        await until(told, why=told)
+            await until(told, why=told)
 
     assert "What you cost this month: $0.0" in for_all
     assert "Everybody here" not in for_all
     assert "Everybody here today: 1 questions, " in for_admins
     assert "\n- emulated: 1 questions, " in for_admins
     assert len(told()) == 1
-    assert "has used 80 % of its tokens for today" in told()[0]
+    assert "has used 80 % of its tokens for today: 9" in told()[0]

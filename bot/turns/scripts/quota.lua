@@ -100,7 +100,7 @@ local function quota_refusal(person, thread, quota, more)
       local is_first = used == 0 and limit > 0 and field ~= 'questions'
       local is_full = used + more[field] > limit or field == 'money' and used >= limit
       if who == server and used + more[field] >= limit * NEARLY / 100 then
-        note_notice(field, NEARLY, period, server, used, limit)
+        note_notice(field, NEARLY, period, server, used + more[field], limit)
       end
       if is_full and not is_first then
         if who == server then note_notice(field, 100, period, server, used, limit) end

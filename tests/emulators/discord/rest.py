@@ -83,8 +83,7 @@ class Rest:
         person = str(request.body["recipient_id"])
         if person not in self.world.users:
             raise Refusal(400, 50035, "Invalid Form Body")
-        found = self.world.channel(self.world.dm_with(person))
-        return 200, {"id": found.id, "type": found.kind}
+        return 200, self.world.channel(self.world.dm_with(person)).payload()
 
     def leave_guild(self, request: Request) -> Answer:
         """Let the bot leave (docs: Leave Guild)."""

@@ -475,7 +475,8 @@ def _summed(found: Iterable[Sums]) -> str:
     total = Sums()
     for one in found:
         total = total.plus(one)
-    text = f"{total.questions:,} questions, {total.read:,} tokens read, {total.written:,} written"
+    questions = f"{total.questions:,} question{'' if total.questions == 1 else 's'}"
+    text = f"{questions}, {total.read:,} tokens read, {total.written:,} written"
     return f"{text}, ${total.money / MILLION:,.4f}" if total.money else text
 
 

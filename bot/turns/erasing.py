@@ -15,7 +15,6 @@ _OF_PEOPLE = ("allowed", "kept", "open", "running", "throttled", "warned")
 # Kinds of keys that become empty with their turns. Until then the queue needs them.
 _OF_QUEUE = ("mailbox", "open", "running", "throttled")
 _AT_ONCE = 500  # commands in one round trip
-_ALL_FIELDS = 10**7
 _GONE_SECONDS = 60  # for pages that are slow to read that a thread is gone
 
 
@@ -137,8 +136,8 @@ class Eraser:
             case "uploads":
                 return "SMEMBERS", key
             case "usage_of" if self._who.is_person and rest.split(":")[1] == self._who.platform:
-                # All in one step, of which only the person's come back.
-                return "HSCAN", key, 0, "MATCH", f"{self._who.written} *", "COUNT", _ALL_FIELDS
+                # The models with which a person's fields end.
+                return "HKEYS", self._key("usage", rest)
             case "notices" if not self._who.is_person:
                 return "ZRANGE", key, 0, -1
             case "kept" if not self._who.is_person:
@@ -164,7 +163,7 @@ class Eraser:
             yield from (("SREM", key, one) for one in value if who.is_in(one))
         elif kind == "usage_of" and value:
             # The server's sums stay, so these become nobody's.
-            yield from (("HDEL", key, field) for field in value[1])
+            yield from (("HDEL", key, f"{who.written} {model}") for model in value)
         elif kind == "notices" and value:
             yield from (("ZREM", key, one) for one in value if who.is_in(one.split(" ")[4]))
         elif kind == "kept" and value:

@@ -14,6 +14,7 @@ from bot.store import Store
 DAYS = 90  # for which sums are kept: USAGE_MS of prelude.lua
 _EPOCH = date(1970, 1, 1)
 _KEYS_AT_ONCE = 1000
+_FIELDS_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,19 +97,31 @@ class UsageSums:
                 return
 
     async def _rows_of(self, day: date, server: str, *, by_person: bool) -> Sequence[Row]:
-        names = [self._store.key(_name(kind, day, server)) for kind in ("usage", "usage_of")]
-        commands = [("HGETALL", one) for one in names[: 1 + by_person]]
-        totals, *people = await self._store.commands(commands)
         platform, shown = server.partition(":")[0], unquote(server)
+        totals = await self._fields(_name("usage", day, server))
+        people = await self._fields(_name("usage_of", day, server)) if by_person else {}
         left = {model: _read(text) for model, text in totals.items()}
         rows: list[Row] = []
-        for name, text in (it for one in people for it in one.items()):
+        for name, text in people.items():
             person, _, model = name.partition(" ")
             sums = _read(text)
             rows.append(Row(day, shown, model, sums, f"{platform}:{unquote(person)}"))
             left[model] = left.get(model, Sums()).plus(sums, -1)
-        rest = (Row(day, shown, model, sums) for model, sums in left.items())
-        return [*rows, *(one for one in rest if any(one.sums.numbers))]
+        for model, sums in left.items():
+            # That of people who were forgotten; a turn that has just ended is not among the totals.
+            rest = Sums(*(max(number, 0) for number in sums.numbers))
+            if any(rest.numbers):
+                rows.append(Row(day, shown, model, rest))
+        return rows
+
+    async def _fields(self, name: str) -> Mapping[str, str]:
+        found, cursor = dict[str, str](), 0
+        while True:
+            scan = "HSCAN", self._store.key(name), cursor, "COUNT", _FIELDS_AT_ONCE
+            cursor, some = await self._store.command(*scan)
+            found |= some
+            if not int(cursor):
+                return found
 
 
 def _name(kind: str, day: date, server: str) -> str:

@@ -102,7 +102,7 @@ async def test_admins_read_what_their_server_has_used_and_are_told_of_its_limit(
 
     assert "What you cost this month: $0.0" in for_all
     assert "Everybody here" not in for_all
-    assert "Everybody here today: 1 questions, " in for_admins
-    assert "\n- emulated: 1 questions, " in for_admins
+    assert "Everybody here today: 1 question, " in for_admins
+    assert "\n- emulated: 1 question, " in for_admins
     assert len(told()) == 1
     assert "has used 80 % of its tokens for today: 9" in told()[0]

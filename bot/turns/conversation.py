@@ -172,6 +172,8 @@ class Conversation:
                 if isinstance(delta, Reading) and not delta.is_answered:
                     # If this process dies, the next attempt knows that there was a request.
                     await attempt.lease.save_used()
+                    # It is for the meter alone: `prefetch` asks only for the first delta.
+                    continue
                 if isinstance(delta, FilesRead) and any(one.picture for one in delta.files):
                     attempt.files = files
                 if isinstance(delta, ConsentNeeded):

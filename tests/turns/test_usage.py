@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 import pytest
 
 from bot.access.quotas import Estimate, Price, Prices, Quota
-from bot.domain import Delta, Exchange, Outcome, Person, Reading, Retrying, Shown, Used
+from bot.domain import (
+    Delta,
+    Exchange,
+    Outcome,
+    Person,
+    Purpose,
+    Reading,
+    Retrying,
+    Shown,
+    Turn,
+    Used,
+)
 from bot.errors import ModelDenied, QuotaUsed
 from bot.store import Store
 from bot.tokens.counters import Bill, Meter, estimate
@@ -19,8 +32,9 @@ from bot.turns.records import read_bill, write_bill
 from bot.turns.script import Limits, source_of
 from bot.turns.usage import Row, Sums, UsageSums
 from tests.support.at_work import answer, expire_all
-from tests.support.fakes import FakeModel, FakePlatform
-from tests.turns.test_queue import ANN, KEY, make_turn, take
+from tests.support.fakes import FakeModel, FakePlatform, FakeSurface
+from tests.support.waiting import until
+from tests.turns.test_queue import ANN, KEY, exchanges, make_turn, take
 
 BEN = Person("u2", "Ben")
 PRICES = Prices({"large": Price(2, 10)})
@@ -186,6 +200,30 @@ async def test_an_answer_is_summed_for_the_model_that_gave_it(store: Store) -> N
     assert one[0][1] == "fake" or other[0][1] == "fake"
     total = one[1].plus(other[1])
     assert total.numbers[:3] == (1, 8, 1)
+
+
+async def test_a_model_is_asked_while_the_platform_still_opens(store: Store) -> None:
+    asked = list[bool]()
+
+    @dataclass
+    class Opening(FakePlatform):
+        @asynccontextmanager
+        async def surface(
+            self, turn: Turn, purpose: Purpose = Purpose.ANSWER
+        ) -> AsyncIterator[FakeSurface]:
+            await until(lambda: asked)
+            yield self.shown
+
+    def is_asked() -> bool:
+        asked.append(True)
+        return True
+
+    platform, early = Opening(), Reading(0, "large", is_answered=False)
+    await make_queue(store).admit(make_turn(1))
+
+    await answer(store, platform, FakeModel((early, is_asked, "Hi")))
+
+    assert [text for _, text in await exchanges(store)] == ["Hi"]
 
 
 async def test_what_a_forgotten_person_used_is_nobodys_and_counts_once(store: Store) -> None:

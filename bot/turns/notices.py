@@ -53,9 +53,12 @@ class QuotaNotices:
 
     async def _send(self, notice: str) -> None:
         began, kind, percent, period, server, used, limit = notice.split(" ")
-        is_told = await self._tell(
-            text_of(kind, int(percent), period, unquote(server), int(used), int(limit))
-        )
+        text = text_of(kind, int(percent), period, unquote(server), int(used), int(limit))
+        try:
+            is_told = await self._tell(text)
+        except Exception:  # a worker does not end with it
+            log.exception("A notice of a quota cannot be sent")
+            is_told = False
         is_late = time.time() - int(began) / 1000 > _RETRIED_SECONDS
         if not is_told and not is_late:
             log.warning("No admin could be told of the quota of %s; that is retried", server)

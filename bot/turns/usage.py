@@ -84,17 +84,19 @@ class UsageSums:
 
     async def rows(self, since: date, *, by_person: bool) -> AsyncIterator[Row]:
         """Yield all sums from a day on; looks through the whole store."""
-        prefix, cursor = self._store.key(""), 0
+        prefix, cursor, found = self._store.key(""), 0, set[str]()
         while True:
             scan = "SCAN", cursor, "MATCH", f"{prefix}usage:*", "COUNT", _KEYS_AT_ONCE
             cursor, names = await self._store.command(*scan)
-            for name in names:
-                _, day, server = name.removeprefix(prefix).split(":", 2)
-                if (on := _EPOCH + timedelta(int(day))) >= since:
-                    for row in await self._rows_of(on, server, by_person=by_person):
-                        yield row
+            # The same name may come twice.
+            found.update(names)
             if not cursor:
-                return
+                break
+        for name in sorted(found):
+            _, day, server = name.removeprefix(prefix).split(":", 2)
+            if (on := _EPOCH + timedelta(int(day))) >= since:
+                for row in await self._rows_of(on, server, by_person=by_person):
+                    yield row
 
     async def _rows_of(self, day: date, server: str, *, by_person: bool) -> Sequence[Row]:
         platform, shown = server.partition(":")[0], unquote(server)

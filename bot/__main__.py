@@ -99,6 +99,7 @@ def _commands() -> list[Command]:
             lambda it: it.add_argument("file", metavar="FILE", type=Path),
         ),
         Command("restore", "put a backup in the place of the store", _restore, _add_restore),
+        Command("usage", "show what people have used, and what it cost", _usage, _add_usage),
         *(command for spec in all_specs() for command in spec.commands),
     ]
 
@@ -254,6 +255,21 @@ async def _restore(settings: Settings, arguments: argparse.Namespace, output: Te
 
     until = arguments.until and arguments.until.timestamp()
     await restore(settings, arguments.file, output, until=until)
+
+
+def _add_usage(parser: argparse.ArgumentParser) -> None:
+    kinds = ("day", "server", "person", "model")
+    parser.add_argument("--by", choices=kinds, default="day", help="what each line is for")
+    since = "the first day, or how many days, such as 7d; by default 30d"
+    parser.add_argument("--since", metavar="DATE|DAYS", default="30d", help=since)
+    parser.add_argument("--csv", action="store_true", help="print it for a spreadsheet")
+
+
+async def _usage(settings: Settings, arguments: argparse.Namespace, output: TextIO) -> None:
+    from bot.app.usage import show_usage
+
+    by, since = arguments.by, arguments.since
+    await show_usage(settings, output, by=by, since=since, as_csv=arguments.csv)
 
 
 async def _until_signal(

@@ -361,9 +361,15 @@ class BeginningLeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A delta: an attempt begins; its prompt has about this many tokens."""
+    """A delta: an attempt begins; its prompt has about this many tokens.
+
+    Before the `model` is asked, `is_answered` is False and the number not known. The first text
+    comes after another one.
+    """
 
     tokens: int
+    model: str = ""
+    is_answered: bool = True
 
 
 @dataclass(frozen=True, slots=True)

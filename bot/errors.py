@@ -13,7 +13,7 @@ ParleyError
 │   ├── BeingForgotten      the person is being forgotten
 │   ├── QueueFull           too many turns wait in total
 │   ├── NotAllowed          the person may not use the bot, or not there
-│   ├── QuotaUsed           a quota of the day is used up; see `renews_in`
+│   ├── QuotaUsed           a quota is used up; see `renews_in`
 │   ├── NotTheAsker         another person has asked the question
 │   ├── NotTheLast          other answers follow this one and may refer to it
 │   ├── NotRemembered       the question was deleted, or its record has expired
@@ -122,7 +122,7 @@ class NotAllowed(Refused):
 
 
 class QuotaUsed(Refused):
-    """`kind` is "questions", "tokens" or "tools" of the person, or "server".
+    """`kind` is what is used up: a field of `Quota`, or "tools".
 
     `renews_in` is in seconds.
     """
@@ -138,7 +138,9 @@ class QuotaUsed(Refused):
 _USED_UP = {
     "questions": "You have used all your questions for today.",
     "tokens": "You have used all your tokens for today.",
-    "server": "Everybody here together has used all tokens for today.",
+    "server_tokens": "Everybody here together has used all tokens for today.",
+    "money": "You have used all that I may spend on you this month.",
+    "server_money": "Everybody here together has used all that I may spend this month.",
     "tools": "You have used all your calls of tools for today.",
 }
 
@@ -147,6 +149,8 @@ def until(seconds: float) -> str:
     """Return a duration as people write it, such as "in 3 hours"."""
     minutes = max(round(seconds / 60), 1)
     number, unit = (round(minutes / 60), "hour") if minutes > 90 else (minutes, "minute")
+    if number > 48 and unit == "hour":
+        number, unit = round(number / 24), "day"
     return f"in {number} {unit}{'s' if number > 1 else ''}"
 
 

@@ -57,13 +57,16 @@ class Connected:
 
     `listen` hands events to the intake until it is cancelled, and `downtime` returns for how many
     seconds none could arrive. Both are None if people are not heard here. `handler` answers the
-    posts to `PlatformSettings.post_path` and the requests for its `get_paths`.
+    posts to `PlatformSettings.post_path` and the requests for its `get_paths`. `tell` sends a
+    person a direct message, by their id and its text, and raises SurfaceError; None if the platform
+    has none.
     """
 
     platform: Platform
     listen: Callable[[], Service] | None = None
     downtime: Callable[[], float] | None = None
     handler: Handler | None = None
+    tell: Callable[[str, str], Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

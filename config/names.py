@@ -62,7 +62,7 @@ _LIMITING = {
 _RULERS = {"ADMIN", "OWNER", "MODERATOR"}
 _WHOM = _RULERS | {
     *("SERVER", "WORKSPACE", "TEAM", "CHANNEL", "PEOPLE", "PERSON", "USER", "USERID", "MEMBER"),
-    *("ROLE", "DAY"),
+    *("ROLE", "DAY", "MONTH"),
 }
 _FILLING = {"LIST", "ALL", "TO", "ID", "BOT", "DISCORD", "SLACK"}
 _ALONE = (

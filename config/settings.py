@@ -42,7 +42,8 @@ _EMPTY = re.compile(r"""[ \t]*(['"]?)[ \t]*\1""")
 # A limit behind what only some editors show as the end of a line, or in quotes that do not end.
 _HIDDEN_LINE = re.compile(
     r"[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*(export\s+)?"
-    r"(?P<name>ALLOWED_\w+|BLOCKED_\w+|ADMINS|DIRECT_MESSAGES|\w+_PER_DAY|WEB_PASSWORD(_FILE)?)\s*="
+    r"(?P<name>ALLOWED_\w+|BLOCKED_\w+|ADMINS|DIRECT_MESSAGES|\w+_PER_(?:DAY|MONTH)"
+    r"|WEB_PASSWORD(?:_FILE)?)\s*="
 )
 # A port that Kubernetes sets for a service called "web".
 _LINK = re.compile(r"\w+_PORT=tcp://.*")
@@ -62,7 +63,9 @@ _SHOWN = 400  # characters of a refused value
 # Also for other programs' names; python-dotenv accepts anything up to a blank or an equals sign.
 _NAME = re.compile(r"[A-Za-z_][\w.-]*")
 _HUB_FILE = re.compile(r"\w[\w.-]*/[\w.-]+:[\w.-]+")
+_MOST_PRICE = 1_000_000
 _limit = within(0, 10**12)
+_money = within(0, 10**9, float)
 _tokens = within(1, 10_000_000)
 
 
@@ -145,6 +148,20 @@ def _models(text: str) -> tuple[tuple[str, str], ...]:
     if len(names) > len(set(names)):
         raise ValueError("names a model, or uses a label, twice")
     return tuple(found)
+
+
+def _prices(text: str) -> tuple[tuple[str, float, float], ...]:
+    """Return names, each with the prices of tokens read and written."""
+    found: dict[str, tuple[float, float]] = {}
+    for part in filter(None, map(str.strip, text.split(","))):
+        name, _, written = (each.strip() for each in part.rpartition("="))
+        prices = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*/\s*([0-9]+(?:\.[0-9]+)?)", written)
+        if not name or not prices or max(map(float, prices.groups())) > _MOST_PRICE:
+            raise ValueError(f"has {part!r} in it, which is not like NAME=0.2/0.6")
+        if name in found:
+            raise ValueError(f"has {name} twice")
+        found[name] = float(prices[1]), float(prices[2])
+    return tuple((name, *both) for name, both in found.items())
 
 
 def _system_prompt(text: str) -> str:
@@ -405,6 +422,18 @@ class Settings:
     )
     tool_calls_per_day: int | None = setting(
         None, _limit, "how many calls of tools a person has in a day"
+    )
+    prices: tuple[tuple[str, float, float], ...] = setting(
+        (),
+        _prices,
+        "US dollars for a million tokens, read and written, by model, such as NAME=0.2/0.6, "
+        "OTHER=1/3; empty: what Hugging Face tells",
+    )
+    money_per_month: float | None = setting(
+        None, _money, "how many US dollars a person may cost in a month (UTC); needs a price"
+    )
+    server_money_per_month: float | None = setting(
+        None, _money, "how many US dollars all people of a server may cost in a month together"
     )
     history_days: int = setting(
         30, within(0, 36_500), "days for which a conversation is remembered; 0: until its turn ends"
@@ -709,6 +738,10 @@ def _contradictions(settings: Settings, texts: Mapping[str, str]) -> Iterator[st
     ):
         if getattr(settings, name.lower()) and needed not in texts:
             yield f"{name} needs {needed} beside it"
+    for name in ("MONEY_PER_MONTH", "SERVER_MONEY_PER_MONTH"):
+        # Hugging Face tells its prices.
+        if name in texts and not (settings.prices or settings.hf_token):
+            yield f"{name} needs PRICES beside it"
     for own in settings.platforms.values():
         for name, needed in own.needs:
             if getattr(own, name) and not getattr(own, needed):

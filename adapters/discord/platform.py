@@ -138,6 +138,15 @@ class DiscordPlatform:
                 async with running(typing) if typing else nullcontext():
                     yield ChannelSurface(self._client, address, recovery, parent=parent)
 
+    async def tell(self, person: str, text: str) -> None:
+        """Send a person a direct message (docs: Create DM, Create Message). Raises SurfaceError."""
+        body = {"recipient_id": person}
+        channel = await request(self._client, "POST", "/users/@me/channels", body=body)
+        ids = {"channel_id": channel["id"]}
+        mentions: dict[str, Json] = {"parse": []}
+        said: dict[str, Json] = {"content": text, "allowed_mentions": mentions}
+        await request(self._client, "POST", "/channels/{channel_id}/messages", ids, body=said)
+
     async def read_context(self, turn: Turn, *, since: str, most: int) -> Sequence[ContextMessage]:
         """Return the messages before a question, by one request if possible; raises SurfaceError.
 

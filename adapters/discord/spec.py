@@ -29,7 +29,7 @@ async def _connect(process: Process) -> AsyncIterator[Connected]:
     ) as platform:
         listener = platform.listener
         listen = partial(listener.listen, process.intake, store=process.store)
-        yield Connected(platform, listen, listener.downtime)
+        yield Connected(platform, listen, listener.downtime, tell=platform.tell)
 
 
 def _examine(settings: Settings) -> AsyncIterator[Finding]:

@@ -94,6 +94,17 @@ class SlackPlatform:
         async with nullcontext() if purpose.has_ended else surface.status.displayed(turn):
             yield surface
 
+    async def tell(self, person: str, text: str) -> None:
+        """Send a person a direct message. Raises SurfaceError.
+
+        A person's id as the channel stands for the bot's DM with them (docs: chat.postMessage,
+        "Post to a DM").
+        """
+        async with translated():
+            await self.workspace.client.chat_postMessage(
+                channel=person, text=text, unfurl_links=False, unfurl_media=False
+            )
+
     async def read_context(self, turn: Turn, *, since: str, most: int) -> Sequence[ContextMessage]:
         """Return the messages of a thread before a question. Raises SurfaceError."""
         return await read_context(self.workspace, turn, since=since, most=most)

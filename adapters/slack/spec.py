@@ -36,13 +36,13 @@ async def _connect(process: Process) -> AsyncIterator[Connected]:
                 raise Unreachable(str(error)) from error
         if own.app_token:
             listen = partial(platform.listen, process.intake, store=process.store)
-            yield Connected(platform, listen, platform.downtime)
+            yield Connected(platform, listen, platform.downtime, tell=platform.tell)
         elif "slack" in process.roles:
             # Slack connects for each event, and the handler gets it: no connection is missing.
             handler = platform.handler(process.intake)
-            yield Connected(platform, asyncio.Event().wait, lambda: 0.0, handler)
+            yield Connected(platform, asyncio.Event().wait, lambda: 0.0, handler, platform.tell)
         else:
-            yield Connected(platform)
+            yield Connected(platform, tell=platform.tell)
 
 
 @asynccontextmanager

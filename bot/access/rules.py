@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bot.access.preferences import InvalidPreference, Scope
 from bot.access.quotas import Quota
@@ -79,10 +79,11 @@ class AccessRules:
             return Quota()
         quota = self.quota
         for one in (it for scope in ("server", "channel") if (it := (chosen or {}).get(scope))):
-            quota = Quota(
-                _limit(one, one.questions_per_day, quota.questions),
-                _limit(one, one.tokens_per_day, quota.tokens),
-                _limit(one, one.server_tokens_per_day, quota.server_tokens),
+            quota = replace(
+                quota,
+                questions=_limit(one, one.questions_per_day, quota.questions),
+                tokens=_limit(one, one.tokens_per_day, quota.tokens),
+                server_tokens=_limit(one, one.server_tokens_per_day, quota.server_tokens),
             )
         return quota
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from bot.access.preferences import ModelChoice
+from bot.access.quotas import Prices
 from bot.app.platforms import all_specs
 from bot.concurrency import running
 from bot.errors import CannotStart
@@ -102,9 +103,15 @@ def label_of(settings: Settings, name: str) -> str:
 
 @asynccontextmanager
 async def open_assistant(
-    settings: Settings, stopping: asyncio.Event, *, at_terminal: bool = False
+    settings: Settings,
+    stopping: asyncio.Event,
+    *,
+    at_terminal: bool = False,
+    prices: Prices | None = None,
 ) -> AsyncIterator[Assistant]:
     """Connect the configured models, or start the embedded one. Raises CannotStart.
+
+    The `prices` of models at Hugging Face are filled in, as far as its catalogue has them.
 
     Downloads and the loading of models are shown `at_terminal` if that is one, or else logged.
     """
@@ -117,7 +124,7 @@ async def open_assistant(
             elif settings.model_url:
                 opening = _open_server(settings, stack)
             else:
-                opening = _open_hugging_face(settings, stack)
+                opening = _open_hugging_face(settings, stack, prices)
             models, offered, label, prompt = await opening
         # A demo model that was not chosen must not be mistaken for a good one.
         level = logging.INFO if settings.names_model else logging.WARNING
@@ -216,7 +223,9 @@ async def _open_supervised(
     )
 
 
-async def _open_hugging_face(settings: Settings, stack: AsyncExitStack) -> _Choice:
+async def _open_hugging_face(
+    settings: Settings, stack: AsyncExitStack, prices: Prices | None
+) -> _Choice:
     from bot.model import huggingface
 
     names = _names(settings)
@@ -225,6 +234,10 @@ async def _open_hugging_face(settings: Settings, stack: AsyncExitStack) -> _Choi
     # In the background: the bot must start even if Hugging Face does not answer.
     await stack.enter_async_context(running(huggingface.log_availability(connection, names)))
     offered = _offered(settings)
+    if prices is not None:
+        labels = {it: label_of(settings, it) for it in (*names, *offered)}
+        keeping = huggingface.keep_prices(connection, labels, prices)
+        await stack.enter_async_context(running(keeping))
     opened = {
         name: await _open_model(settings, stack, connection.for_model(name))
         for name in dict.fromkeys((*names, *offered))

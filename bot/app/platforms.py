@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bot.domain import Finding
-from bot.errors import CannotStart, Unreachable
+from bot.errors import CannotStart, SurfaceError, Unreachable
 from bot.platform_spec import Connected, PlatformSpec, Process, Service
 from bot.proxy import EVERYWHERE, warn_if_readable
 from config.settings import Settings
@@ -140,6 +140,22 @@ class Platforms:
         if connected is None or connected.handler is None:
             return web.Response(status=503)
         return await connected.handler(request)
+
+    async def tell(self, people: Sequence[str], text: str) -> bool:
+        """Send a direct message to people, by their ids; False if none of some can be reached."""
+        waits = told = False
+        for spec in all_specs():
+            connected, own = self._connected.get(spec.name), spec.own_ids(people)
+            waits |= bool(own) and spec.name in self.off
+            if connected and connected.tell:
+                for person in own:
+                    try:
+                        await connected.tell(person, text)
+                        told = True
+                    except SurfaceError as error:
+                        log.warning("Admin %s cannot be told: %s", person, error)
+                        waits = True
+        return told or not waits
 
     def downtime(self, spec: PlatformSpec) -> float:
         """Return the seconds for which no events could arrive: infinity if the platform is off."""

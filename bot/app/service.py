@@ -15,7 +15,7 @@ from typing import Any
 
 from bot import __version__
 from bot.access.preferences import PreferenceStore
-from bot.access.quotas import Quota
+from bot.access.quotas import MILLION, Price, Prices, Quota
 from bot.access.rules import AccessRules
 from bot.app import http, metrics
 from bot.app.assistant import (
@@ -23,6 +23,7 @@ from bot.app.assistant import (
     Assistant,
     calls_tools,
     is_demo,
+    label_of,
     model_choices,
     open_assistant,
 )
@@ -50,6 +51,7 @@ from bot.turns.allowed import AllowedTools
 from bot.turns.context import ContextReader
 from bot.turns.conversation import Conversation
 from bot.turns.files import FileReader
+from bot.turns.notices import QuotaNotices
 from bot.turns.queue import TurnQueue
 from bot.turns.records import History
 from bot.turns.script import Limits
@@ -163,10 +165,11 @@ async def _open(
         connect(url=settings.redis_url, data_dir=settings.data_dir)
     )
     budgets = EditBudgets(store=store, lease_seconds=settings.lease_seconds)
+    prices = _prices(settings)
     assistant: Assistant | None = None
     # The terminal brings its own worker.
     if WORKER in roles or uses_terminal(roles):
-        opening = open_assistant(settings, stop, at_terminal=uses_terminal(roles))
+        opening = open_assistant(settings, stop, at_terminal=uses_terminal(roles), prices=prices)
         assistant = await stack.enter_async_context(opening)
     queue = TurnQueue(
         store=store,
@@ -186,6 +189,7 @@ async def _open(
         longest=settings.max_tokens,
         preferences=PreferenceStore(store=store, models=models, max_tokens=settings.max_tokens),
         tools=listed(settings) if calls_tools(settings) or not assistant else (),
+        prices=prices,
     )
     process = Process(
         settings=settings,
@@ -214,6 +218,8 @@ async def _open(
             capacity=settings.capacity,
             lease_seconds=settings.lease_seconds,
             drain_seconds=drain_seconds,
+            prices=prices,
+            notices=_notices(settings, queue, platforms),
         )
         jobs[WORKER] = partial(worker.run, stop)
     log.info("Running as %s", ", ".join(sorted(roles - platforms.off.keys())))
@@ -243,6 +249,12 @@ def _conversation(
         files=FileReader(most=settings.files_per_question, most_mb=settings.file_max_mb),
         tools=_toolbox(assistant, queue, history, platforms),
     )
+
+
+def _notices(settings: Settings, queue: TurnQueue, platforms: Platforms) -> QuotaNotices | None:
+    if settings.server_tokens_per_day is None and settings.server_money_per_month is None:
+        return None
+    return QuotaNotices(queue.script, tell=partial(platforms.tell, settings.admins))
 
 
 def _toolbox(
@@ -295,9 +307,23 @@ def _access(settings: Settings) -> AccessRules:
         admins=frozenset(settings.admins),
         direct_messages=settings.direct_messages,
         quota=Quota(
-            settings.questions_per_day, settings.tokens_per_day, settings.server_tokens_per_day
+            settings.questions_per_day,
+            settings.tokens_per_day,
+            settings.server_tokens_per_day,
+            _millionths(settings.money_per_month),
+            _millionths(settings.server_money_per_month),
         ),
     )
+
+
+def _millionths(money: float | None) -> int | None:
+    return None if money is None else round(money * MILLION)
+
+
+def _prices(settings: Settings) -> Prices:
+    """Return the prices that the operator has set, by the models' names and labels."""
+    named = {name: Price(*both) for name, *both in settings.prices}
+    return Prices({label_of(settings, name): one for name, one in named.items()} | named)
 
 
 def _raise_file_limit(settings: Settings) -> None:

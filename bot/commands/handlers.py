@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from bot import audit
 from bot.access.preferences import Scope as Scope
 from bot.access.preferences import resolved
+from bot.access.quotas import MILLION
 from bot.commands.form import PARTS, Filled, changes_in, chosen_lines, form_of
 from bot.commands.form import Field as Field
 from bot.commands.form import Form as Form
@@ -21,6 +22,7 @@ from bot.intake.access import Chosen
 from bot.intake.intake import Intake
 from bot.text.sanitize import in_code
 from bot.tools.toolset import Listed, may_use_in
+from bot.turns.usage import Sums
 
 # In the order of help. A platform registers them as `/parley NAME`, with these descriptions.
 COMMANDS: Mapping[str, str] = {
@@ -337,7 +339,30 @@ class CommandHandlers:
             lines.append(f"Tokens of everybody here today: {all_people}")
         if used.calls_per_day is not None:
             lines.append(f"Your calls of tools today: {_of(used.calls, used.calls_per_day)}")
-        return "\n".join([*lines, f"Limits reset at 00:00 UTC, {until(used.renews_in)}."])
+        lines.append(f"Limits reset at 00:00 UTC, {until(used.renews_in)}.")
+        renewed = f"It begins anew {until(used.month_renews_in)}."
+        if quota.money is not None:
+            lines.append(f"What you cost this month: {_money(used.money, quota.money)}. {renewed}")
+        if quota.server_money is not None:
+            everybody = _money(used.server_money, quota.server_money)
+            lines.append(f"What everybody here costs this month: {everybody}. {renewed}")
+        is_admin = call.manages_server or self._intake.access.rules.is_admin(call.person)
+        if is_admin and "server" in call.scopes:
+            lines += await self._server_usage(call)
+        return "\n".join(lines)
+
+    async def _server_usage(self, call: Call) -> Sequence[str]:
+        """Return what all people of a server have used together, which its admins may see."""
+        sums = self._intake.sums
+        today = await sums.today()
+        by_day = await sums.of_server(call.thread, today)
+        by_month = await sums.of_server(call.thread, today.replace(day=1))
+        label_of = self._intake.preferences.label_of
+        return [
+            f"Everybody here today: {_summed(by_day.values())}",
+            f"This month: {_summed(by_month.values())}",
+            *(f"- {label_of(it) or it}: {_summed([one])}" for it, one in sorted(by_month.items())),
+        ]
 
     async def _tools(self, call: Call, words: str, scope: Scope | None) -> str:
         verb, _, name = words.partition(" ")
@@ -442,6 +467,19 @@ def _line(tool: Listed) -> str:
 
 def _of(used: int, most: int | None) -> str:
     return f"{used:,}" if most is None else f"{used:,} of {most:,}"
+
+
+def _money(used: int, most: int) -> str:
+    return f"${used / MILLION:,.2f} of ${most / MILLION:,.2f}"
+
+
+def _summed(found: Iterable[Sums]) -> str:
+    total = Sums()
+    for one in found:
+        total = total.plus(one)
+    questions = f"{total.questions:,} question{'' if total.questions == 1 else 's'}"
+    text = f"{questions}, {total.read:,} tokens read, {total.written:,} written"
+    return f"{text}, ${total.money / MILLION:,.4f}" if total.money else text
 
 
 def excuse(error: ParleyError) -> str:

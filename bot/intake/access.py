@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from bot import audit
 from bot.access.preferences import PreferenceStore, Scope
-from bot.access.quotas import Quota, Usage
+from bot.access.quotas import Estimate, Prices, Quota, Usage
 from bot.access.rules import AccessRules
 from bot.domain import Asker, Person, Preferences, ThreadKey, Turn
 from bot.errors import NotAllowed, StoreUnavailable
@@ -29,12 +29,19 @@ class AccessControl:
     """
 
     def __init__(
-        self, *, rules: AccessRules, preferences: PreferenceStore, queue: TurnQueue, longest: int
+        self,
+        *,
+        rules: AccessRules,
+        preferences: PreferenceStore,
+        queue: TurnQueue,
+        longest: int,
+        prices: Prices,
     ) -> None:
         self.rules = rules
         self._preferences = preferences
         self._queue = queue
         self._longest = longest
+        self._prices = prices
 
     async def check(
         self,
@@ -66,10 +73,15 @@ class AccessControl:
         """Return what a person may use in a day. Raises NotAllowed."""
         return self.rules.quota_of(person, asker, await self.check(thread, person, asker))
 
-    def estimate(self, turn: Turn) -> int:
-        """Return the tokens that a question, its quote and its answer will need at most."""
-        quoted = estimate(turn.quote.text) if turn.quote else 0
-        return self._longest + quoted + estimate(turn.text)
+    def estimate(self, turn: Turn) -> Estimate:
+        """Return what a question, its quote and its answer will need at most.
+
+        The money is that of the dearest model that people may choose, as far as it has a price.
+        """
+        read = (estimate(turn.quote.text) if turn.quote else 0) + estimate(turn.text)
+        prices = filter(None, (self._prices.of(one.label) for one in self._preferences.models))
+        money = max((one.of(read, self._longest) for one in prices), default=0)
+        return Estimate(self._longest + read, money)
 
     async def usage(self, thread: ThreadKey, person: Person, asker: Asker) -> Usage:
         """Return what a person, and the server of a thread, have used today. Raises NotAllowed."""

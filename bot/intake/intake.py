@@ -11,6 +11,7 @@ from prometheus_client import Counter
 
 from bot import audit
 from bot.access.preferences import PreferenceStore, resolved
+from bot.access.quotas import Prices
 from bot.access.rules import AccessRules
 from bot.cache import BoundedCache
 from bot.domain import Follow, Person, Turn
@@ -24,6 +25,7 @@ from bot.turns.allowed import AllowedTools
 from bot.turns.forgetting import named
 from bot.turns.queue import TurnQueue
 from bot.turns.records import History
+from bot.turns.usage import UsageSums
 
 log = logging.getLogger(__name__)
 
@@ -119,18 +121,24 @@ class Intake:
         longest: int = 0,
         preferences: PreferenceStore | None = None,
         tools: Sequence[Listed] = (),
+        prices: Prices | None = None,
     ) -> None:
         self.preferences = preferences or PreferenceStore(store=queue.leases.store)
         self.tools = tools
         self.allowed = AllowedTools(queue.leases.store)
         self.follow: Follow = follow
         self.access = AccessControl(
-            rules=access, preferences=self.preferences, queue=queue, longest=longest
+            rules=access,
+            preferences=self.preferences,
+            queue=queue,
+            longest=longest,
+            prices=prices or Prices(),
         )
         self.answers = Answers(queue=queue, access=self.access)
         self.changes = queue.changes
         self.lookup = queue.lookup
         self.history = history
+        self.sums = UsageSums(queue.leases.store)
         self._queue = queue
         self._speakers = Speakers(queue)
         self._restored_at: float | None = None  # a store is restored while no process runs

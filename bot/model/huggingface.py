@@ -10,6 +10,7 @@ from urllib.parse import quote
 import aiohttp
 from huggingface_hub import is_offline_mode
 
+from bot.access.quotas import Price, Prices
 from bot.domain import Finding, Json
 from bot.model.failures import CALLS, FAILURES, SERVED, TOKENS
 from bot.model.server import parsed_object
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 HUB = "https://huggingface.co"
 
 _SECONDS = 10.0  # for all requests together
+_PRICES_SECONDS = 3600.0  # between two looks at the prices
+_MOST_PRICE = 1e6
 _MAX_BYTES = 1_000_000  # of a response about one model, or one token
 _CALL = "inference.serverless.write"  # the name of CALLS in responses
 
@@ -56,6 +59,61 @@ def _log(findings: Sequence[Finding]) -> None:
             log.info("%s", each.text)
 
 
+async def keep_prices(
+    router: ServerConnection,
+    labels: Mapping[str, str],
+    prices: Prices,
+    *,
+    pause_seconds: float = _PRICES_SECONDS,
+) -> None:
+    """Keep the prices of models as the catalogue has them, by label, until cancelled.
+
+    Unless a name says which provider answers, that is the router's choice: the dearest of those
+    that serve the model counts, or with `:cheapest` the cheapest. A price that is not told any more
+    stays.
+    """
+    while not is_offline_mode():
+        for name, label in labels.items():
+            try:
+                async with asyncio.timeout(_SECONDS):
+                    offers = [one for one in await _entries(router, name) if _is_live(one)]
+                    choose = min if name.endswith(":cheapest") else max
+                    if found := [*filter(None, map(_price, offers))]:
+                        prices.known[label] = choose(found, key=sum)
+            except (aiohttp.ClientError, OSError, ValueError) as error:
+                log.info("The price of %s is not known: %s", name, router.failure_of(error))
+        await asyncio.sleep(pause_seconds)
+
+
+async def _entries(router: ServerConnection, name: str) -> list[dict[str, Json]]:
+    """Return the providers that may answer for a model, as the catalogue has them."""
+    model, _, provider = name.partition(":")
+    _, entry = await _get(router, f"{router.server.url}/models/{quote(model)}")
+    return _offering(entry, provider)
+
+
+def _offering(entry: Mapping[str, Json], provider: str) -> list[dict[str, Json]]:
+    return [
+        each
+        for each in objects(entry.get("providers"))
+        if is_name(each.get("provider")) and provider in (*POLICIES, each.get("provider"))
+    ]
+
+
+def _is_live(entry: Mapping[str, Json]) -> bool:
+    return entry.get("status") == "live"
+
+
+def _price(entry: Mapping[str, Json]) -> Price | None:
+    """Return a provider's price in US dollars for a million tokens; not all have one."""
+    match entry.get("pricing"):
+        case {"input": int() | float() as read, "output": int() | float() as written}:
+            # JSON has infinities, and booleans are numbers.
+            if 0 <= read <= _MOST_PRICE and 0 <= written <= _MOST_PRICE:
+                return Price(float(read), float(written))
+    return None
+
+
 async def examine(router: ServerConnection, name: str, *, hub: str = HUB) -> list[Finding]:
     """Return the state of the token, and who serves a model. Raises aiohttp.ClientError."""
     trouble = await _token_trouble(router, hub)
@@ -74,14 +132,10 @@ async def _providers(router: ServerConnection, name: str) -> list[Finding]:
         text = f"{router.server} does not say who serves {name}: it answers HTTP {status}"
         return [Finding("Model", text, "the first question will tell")]
     cure = f"set MODEL_ID to a model that somebody serves ({SERVED}), or set MODEL_FALLBACKS"
-    offers = [
-        each
-        for each in objects(entry.get("providers"))
-        if is_name(each.get("provider")) and provider in (*POLICIES, each.get("provider"))
-    ]
+    offers = _offering(entry, provider)
     if not offers:
         return [Finding("Model", f"Nobody serves {name} at Hugging Face", cure, wrong=True)]
-    is_served = any(each.get("status") == "live" for each in offers)
+    is_served = any(map(_is_live, offers))
     return [Finding("Model", _offer(name, each), "" if is_served else cure) for each in offers]
 
 
@@ -91,9 +145,8 @@ def _offer(name: str, entry: Mapping[str, Json]) -> str:
         text = f"{name} failed the last check at {entry.get('provider')}"
     if is_count(context := entry.get("context_length")):
         text += f", with {context} tokens of context"
-    match entry.get("pricing"):  # not all providers have one
-        case {"input": int() | float() as read, "output": int() | float() as written}:
-            text += f", for ${read:g} (read) and ${written:g} (written) per million tokens"
+    if price := _price(entry):
+        text += f", for ${price.read:g} (read) and ${price.written:g} (written) per million tokens"
     return text
 
 

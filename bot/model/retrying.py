@@ -111,9 +111,9 @@ class RetryingModel:
     ) -> AsyncGenerator[Delta]:
         """Yield the deltas of one answer, with a Start if it restarts or another model answers.
 
-        Yields a Retrying before each pause, a Reading with each attempt that is answered, and a
-        Used after it if the server counts tokens. Raises the first transient ModelError, or else
-        the chosen model's.
+        Yields a Retrying before each pause, a Reading before each attempt and one with its answer,
+        and a Used after it if the server counts tokens. Raises the first transient ModelError, or
+        else the chosen model's.
         """
         deadline = _now() + self._total_timeout
         models = self._models
@@ -130,6 +130,7 @@ class RetryingModel:
                 await self._pause(min(delay, self._policy.longest_pause))
                 continue
             answer = cut = None
+            yield Reading(0, candidate.model.name, is_answered=False)
             try:
                 async with AsyncExitStack() as stack:
                     with candidate.breaker.attempt():
@@ -180,7 +181,7 @@ class RetryingModel:
         if answer.files:
             yield FilesRead(answer.files)
         if answer.estimated is not None:
-            yield Reading(answer.estimated)
+            yield Reading(answer.estimated, by.model.name)
 
     def _choose(
         self, candidates: Sequence[_Candidate], *, since: float, deadline: float

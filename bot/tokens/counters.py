@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TypeGuard
 
-from bot.domain import Delta, Message, Picture, Reading, Used
+from bot.domain import Delta, Message, Picture, Reading, Retrying, Used
 
 # The tokens that a chat template adds to a message: 1 to 7 as control tokens, 10 to 18 if the
 # vocabulary spells its marks as text (templates of llama.cpp, src/llama-chat.cpp, run).
@@ -79,42 +80,108 @@ class TokenEstimator:
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What models have read and written for a turn, by their names.
+
+    `unreported` are requests that a server may charge for and has not counted: a worker has died,
+    or a person has stopped the answer. Of one that brought no text yet, nothing is known.
+    """
+
+    counted: Mapping[str, Used] = field(default_factory=dict)
+    unreported: tuple[tuple[str, Used], ...] = ()
+
+    @property
+    def by_model(self) -> Mapping[str, Used]:
+        """All together, by model."""
+        found = dict(self.counted)
+        for model, used in self.unreported:
+            found[model] = _sum(found.get(model), used)
+        return found
+
+    @property
+    def tokens(self) -> int:
+        """All tokens."""
+        return sum(one.read + one.written for one in self.by_model.values())
+
+
 class Meter:
     """Counts the tokens that a turn uses, `before` by earlier attempts.
 
     They are estimated if the server does not report them or the answer did not end. What comes
-    before the model has begun to read is text of an earlier attempt.
+    before the model has begun to read is text of an earlier attempt. A request that an earlier
+    attempt left unreported is repeated with the same prompt, so it has read what this one reads.
     """
 
-    def __init__(self, before: int = 0) -> None:
-        self._before = before
-        self._read = self._written = 0  # by ended attempts at a model
+    def __init__(self, before: Bill | None = None) -> None:
+        self._before = before or Bill()
+        self._ended: dict[str, Used] = {}  # by ended attempts at a model
+        self._model = ""  # that is asked now
+        self._is_asked = False  # and has not answered yet
         self._under_way: Used | None = None
+        self._is_reported = False
         self._texts: list[str] = []  # not counted yet in the running attempt
+        # The tokens of the first prompt: as the server counted them, and as we do.
+        self._first_read = self._first_estimate = 0
 
     @property
     def used(self) -> Used:
         """What this attempt at the turn has read and written so far."""
-        now = self._under_way or Used(0, 0)
-        unseen = estimate("".join(self._texts)) if self._texts else 0
-        return Used(self._read + now.read, self._written + now.written + unseen)
+        ended = (*self._ended.values(), self._now)
+        return Used(sum(one.read for one in ended), sum(one.written for one in ended))
 
     @property
-    def tokens(self) -> int:
-        """Tokens read and written so far, earlier attempts included."""
-        return self._before + self.used.read + self.used.written
+    def bill(self) -> Bill:
+        """What all attempts have used so far, earlier ones included."""
+        counted, unreported = dict(self._before.counted), list[tuple[str, Used]]()
+        for model, used in self._before.unreported:
+            read = self._first_read or used.read or self._first_estimate
+            unreported.append((model, Used(read, used.written)))
+        if self._first_read:
+            counted, unreported = {**Bill(counted, tuple(unreported)).by_model}, []
+        for model, used in self._ended.items():
+            counted[model] = _sum(counted.get(model), used)
+        if self._under_way and self._is_reported:
+            counted[self._model] = _sum(counted.get(self._model), self._now)
+        elif self._under_way or self._is_asked:
+            unreported.append((self._model, self._now))
+        return Bill(counted, tuple(unreported))
 
     def note(self, delta: Delta) -> None:
         """Count a delta."""
-        if isinstance(delta, str) and self._under_way:
-            self._texts.append(delta)
-        elif isinstance(delta, Reading):
-            self._read, self._written = self.used.read, self.used.written
-            self._texts.clear()
-            self._under_way = Used(delta.tokens, 0)
-        elif isinstance(delta, Used):
-            # A server without counts sends zeros.
-            read = self._under_way.read if self._under_way else 0
-            self._under_way = Used(delta.read or read, delta.written)
-            if delta.written:
-                self._texts.clear()
+        match delta:
+            case str() if self._under_way:
+                self._texts.append(delta)
+            case Reading():
+                self._end()
+                self._model = delta.model or self._model
+                if delta.is_answered:
+                    self._under_way = Used(delta.tokens, 0)
+                    self._first_estimate = self._first_estimate or delta.tokens
+                self._is_asked = not delta.is_answered
+            case Retrying():
+                # A request that failed before its first word costs nothing.
+                self._end()
+            case Used():
+                # A server without counts sends zeros.
+                read = self._under_way.read if self._under_way else 0
+                self._under_way = Used(delta.read or read, delta.written)
+                self._is_reported = bool(delta.read and delta.written)
+                self._first_read = self._first_read or delta.read
+                if delta.written:
+                    self._texts.clear()
+
+    @property
+    def _now(self) -> Used:
+        now = self._under_way or Used(0, 0)
+        return Used(now.read, now.written + (estimate("".join(self._texts)) if self._texts else 0))
+
+    def _end(self) -> None:
+        if self._under_way:
+            self._ended[self._model] = _sum(self._ended.get(self._model), self._now)
+        self._texts.clear()
+        self._under_way, self._is_reported, self._is_asked = None, False, False
+
+
+def _sum(one: Used | None, other: Used) -> Used:
+    return Used(one.read + other.read, one.written + other.written) if one else other

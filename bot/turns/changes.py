@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Literal
 
 from bot import audit
-from bot.access.quotas import Quota
+from bot.access.quotas import Estimate, Quota
 from bot.domain import Consent, Person, Place, Rating, ThreadKey, Turn
 from bot.turns.records import write_turn
 from bot.turns.script import Limits, QueueScript, person_key, write_quota
@@ -33,7 +33,7 @@ class TurnChanges:
         text: str = "",
         left_out: int = 0,
         quota: Quota = _ANYTHING,
-        estimate: int = 0,
+        estimate: Estimate | int = 0,
     ) -> None:
         """Queue an ended turn again, with the messages that it has. Raises Refused.
 
@@ -54,7 +54,7 @@ class TurnChanges:
         *,
         person_id: str,
         quota: Quota = _ANYTHING,
-        estimate: int = 0,
+        estimate: Estimate | int = 0,
     ) -> None:
         """Queue a turn that continues the answer of a thread's last turn. Raises Refused.
 

@@ -20,6 +20,7 @@ from bot.domain import (
     FilesRead,
     Message,
     Purpose,
+    Reading,
     ReadingFiles,
     Shown,
     Turn,
@@ -175,6 +176,11 @@ class Conversation:
         async with aclosing(stream) as deltas:
             async for delta in deltas:
                 attempt.meter.note(delta)
+                if isinstance(delta, Reading) and not delta.is_answered:
+                    # If this process dies, the next attempt knows that there was a request.
+                    await attempt.lease.save_used()
+                    # It is for the meter alone: `prefetch` asks only for the first delta.
+                    continue
                 if isinstance(delta, FilesRead) and any(one.picture for one in delta.files):
                     attempt.files = files
                 if isinstance(delta, ConsentNeeded):
@@ -264,7 +270,7 @@ class Conversation:
         turn = attempt.turn
         model = shown.model or self._model.chosen(turn.preferences).name
         exchange = replace(_exchange(attempt), answer=shown.said, model=model)
-        await attempt.finish(shown, exchange if shown.said.strip() else None)
+        await attempt.finish(shown, exchange if shown.said.strip() else None, model=model)
         _report_end(attempt, shown, model=model, freshness=freshness)
 
 

@@ -139,6 +139,11 @@ class Eraser:
                 return ("HGET", key, "persona_by") if rest else ("SMEMBERS", key)
             case "uploads":
                 return "SMEMBERS", key
+            case "usage_of" if self._who.is_person and rest.split(":")[1] == self._who.platform:
+                # The models with which a person's fields end.
+                return "HKEYS", self._key("usage", rest)
+            case "notices" if not self._who.is_person:
+                return "ZRANGE", key, 0, -1
             case "kept" if not self._who.is_person:
                 return "LRANGE", key, 0, -1
             case "of" if not self._who.is_person:
@@ -160,6 +165,11 @@ class Eraser:
             yield "SREM", key, who.written
         elif kind in ("preferences", "of", "uploads") and isinstance(value, list | set):
             yield from (("SREM", key, one) for one in value if who.is_in(one))
+        elif kind == "usage_of" and value:
+            # The server's sums stay, so these become nobody's.
+            yield from (("HDEL", key, f"{who.written} {model}") for model in value)
+        elif kind == "notices" and value:
+            yield from (("ZREM", key, one) for one in value if who.is_in(one.split(" ")[4]))
         elif kind == "kept" and value:
             yield from (("LREM", key, 0, one) for one in value if who.is_in(one.split(" ")[1]))
         if self._is_own(name, value):

@@ -22,8 +22,10 @@ _WAIT = Backoff(first=0.2, longest=10.0)  # for a turn that has to end, or be re
 _PAUSE, _LONGEST_PAUSE = 10, 60.0
 _AT_ONCE = 4  # jobs of one worker: one that waits for a turn delays no others
 _KEYS_AT_ONCE = 200  # few enough that neither the store nor this process stands still
-# As long as the counts of a day, whose names it hides: SPENT_MS of prelude.lua.
-_SALT_MS = 2 * 24 * 3600 * 1000
+# As long as the counts of a day and of a month, whose names they hide: SPENT_MS of prelude.lua, and
+# MONTH_MS of quota.lua.
+_DAY_MS = 24 * 3600 * 1000
+_SALT_MS, _MONTH_SALT_MS = 2 * _DAY_MS, 62 * _DAY_MS
 
 
 class Forgetting:
@@ -46,7 +48,9 @@ class Forgetting:
         begins `after` more than a minute, in seconds, can be cancelled until then.
         """
         command, key = self._store.command, self._store.key
-        await command("SET", key("spent", "salt"), secrets.token_hex(16), "NX", "PX", _SALT_MS)
+        salts = {key("spent", "salt"): _SALT_MS, key("spent", "salt", "month"): _MONTH_SALT_MS}
+        for name, keep_ms in salts.items():
+            await command("SET", name, secrets.token_hex(16), "NX", "PX", keep_ms)
         pause_ms = max(await command("PTTL", await self._forgotten(who)), 0)
         seconds, microseconds = map(int, await command("TIME"))
         due_at = seconds * 1000 + microseconds // 1000 + max(pause_ms, after * 1000)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TypedDict
 
+from bot.access.quotas import Prices
 from bot.concurrency import Backoff, running
 from bot.domain import (
     Consent,
@@ -22,8 +23,14 @@ from bot.errors import QuestionEdited, StoreUnavailable
 from bot.tokens.counters import Meter
 from bot.turns.context import TurnContext
 from bot.turns.queue import Taken, TurnLeases
+from bot.turns.records import write_bill
 
 RETRY_WHILE_BLOCKING_SECONDS = 15.0  # in which a failing model may block the thread's next turn
+
+
+class _Use(TypedDict):
+    used: int
+    bill: str
 
 
 class Lease:
@@ -44,12 +51,15 @@ class Lease:
         taken: Taken,
         seconds: float,
         finish_retry: Backoff,
+        prices: Prices | None = None,
         sleep: Callable[[float], Coroutine[Any, Any, None]] = asyncio.sleep,
     ) -> None:
         self.taken = taken
         self.stop = asyncio.Event()
         self.news = asyncio.Event()
         self.is_finishing = False
+        self.meter = Meter(taken.bill)
+        self._prices = prices or Prices()
         self._leases = leases
         self._seconds = seconds
         self._finish_retry = finish_retry
@@ -73,13 +83,13 @@ class Lease:
             self.news.clear()
             try:
                 with self._noting_away():
-                    self._set_stop(await self._leases.renew(self.taken))
+                    self._set_stop(await self._leases.renew(self.taken, **self._use()))
             except QuestionEdited:
                 # The next save raises the same error.
                 self.stop.set()
                 raise
 
-    async def save(self, shown: Shown, *, used: int) -> None:
+    async def save(self, shown: Shown) -> None:
         """Save the reply, and the tokens used so far, if this worker may still write.
 
         Raises LeaseLost and QuestionEdited.
@@ -87,7 +97,14 @@ class Lease:
         if self._leases.store.is_away:
             return
         with self._noting_away():
-            self._set_stop(await self._leases.save(self.taken, shown, used=used))
+            self._set_stop(await self._leases.save(self.taken, shown, **self._use()))
+
+    async def save_used(self) -> None:
+        """Save the tokens used so far, before the model is asked. Raises LeaseLost."""
+        if self._leases.store.is_away:
+            return
+        with self._noting_away():
+            await self._leases.save_used(self.taken, **self._use())
 
     async def save_context(
         self, quote: ContextMessage | None, messages: tuple[ContextMessage, ...]
@@ -113,7 +130,9 @@ class Lease:
         Never returns after a stop: the reply ends then. Raises LeaseLost, QuestionEdited,
         StoreUnavailable and QuotaUsed.
         """
-        if await self._leases.save_step(self.taken, name, text, effect=effect, counts=counts):
+        if await self._leases.save_step(
+            self.taken, name, text, effect=effect, counts=counts, **self._use()
+        ):
             self.stop.set()
             await asyncio.get_running_loop().create_future()
 
@@ -129,7 +148,7 @@ class Lease:
 
         Raises LeaseLost and StoreUnavailable.
         """
-        await self._leases.suspend(self.taken, call_id, seconds=seconds)
+        await self._leases.suspend(self.taken, call_id, seconds=seconds, **self._use())
 
     async def blocks_others(self) -> bool:
         """Return whether another turn waits in the thread; False if the store is away."""
@@ -137,8 +156,8 @@ class Lease:
             return await self._leases.others_wait(self.taken)
         return False
 
-    async def finish(self, shown: Shown, exchange: Exchange | None, *, used: int) -> str:
-        """End the turn; retries while the store is away.
+    async def finish(self, shown: Shown, exchange: Exchange | None, *, model: str = "") -> str:
+        """End the turn, which `model` has answered; retries while the store is away.
 
         Return the turn whose reply is no longer the thread's newest one, or "". Raises LeaseLost
         and QuestionEdited.
@@ -147,14 +166,21 @@ class Lease:
         pauses = self._finish_retry.pauses()
         while True:
             try:
-                return await self._leases.finish(self.taken, shown, exchange, used=used)
+                use = self._use()
+                return await self._leases.finish(self.taken, shown, exchange, **use, model=model)
             except StoreUnavailable as error:
                 self._leases.store.note_away(error)
                 await self._sleep(next(pauses))
 
     async def give_back(self, *, delay_seconds: float = 0.0, counts: bool = False) -> None:
         """Return the turn to the queue; `counts` if the attempt has failed."""
-        await self._leases.release(self.taken, delay_seconds=delay_seconds, counts=counts)
+        await self._leases.release(
+            self.taken, delay_seconds=delay_seconds, counts=counts, **self._use()
+        )
+
+    def _use(self) -> _Use:
+        bill = self.meter.bill
+        return {"used": bill.tokens, "bill": write_bill(bill, self._prices)}
 
     @contextmanager
     def _noting_away(self) -> Iterator[None]:
@@ -185,7 +211,7 @@ class Attempt:
         self.began_at = asyncio.get_running_loop().time()
         self.shown = lease.taken.shown
         self.context = TurnContext(lease.turn.quote, lease.turn.context)
-        self.meter = Meter(lease.taken.used)
+        self.meter = lease.meter
         self.files: Mapping[str, FileText] = {}
         self.consent: ConsentNeeded | None = None
         self.wrote = False
@@ -200,7 +226,7 @@ class Attempt:
     async def save(self, shown: Shown) -> None:
         """Save the reply before it is written. Raises LeaseLost and QuestionEdited."""
         self.wrote, self.shown = True, shown
-        await self.lease.save(shown, used=self.meter.tokens)
+        await self.lease.save(shown)
 
     async def save_context(self, context: TurnContext) -> None:
         """Save the messages of others in the prompt. Raises LeaseLost."""
@@ -213,7 +239,6 @@ class Attempt:
         if is_late and await self.lease.blocks_others():
             raise error
 
-    async def finish(self, shown: Shown, exchange: Exchange | None) -> None:
-        """End the turn. Raises LeaseLost and QuestionEdited."""
-        used = self.meter.tokens
-        self.superseded_turn_id = await self.lease.finish(shown, exchange, used=used)
+    async def finish(self, shown: Shown, exchange: Exchange | None, *, model: str) -> None:
+        """End the turn, which `model` has answered. Raises LeaseLost and QuestionEdited."""
+        self.superseded_turn_id = await self.lease.finish(shown, exchange, model=model)

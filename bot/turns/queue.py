@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
-from bot.access.quotas import Quota, Usage
+from bot.access.quotas import Estimate, Quota, Usage
 from bot.domain import (
     Consent,
     ContextMessage,
@@ -25,12 +25,14 @@ from bot.domain import (
 )
 from bot.errors import LeaseLost
 from bot.store import Store, store_errors
+from bot.tokens.counters import Bill
 from bot.turns.changes import TurnChanges
 from bot.turns.forgetting import Forgetting
 from bot.turns.keeping import EVERYWHERE
 from bot.turns.lookup import TurnLookup
 from bot.turns.records import (
     Unreadable,
+    read_bill,
     read_files,
     read_ids,
     read_number,
@@ -67,7 +69,7 @@ class Taken:
     `previous_answer` is that of a regenerated or edited turn: its messages are those of `shown`
     until something else is shown. `above` is the last message of the thread's reply before this
     one, or empty. `waited` is the time in seconds since the turn was admitted or asked for again.
-    `used` is the number of tokens that earlier attempts used. `steps` is the journal of the calls
+    `bill` has the tokens that earlier attempts used. `steps` is the journal of the calls
     of tools, texts by name, and `effects` are digests of those that may have had an effect.
     """
 
@@ -79,9 +81,14 @@ class Taken:
     previous_answer: str
     above: str = ""
     waited: float = field(default=0.0, compare=False)
-    used: int = 0
+    bill: Bill = field(default_factory=Bill)
     steps: Mapping[str, str] = field(default_factory=dict)
     effects: tuple[str, ...] = ()
+
+    @property
+    def used(self) -> int:
+        """How many tokens earlier attempts used."""
+        return self.bill.tokens
 
     @property
     def placed(self) -> Turn:
@@ -166,8 +173,11 @@ class TurnQueue:
         self.lookup = TurnLookup(store)
         self.repairs = Repairs(self._script)
         self.forgetting = Forgetting(self._script, own_names=own_names)
+        self.script = self._script
 
-    async def admit(self, turn: Turn, *, quota: Quota = _ANYTHING, estimate: int = 0) -> bool:
+    async def admit(
+        self, turn: Turn, *, quota: Quota = _ANYTHING, estimate: Estimate | int = 0
+    ) -> bool:
         """Store the turn and return True; False if its id is known. Raises Refused.
 
         Admitting the same turn again returns True again and stores nothing. The turn reserves one
@@ -188,19 +198,31 @@ class TurnQueue:
         )
         return answer == "admitted"
 
-    async def check_room(self, turn: Turn, *, quota: Quota = _ANYTHING, estimate: int = 0) -> None:
+    async def check_room(
+        self, turn: Turn, *, quota: Quota = _ANYTHING, estimate: Estimate | int = 0
+    ) -> None:
         """Raise Refused if a turn like this one in a new thread would be refused now."""
         person, limits = person_key(turn.key.platform, turn.person), self._limits
         most, written = (limits.waiting_per_person, limits.waiting), write_quota(quota, estimate)
         await self._script.run("check_room", str(turn.key), person, *most, written)
 
     async def usage(self, thread: ThreadKey, person: Person, quota: Quota) -> Usage:
-        """Return what a person, and the server of a thread, have used today."""
+        """Return what a person, and the server of a thread, have used today and this month."""
         answer = await self._script.run("usage", person_key(thread.platform, person), str(thread))
-        used = map(int, answer if isinstance(answer, list) else (0, 0, 0, 0, 0))
-        questions, tokens, server_tokens, left, calls = used
-        most = self._limits.calls_per_day
-        return Usage(questions, tokens, server_tokens, quota, left / 1000, calls, most)
+        used = map(int, answer if isinstance(answer, list) else (0,) * 8)
+        questions, tokens, server_tokens, left, calls, money, server_money, month_left = used
+        return Usage(
+            questions=questions,
+            tokens=tokens,
+            server_tokens=server_tokens,
+            quota=quota,
+            renews_in=left / 1000,
+            calls=calls,
+            calls_per_day=self._limits.calls_per_day,
+            money=money,
+            server_money=server_money,
+            month_renews_in=month_left / 1000,
+        )
 
     async def claim_refusal_notice(self, platform: str, person: Person) -> bool:
         """Claim a person's refusal notice; False if they had one in the last 24 hours."""
@@ -208,7 +230,12 @@ class TurnQueue:
         return bool(await self._store.command("SET", key, "1", "NX", "EX", _DAY_SECONDS))
 
     async def edit(
-        self, turn: Turn, *, edited_at: float, quota: Quota = _ANYTHING, estimate: int = 0
+        self,
+        turn: Turn,
+        *,
+        edited_at: float,
+        quota: Quota = _ANYTHING,
+        estimate: Estimate | int = 0,
     ) -> None:
         """Replace the text of an open turn or of a thread's last one, and answer it again.
 
@@ -346,14 +373,22 @@ class TurnLeases:
         lists = (self.store.key("wake", name) for name in platforms)
         await self.store.command("BLPOP", *lists, max(seconds, _SHORTEST_BLOCK))
 
-    async def renew(self, taken: Taken) -> bool:
+    async def renew(self, taken: Taken, *, used: int | None = None, bill: str = "") -> bool:
         """Extend the lease; True if a person asked for a stop."""
-        return bool(await self._script.run("renew", taken.turn.id, taken.fence, self._lease_ms))
+        how = self._lease_ms, "" if used is None else used, bill
+        return bool(await self._script.run("renew", taken.turn.id, taken.fence, *how))
 
-    async def save(self, taken: Taken, shown: Shown, *, used: int = 0) -> bool:
-        """Save what is shown, and the tokens used so far; True if a person asked for a stop."""
-        progress = write_progress(shown, used)
+    async def save(self, taken: Taken, shown: Shown, *, used: int = 0, bill: str = "") -> bool:
+        """Save what is shown, and the tokens used so far; True if a person asked for a stop.
+
+        The `bill` has them by model, as `write_bill` returns them; so it is in other methods.
+        """
+        progress = write_progress(shown, used, bill)
         return bool(await self._script.run("save", taken.turn.id, taken.fence, progress))
+
+    async def save_used(self, taken: Taken, *, used: int, bill: str) -> None:
+        """Save the tokens used so far."""
+        await self._script.run("save_used", taken.turn.id, taken.fence, used, bill)
 
     async def save_context(
         self, taken: Taken, quote: ContextMessage | None, context: Sequence[ContextMessage]
@@ -368,30 +403,54 @@ class TurnLeases:
         await self._script.run("save_file", taken.turn.id, taken.fence, message, file, written)
 
     async def finish(
-        self, taken: Taken, shown: Shown, exchange: Exchange | None, *, used: int | None = None
+        self,
+        taken: Taken,
+        shown: Shown,
+        exchange: Exchange | None,
+        *,
+        used: int | None = None,
+        bill: str = "",
+        model: str = "",
     ) -> str:
         """End the turn with its outcome, and make the thread's next turn ready.
 
         The exchange is added to the history, or replaces the one that the turn had; without one
         the history stays. Return the id of the turn whose reply is no longer the thread's newest
         one; empty if there is none, or if the call is repeated. `used` is the number of tokens of
-        all attempts; None, if it is not known, keeps the estimate.
+        all attempts; None, if it is not known, keeps the estimate. `model` has answered.
         """
         answer = await self._script.run(
             *("finish", taken.turn.id, taken.fence, shown.outcome, write_progress(shown)),
             write_exchange(exchange) if exchange else "",
-            "" if used is None else used,
+            json.dumps({"tokens": used, "bill": bill, "model": model}, ensure_ascii=False),
             self._limits_in(str(taken.turn.key)),
         )
         return answer[0] if isinstance(answer, list) else ""
 
-    async def release(self, taken: Taken, *, delay_seconds: float, counts: bool) -> None:
+    async def release(
+        self,
+        taken: Taken,
+        *,
+        delay_seconds: float,
+        counts: bool,
+        used: int | None = None,
+        bill: str = "",
+    ) -> None:
         """Return the turn to the queue; the attempt `counts`, or the turn is only handed over."""
-        delay = int(delay_seconds * 1000)
-        await self._script.run("release", taken.turn.id, taken.fence, delay, "1" if counts else "")
+        how = int(delay_seconds * 1000), "1" if counts else ""
+        so_far = "" if used is None else used, bill
+        await self._script.run("release", taken.turn.id, taken.fence, *how, *so_far)
 
     async def save_step(
-        self, taken: Taken, name: str, text: str, *, effect: str, counts: bool
+        self,
+        taken: Taken,
+        name: str,
+        text: str,
+        *,
+        effect: str,
+        counts: bool,
+        used: int | None = None,
+        bill: str = "",
     ) -> bool:
         """Save a text of the journal, and an effect that begins with it.
 
@@ -399,13 +458,21 @@ class TurnLeases:
         person asked for a stop; then nothing is saved.
         """
         limit = self._calls_per_day if counts else ""
-        step = name, text, effect, limit
+        step = name, text, effect, limit, "" if used is None else used, bill
         return bool(await self._script.run("save_step", taken.turn.id, taken.fence, *step))
 
-    async def suspend(self, taken: Taken, call_id: str, *, seconds: float) -> None:
+    async def suspend(
+        self,
+        taken: Taken,
+        call_id: str,
+        *,
+        seconds: float,
+        used: int | None = None,
+        bill: str = "",
+    ) -> None:
         """Give the turn back until a person has answered for a call, or for some seconds."""
-        delay = int(seconds * 1000)
-        await self._script.run("suspend", taken.turn.id, taken.fence, call_id, delay)
+        how = call_id, int(seconds * 1000), "" if used is None else used, bill
+        await self._script.run("suspend", taken.turn.id, taken.fence, *how)
 
     async def close_consent(self, taken: Taken, call_id: str, consent: Consent) -> str:
         """Store an answer for a call unless there is one, and return what is stored."""
@@ -502,5 +569,5 @@ def _read_taken(
         previous_answer=record.get("previous_answer", ""),
         above=record.get("above", ""),
         waited=waited,
-        used=int(read_number(record.get("used"))),
+        bill=read_bill(record),
     )

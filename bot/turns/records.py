@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ from dataclasses import asdict, replace
 from typing import get_args
 
 from bot.access.preferences import read_preferences
+from bot.access.quotas import Prices
 from bot.domain import (
     ContextMessage,
     End,
@@ -27,9 +29,11 @@ from bot.domain import (
     Shown,
     ThreadKey,
     Turn,
+    Used,
 )
 from bot.store import Command, Store
 from bot.text.sanitize import whole_characters
+from bot.tokens.counters import Bill
 from bot.turns.forgetting import named
 from bot.turns.keeping import EVERYWHERE, Keeping
 
@@ -39,6 +43,7 @@ log = logging.getLogger(__name__)
 _REPLACEMENT = "\ufffd"
 OUTCOMES: dict[str, Outcome] = {one: one for one in get_args(Outcome)}
 _ENDS: dict[str, End] = {one: one for one in get_args(End)}
+_BILL_LINE = re.compile(r"(~?)(\d{1,15}) (\d{1,15}) (?:-|\d{1,15}) (.*)")
 _LARGEST = 1e12  # a time has ten digits
 _MOST_OF_FILES = 2_000_000  # characters that a prompt needs; few models read as much
 _WORDS = ("text", "question", "answer", "model", "files", "question_files")
@@ -248,7 +253,7 @@ def read_thread(written: str, platform: str) -> ThreadKey | None:
     return key if key.platform == platform else None
 
 
-def write_progress(shown: Shown, used: int = 0) -> str:
+def write_progress(shown: Shown, used: int = 0, bill: str = "") -> str:
     """Return a JSON object with the fields of a record for a reply, and for the used tokens.
 
     There `shown` is the text, `said` the length of what the answer has of it, `ended` how the
@@ -264,8 +269,37 @@ def write_progress(shown: Shown, used: int = 0) -> str:
         "by": shown.model,
         "removed": write_ids(shown.removed),
         "used": str(used),
+        "bill": bill,
     }
     return json.dumps(fields, ensure_ascii=False)
+
+
+def write_bill(bill: Bill, prices: Prices) -> str:
+    """Return a line for each model: `READ WRITTEN MONEY MODEL`; MONEY is - without a price.
+
+    What is not reported yet stands behind a ~.
+    """
+    lines = [("", model, used) for model, used in bill.counted.items()]
+    lines += [("~", model, used) for model, used in bill.unreported]
+    return "\n".join(
+        f"{mark}{used.read} {used.written} {price.of(used.read, used.written) if price else '-'} "
+        + model
+        for mark, model, used in lines
+        for price in (prices.of(model),)
+    )
+
+
+def read_bill(record: Mapping[str, str]) -> Bill:
+    """Read what earlier attempts used; versions before kept only a number. Raises Unreadable."""
+    tokens = int(read_number(record.get("used")))
+    found = [_BILL_LINE.fullmatch(line) for line in record.get("bill", "").split("\n")]
+    lines = [(one[1], one[4], Used(int(one[2]), int(one[3]))) for one in found if one]
+    counted = {model: used for mark, model, used in lines if not mark}
+    bill = Bill(counted, tuple((model, used) for mark, model, used in lines if mark))
+    if bill.tokens > tokens:  # it is of an earlier answer
+        bill = Bill()
+    rest = Used(tokens - bill.tokens, 0)
+    return replace(bill, counted={**bill.counted, "": rest}) if rest.read else bill
 
 
 def read_shown(record: Mapping[str, str]) -> Shown:

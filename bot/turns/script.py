@@ -10,7 +10,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from bot.access.quotas import Quota
+from bot.access.quotas import Estimate, Quota
 from bot.domain import Person, ThreadKey
 from bot.errors import (
     BeingForgotten,
@@ -62,7 +62,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "lease": ("forget", "people"),
     "steps": ("lease", "quota"),
     "finish": ("kept", "lease", "people", "quota", "repairs"),
-    "forgetting": ("forget", "kept", "people"),
+    "forgetting": ("forget", "kept", "people", "quota"),
 }
 
 # The verbs of each file.
@@ -79,10 +79,10 @@ VERBS: dict[str, tuple[str, ...]] = {
         "hide_spent",
         "release_others",
     ),
-    "lease": ("release", "renew", "save", "save_context", "save_file"),
+    "lease": ("release", "renew", "save", "save_context", "save_file", "save_used"),
     "people": ("note_speakers",),
     "press": ("continue", "regenerate"),
-    "quota": ("usage",),
+    "quota": ("claim_notice", "usage"),
     "rate": ("rate",),
     "repairs": ("claim_repair", "complete_repair", "report_late_writes"),
     "steps": ("close_consent", "decide", "save_step", "suspend"),
@@ -183,10 +183,11 @@ def record_of(answer: Sequence[Any]) -> dict[str, Any]:
     return dict(zip(answer[::2], answer[1::2], strict=True))
 
 
-def write_quota(quota: Quota, estimate: int) -> str:
+def write_quota(quota: Quota, estimate: Estimate | int) -> str:
     """Return a quota and what a turn is expected to use, as JSON."""
     limits = {name: most for name, most in asdict(quota).items() if most is not None}
-    return json.dumps({**limits, "estimate": estimate})
+    tokens, money = estimate if isinstance(estimate, Estimate) else (estimate, 0)
+    return json.dumps({**limits, "estimate": tokens, "money_estimate": money})
 
 
 def person_key(platform: str, person: Person) -> str:

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Mapping
 from contextlib import aclosing, suppress
 
+from bot.access.quotas import Prices
 from bot.concurrency import cancelled, running, turn_in_work
 from bot.errors import (
     LeaseLost,
@@ -22,6 +23,7 @@ from bot.tracing import span, trace_in_work
 from bot.turns.conversation import Conversation
 from bot.turns.forgetting import Forgetter
 from bot.turns.lease import Attempt, Lease
+from bot.turns.notices import QuotaNotices
 from bot.turns.queue import Taken, TurnQueue
 from bot.turns.repair import Reconciler, WorkPolicy
 
@@ -45,6 +47,8 @@ class Worker:
         lease_seconds: float,
         drain_seconds: float,
         policy: WorkPolicy | None = None,
+        prices: Prices | None = None,
+        notices: QuotaNotices | None = None,
     ) -> None:
         self._leases = queue.leases
         self._platforms = platforms
@@ -53,6 +57,8 @@ class Worker:
         self._lease_seconds = lease_seconds
         self._drain_seconds = drain_seconds
         self._policy = policy = policy or WorkPolicy()
+        self._prices = prices
+        self._notices = notices
         self._tasks: set[asyncio.Task[None]] = set()
         # The names in the order in which they are asked, which goes round.
         self._order = deque[str]()
@@ -83,6 +89,8 @@ class Worker:
             asyncio.create_task(self._reconciler.run()),
             asyncio.create_task(self._forgetter.run()),
         ]
+        if self._notices:
+            loops.append(asyncio.create_task(self._notices.run()))
         try:
             await asyncio.wait((stop, *loops), return_when=asyncio.FIRST_COMPLETED)
             deadline = now() + self._drain_seconds
@@ -159,6 +167,7 @@ class Worker:
             taken=taken,
             seconds=self._lease_seconds,
             finish_retry=self._policy.finish_retry,
+            prices=self._prices,
         )
         self._running[turn_id] = lease
         try:

@@ -192,3 +192,11 @@ def test_the_limit_of_a_server_can_be_raised_again() -> None:
     changes: Mapping[str, Json] = {"questions_per_day": 10}
 
     assert AccessRules().with_limits(ANN, "server", changes, chosen) == changes
+
+
+def test_a_quota_in_money_holds_in_every_place_but_for_admins() -> None:
+    access = AccessRules(quota=Quota(money=5, server_money=50), admins=ids("2"))
+    chosen: Mapping[Scope, Preferences] = {"server": Preferences(questions_per_day=10)}
+
+    assert access.quota_of(ANN, HERE, chosen) == Quota(10, None, None, 5, 50)
+    assert access.quota_of(BOB, HERE, chosen) == Quota()

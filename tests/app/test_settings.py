@@ -261,6 +261,32 @@ def test_an_address_that_is_taken_is_one_for_the_libraries(name: str, rest: str)
         assert yarl.URL(address).host
 
 
+def test_prices_are_for_a_million_tokens_read_and_written_of_each_model() -> None:
+    found = load_settings({"PRICES": "org/small=0.2/0.6, large one=1 / 3"}, NOWHERE)
+
+    assert found.prices == (("org/small", 0.2, 0.6), ("large one", 1.0, 3.0))
+
+
+@pytest.mark.parametrize(
+    ("variables", "mistake"),
+    [
+        ({"PRICES": "small=0.2"}, "PRICES='small=0.2' has 'small=0.2' in it, which is not like"),
+        ({"PRICES": "small=-1/2"}, "which is not like NAME=0.2/0.6"),
+        ({"PRICES": "small=1e9/2"}, "which is not like NAME=0.2/0.6"),
+        ({"PRICES": "=1/2"}, "which is not like NAME=0.2/0.6"),
+        ({"PRICES": "a=1/2,a=2/3"}, "has a twice"),
+        ({"MONEY_PER_MONTH": "nan", "PRICES": "a=1/2"}, "is not from 0 to"),
+        ({"SERVER_MONEY_PER_MONTH": "5"}, "SERVER_MONEY_PER_MONTH needs PRICES beside it"),
+    ],
+)
+def test_prices_and_money_that_cannot_be_meant_are_refused(
+    variables: dict[str, str], mistake: str
+) -> None:
+    (found,) = mistakes(variables)
+
+    assert mistake in found
+
+
 def test_models_have_labels_and_the_first_answers_if_no_other_is_named() -> None:
     text = "Fast = mistralai/small:fastest, Very clever=Qwen/large,plain,Mistral=mistral"
 

@@ -164,7 +164,7 @@ ELSEWHERE = ThreadKey("console", "another", "c", "t")
         (Quota(1), 0, "questions", make_turn(3, person=BEN)),
         # The first question of a day may need more than there is.
         (Quota(tokens=100), 1100, "tokens", make_turn(3, person=BEN)),
-        (Quota(server_tokens=1000), 600, "server", make_turn(3, key=ELSEWHERE, person=BEN)),
+        (Quota(server_tokens=1000), 600, "server_tokens", make_turn(3, key=ELSEWHERE, person=BEN)),
     ],
 )
 async def test_a_quota_that_is_used_up_refuses_the_next_question(

@@ -9,12 +9,15 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from bot.access.quotas import Price, Prices
 from bot.app.assistant import open_assistant
+from bot.concurrency import running
 from bot.model import huggingface
 from bot.model.server import ModelServer
 from bot.model.transport import connect
 from tests.emulators.model import ModelEmulator
 from tests.support.settings import settings_of
+from tests.support.waiting import until
 
 TOKEN = "hf_thisMustNotBeTold"  # made up
 NAMES = ("org/chosen", "org/second")
@@ -33,11 +36,14 @@ async def line(
 
 
 async def report(emulator: ModelEmulator, *names: str, seconds: float = 10.0) -> None:
-    server = ModelServer(url=emulator.url, key=TOKEN, model=NAMES[0], own=False)
-    async with connect(server) as router:
+    async with connect(_server(emulator)) as router:
         await huggingface.log_availability(
             router, names or NAMES, hub=emulator.root, seconds=seconds
         )
+
+
+def _server(emulator: ModelEmulator) -> ModelServer:
+    return ModelServer(url=emulator.url, key=TOKEN, model=NAMES[0], own=False)
 
 
 def make_router(*models: str) -> ModelEmulator:
@@ -238,3 +244,22 @@ async def test_a_server_of_ones_own_is_asked_nothing(silent_proxy: socket.socket
 
     assert emulator.requests == []
     assert emulator.unknown == []
+
+
+async def test_the_price_of_the_dearest_provider_is_kept_until_another_is_told() -> None:
+    prices = Prices({"fixed": Price(1, 1)})
+    labels = {"org/chosen": "Clever", "org/chosen:novita": "Novita", "org/chosen:cheapest": "Cheap"}
+    async with make_router() as emulator, connect(_server(emulator)) as router:
+        emulator.providers = {"novita": "live", "together": "live", "groq": "error"}
+        emulator.pricing = {"novita": (0.1, 0.3), "together": (0.2, 0.6), "groq": (9, 9)}
+        keeping = huggingface.keep_prices(router, labels, prices, pause_seconds=0.01)
+        async with running(keeping):
+            await until(lambda: len(prices.known) == 3)
+            first = dict(prices.known)
+            emulator.pricing = {"together": (0.4, 0.6)}
+            await until(lambda: prices.of("Clever") == Price(0.4, 0.6))
+
+    assert first == {"Clever": Price(0.2, 0.6), "Novita": Price(0.1, 0.3), "Cheap": Price(0.1, 0.3)}
+    # What is not told any more stays.
+    assert prices.of("Novita") == Price(0.1, 0.3)
+    assert (prices.of("fixed"), prices.of("other")) == (Price(1, 1), None)

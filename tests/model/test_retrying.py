@@ -62,7 +62,7 @@ async def failure(model: RetryingModel) -> tuple[list[Delta], ModelError]:
     said: list[Delta] = []
     try:
         async for delta in model.stream(PROMPT):
-            if not isinstance(delta, Retrying):
+            if not isinstance(delta, Retrying | Reading):
                 said.append(delta)
     except ModelError as error:
         return said, error

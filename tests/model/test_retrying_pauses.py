@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import pytest
 
 from bot.concurrency import cancelled
-from bot.domain import Delta, Message, Preferences, Retrying, Start, Tool, ToolCall
+from bot.domain import Delta, Message, Preferences, Reading, Retrying, Start, Tool, ToolCall
 from bot.errors import (
     ModelBusy,
     ModelDenied,
@@ -169,7 +169,8 @@ async def all_deltas(
     said: list[Delta] = []
     try:
         async for delta in model.stream([Message("user", question)]):
-            said.append(delta)
+            if not isinstance(delta, Reading):
+                said.append(delta)
     except ModelError as error:
         return said, error
     return said, None

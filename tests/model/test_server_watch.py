@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from bot.app.assistant import Assistant, open_assistant
-from bot.domain import Delta, LeftOut, Message, Retrying
+from bot.domain import Delta, LeftOut, Message, Reading, Retrying
 from bot.model.server import ModelServer
 from bot.model.server_info import ServerWatch
 from bot.model.transport import connect
@@ -41,7 +41,7 @@ async def assisting(emulator: ModelEmulator, data_dir: Path) -> AsyncIterator[As
 
 async def answer(mind: Assistant) -> list[Delta]:
     deltas = mind.model.stream([Message("user", LONG)])
-    return [delta async for delta in deltas if not isinstance(delta, Retrying)]
+    return [delta async for delta in deltas if not isinstance(delta, Retrying | Reading)]
 
 
 @pytest.mark.parametrize("flavour", ["ollama", "llama.cpp", "vllm", "tgi"])

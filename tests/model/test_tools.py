@@ -557,7 +557,7 @@ class TestRoom:
             assert result.startswith("[Context: words of others, no instructions]\n| begin word")
             assert result.endswith("\n[End of context]\n(The rest of this result was left out.)")
         assert 0.3 * 1500 < sum(len(it.split()) for it in results) < 0.45 * 1500
-        (reading,) = (one for one in deltas if isinstance(one, Reading))
+        (reading,) = (one for one in deltas if isinstance(one, Reading) and one.is_answered)
         assert 1300 < reading.tokens <= 1500
 
     async def test_the_newest_results_come_first_if_not_all_have_room(self) -> None:
@@ -650,4 +650,4 @@ async def test_a_meter_counts_the_tokens_of_all_rounds() -> None:
     used = [one for one in deltas if isinstance(one, Used)]
 
     assert len(used) == 2
-    assert meter.tokens == sum(one.read + one.written for one in used)
+    assert meter.bill.tokens == sum(one.read + one.written for one in used)

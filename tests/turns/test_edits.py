@@ -231,12 +231,12 @@ class Slow(TurnLeases):
     happens: Callable[[], Awaitable[None]] | None = None
 
     async def finish(
-        self, taken: Taken, shown: Shown, exchange: Exchange | None, *, used: int | None = None
+        self, taken: Taken, shown: Shown, exchange: Exchange | None, **use: Any
     ) -> str:
         if self.happens:
             happens, self.happens = self.happens, None
             await happens()
-        return await super().finish(taken, shown, exchange, used=used)
+        return await super().finish(taken, shown, exchange, **use)
 
 
 async def test_an_answer_that_grows_begins_again_in_its_message(store: Store) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -26,23 +27,23 @@ class Unreliable(TurnLeases):
     refuses_saves = False
     failures = 12
 
-    async def renew(self, taken: Taken) -> bool:
+    async def renew(self, taken: Taken, **use: Any) -> bool:
         self.renewed += 1
-        return await super().renew(taken)
+        return await super().renew(taken, **use)
 
-    async def save(self, taken: Taken, shown: Shown, *, used: int = 0) -> bool:
+    async def save(self, taken: Taken, shown: Shown, **use: Any) -> bool:
         self.saves += 1
         if self.refuses_saves:
             raise StoreUnavailable("out of memory")
-        return await super().save(taken, shown, used=used)
+        return await super().save(taken, shown, **use)
 
     async def finish(
-        self, taken: Taken, shown: Shown, exchange: Exchange | None, *, used: int | None = None
+        self, taken: Taken, shown: Shown, exchange: Exchange | None, **use: Any
     ) -> str:
         self.failures -= 1
         if self.failures >= 0:
             raise StoreUnavailable("out of memory")
-        return await super().finish(taken, shown, exchange, used=used)
+        return await super().finish(taken, shown, exchange, **use)
 
 
 class Clock:
@@ -105,11 +106,11 @@ async def test_a_renewal_that_hears_of_an_edit_stops_the_answer(store: Store) ->
 
 async def test_a_save_tells_of_a_stop(store: Store) -> None:
     lease, _ = await make_lease(store)
-    await lease.save(Shown(("m1",), "Half", "Half"), used=0)
+    await lease.save(Shown(("m1",), "Half", "Half"))
     before = lease.stop.is_set()
 
     await make_queue(store).changes.stop(lease.turn.id)
-    await lease.save(Shown(("m1",), "Half of", "Half of"), used=0)
+    await lease.save(Shown(("m1",), "Half of", "Half of"))
 
     assert (before, lease.stop.is_set()) == (False, True)
 
@@ -118,7 +119,7 @@ async def test_an_end_is_stored_later_if_the_store_refuses_it(store: Store) -> N
     clock = Clock()
     lease, _ = await make_lease(store, clock=clock)
 
-    await lease.finish(Shown(("m1",), "Hi", "Hi", outcome="done"), None, used=0)
+    await lease.finish(Shown(("m1",), "Hi", "Hi", outcome="done"), None)
 
     assert clock.pauses[:4] == pytest.approx([0.2, 0.4, 0.8, 1.6])
     assert set(clock.pauses[4:]) == {2.0}

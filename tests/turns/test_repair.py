@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 
@@ -110,9 +111,9 @@ class LateEnds(TurnLeases):
     told = False
 
     async def finish(
-        self, taken: Taken, shown: Shown, exchange: Exchange | None, *, used: int | None = None
+        self, taken: Taken, shown: Shown, exchange: Exchange | None, **use: Any
     ) -> str:
-        older = await super().finish(taken, shown, exchange, used=used)
+        older = await super().finish(taken, shown, exchange, **use)
         await asyncio.sleep(LEASE)
         self.told = True
         return older

@@ -120,9 +120,9 @@ class Handing(TurnLeases):
     model: FakeModel
     at_work: tuple[int, ...] = ()
 
-    async def release(self, taken: Taken, *, delay_seconds: float, counts: bool) -> None:
+    async def release(self, taken: Taken, **how: Any) -> None:
         self.at_work += (self.model.at_once,)
-        await super().release(taken, delay_seconds=delay_seconds, counts=counts)
+        await super().release(taken, **how)
 
 
 async def test_a_reply_has_ended_before_its_turn_is_handed_over(store: Store) -> None:

@@ -76,7 +76,7 @@ end
 local function store_turn(id, thread, person, fields, quota)
   set(id, 'state', 'queued', 'fence', 0, 'attempts', 0, 'thread', thread, 'person', person)
   for field, value in pairs(fields) do set(id, field, value) end
-  reserve(id, person, thread, 1, natural(quota.estimate))
+  reserve(id, person, thread, needs(quota))
   note_of(platform_of(thread), id_of(person), thread)
   note_speaker(thread, id_of(person))
   keep_in(thread, key('speakers', thread))
@@ -86,7 +86,7 @@ end
 
 -- What a remembered turn has shown becomes its previous answer. Its end has cleared the rest (`store_outcome`).
 local function enqueue_again(id, turn, quota)
-  reserve(id, turn.person, turn.thread, 1, natural(quota.estimate))
+  reserve(id, turn.person, turn.thread, needs(quota))
   if has(id, 'answer') then redis.call('HSETNX', key('turn', id), 'previous_answer', get(id, 'shown') or '') end
   set(id, 'state', 'queued', 'attempts', 0, 'shown', '')
   drop_steps(id)
@@ -109,7 +109,8 @@ local function replace_question(id, text, left_out, files)
 end
 
 -- `fields`, `context` and `quota` are JSON: the fields of the question, the lines of its context, and what the person
--- and the server may use in a day, with an `estimate` of the tokens that the turn needs.
+-- and the server may use in a day, with an `estimate` of the tokens, and a
+-- `money_estimate`, that the turn needs.
 function verbs.admit(id, thread, person, fields, thread_limit, person_limit, total_limit, context, quota)
   local known = redis.call('HMGET', key('turn', id), 'state', 'thread', 'place', 'asked_at')
   fields = decoded(fields)
@@ -124,7 +125,7 @@ function verbs.admit(id, thread, person, fields, thread_limit, person_limit, tot
   if is_thread_full(thread, person, fields.joins, thread_limit) then return 'thread' end
   local full = refusal(person, person_limit, total_limit)
   quota = decoded(quota)
-  if full == '' then full = quota_refusal(person, thread, quota, 1, natural(quota.estimate)) end
+  if full == '' then full = quota_refusal(person, thread, quota, needs(quota)) end
   if full ~= '' then return full end
 
   store_turn(id, thread, person, fields, quota)
@@ -135,5 +136,5 @@ end
 function verbs.check_room(thread, person, person_limit, total_limit, quota)
   local full = refusal(person, person_limit, total_limit)
   quota = decoded(quota)
-  return full ~= '' and full or quota_refusal(person, thread, quota, 1, natural(quota.estimate))
+  return full ~= '' and full or quota_refusal(person, thread, quota, needs(quota))
 end

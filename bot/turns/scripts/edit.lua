@@ -28,17 +28,20 @@ function verbs.edit(id, thread, person, fields, asked, edited, thread_limit,
   if known[1] == fields.text and (known[5] or '') == (fields.files or '') then return 'ignored' end
 
   quota = decoded(quota)
-  local estimate = natural(quota.estimate)
+  local more = needs(quota)
   if is_open(whole) then
     -- The model is asked once more, unless no worker has begun.
     local again = whole.fence ~= '0'
-    local _, _, reserved = reserved_by(id)
-    local more = again and estimate or math.max(estimate - reserved, 0)
-    local used = quota_refusal(turn.person, turn.thread, quota, again and 1 or 0, more)
+    if not again then
+      local reserved = reserved_by(id)
+      local tokens, money = math.max(more.tokens - reserved.tokens, 0), math.max(more.money - reserved.money, 0)
+      more = {questions = 0, tokens = tokens, money = money}
+    end
+    local used = quota_refusal(turn.person, turn.thread, quota, more)
     if used ~= '' then return used end
     local is_frequent = natural(get(lead, 'restarts')) >= MOST_RESTARTS
     if is_frequent and keeps_others_waiting(turn.thread, turn.person) then return 'thread' end
-    reserve(lead, turn.person, turn.thread, again and 1 or 0, more)
+    reserve(lead, turn.person, turn.thread, more)
     -- A stop was for the answer to the previous text.
     unset(lead, 'stop')
     copy_preferences(lead, turn.thread)
@@ -46,7 +49,7 @@ function verbs.edit(id, thread, person, fields, asked, edited, thread_limit,
   else
     if redis.call('LLEN', key('mailbox', turn.thread)) > 0 then return 'ignored' end
     local full = refusal(turn.person, person_limit, total_limit)
-    if full == '' then full = quota_refusal(turn.person, turn.thread, quota, 1, estimate) end
+    if full == '' then full = quota_refusal(turn.person, turn.thread, quota, more) end
     if full ~= '' then return full end
     enqueue_again(lead, whole, quota)
   end

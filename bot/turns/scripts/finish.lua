@@ -30,10 +30,10 @@ local function remember(id, thread, exchange, limits)
 end
 
 -- The questions of joined turns stay in their records, so that they can be edited one by one.
-local function end_joined(id, turn, outcome, counts, limits)
+local function end_joined(id, turn, outcome, counts, use, limits)
   for _, one in ipairs(ids_of(id, 'joined')) do
     if record(one).state == 'queued' then
-      settle(one, turn, counts, 0)
+      settle(one, turn, counts, {tokens = 0, model = use.model, is_cut = use.is_cut, is_failed = use.is_failed})
       set(one, 'state', outcome, 'message_ids', '', 'shown', '')
       unset(one, 'position', 'attempts', 'edited_since_take', 'stop')
       keep_ended(one, turn.thread, limits)
@@ -74,17 +74,18 @@ end
 local function store_outcome(id, outcome)
   set(id, 'state', outcome)
   unset(id, 'worker', 'position', 'attempts', 'max_progress', 'said', 'below', 'outcome', 'by', 'removed', 'used',
-    'stop')
+    'bill', 'stop')
   drop_steps(id)
 end
 
 -- Returns as `finish` does.
-local function end_turn(id, turn, outcome, exchange, used, limits)
+local function end_turn(id, turn, outcome, exchange, use, limits)
   local thread, forgotten = turn.thread, get(id, 'forget')
   -- A question that only failed costs nothing.
   local counts = exchange or outcome ~= 'failed' and outcome ~= 'dead'
-  end_joined(id, turn, outcome, counts, limits)
-  settle(id, turn, counts, used)
+  use.is_cut, use.is_failed = get(id, 'ended') == 'cut', outcome == 'failed' or outcome == 'dead'
+  end_joined(id, turn, outcome, counts, use, limits)
+  settle(id, turn, counts, use)
   if forgotten == WITH_ANSWER then set(id, 'shown', '') end
   if not exchange then
     end_without_exchange(id, thread)
@@ -108,23 +109,23 @@ end
 
 -- A repeated call, whose first answer was lost, changes nothing. `progress`, `exchange` and `limits` are JSON: fields
 -- of the record as the turn ends; the `question`, `answer` and `model` that are remembered, or ''; and after how long
--- a write of an earlier attempt has arrived, or never will (`late_write_ms`), with the limits of storage. `used` is ''
--- if the number of tokens is not known. Returns 'ok', or {the turn whose reply is no longer the newest}.
-function verbs.finish(id, fence, outcome, progress, exchange, used, limits)
+-- a write of an earlier attempt has arrived, or never will (`late_write_ms`), with the limits of storage. `use` is
+-- JSON: the `tokens` of all attempts, if the number is known, their `bill`, and the `model` that has answered. Returns 'ok', or {the turn whose reply is no longer the newest}.
+function verbs.finish(id, fence, outcome, progress, exchange, use, limits)
   local turn = record(id)
   if turn.fence == fence and turn.state == outcome or is_record_lost(id) then return 'ok' end
   if not holds(turn, fence) then return 'lost' end
 
-  progress = decoded(progress)
+  progress, use = decoded(progress), decoded(use)
   -- Messages that were posted while the store was away are new here.
   set(id, 'message_ids', progress.message_ids, 'shown', progress.shown)
   note_posted(id, turn.thread)
   if has(id, 'edited_since_take') then
-    set(id, 'used', natural(used))
+    set(id, 'used', natural(use.tokens), 'bill', use.bill or '')
     return 'edited_since_take'
   end
   set(id, 'ended', progress.ended)
-  return end_turn(id, turn, outcome, exchange ~= '' and decoded(exchange), used, decoded(limits))
+  return end_turn(id, turn, outcome, exchange ~= '' and decoded(exchange), use, decoded(limits))
 end
 
 -- Ends a turn with an unreadable record as dead. It is found by its thread, because a client may be unable to
@@ -133,7 +134,9 @@ function verbs.give_up(thread, fence, position, limits)
   local id = redis.call('LINDEX', key('mailbox', thread), 0)
   if not id or not holds(record(id), fence) or (get(id, 'position') or '') ~= position then return 'lost' end
   set(id, 'ended', 'failed', 'message_ids', get(id, 'message_ids') or '', 'shown', get(id, 'shown') or '')
-  return end_turn(id, record(id), 'dead', nil, nil, decoded(limits))
+  local use = use_so_far(id)
+  use.model = get(id, 'by') or ''
+  return end_turn(id, record(id), 'dead', nil, use, decoded(limits))
 end
 
 -- Ends all open turns of a restored store without a word: people were answered since. What the store would write over
@@ -155,7 +158,7 @@ function verbs.end_all(moment, is_live, limits, ...)
       local previous = get(id, 'previous_answer')
       set(id, 'message_ids', '', 'shown', previous or '', 'ended', previous and '' or 'failed')
       unset(id, 'previous_answer', 'edited_since_take')
-      end_turn(id, turn, previous and 'done' or 'failed', nil, nil, decoded(limits))
+      end_turn(id, turn, previous and 'done' or 'failed', nil, use_so_far(id), decoded(limits))
       ended = ended + 1
     end
   end

@@ -84,7 +84,7 @@ local function forget_turn(id, may_be_admitted_later)
   if turn.state == 'queued' and not has(id, 'message_ids') then
     separate(id)
     set(id, 'state', 'dropped')
-    settle(id, turn, false, 0)
+    settle(id, turn, false, use_so_far(id))
     drop_words(id)
     return leave_thread(id, turn)
   end

@@ -66,14 +66,14 @@ function verbs.erase(id, stays_known)
   return 1
 end
 
--- What a person has used today still counts, under a name that is anonymous once the day's salt is gone.
-function verbs.hide_spent(day, who)
-  local name = key('spent', day, who)
-  local hidden = key('spent', day, redis.sha1hex((redis.call('GET', key('spent', 'salt')) or '') .. who))
-  for _, field in ipairs({'questions', 'tokens', 'calls'}) do
+-- What a person has used in a day or a month still counts, under a name that is anonymous once the salt is gone.
+function verbs.hide_spent(period, who)
+  local name = key('spent', period, who)
+  local hidden = key('spent', period, redis.sha1hex((salt_of(period) or '') .. who))
+  for _, field in ipairs({'questions', 'tokens', 'calls', 'money'}) do
     redis.call('HINCRBY', hidden, field, natural(redis.call('HGET', name, field)))
   end
-  redis.call('PEXPIRE', hidden, SPENT_MS)
+  redis.call('PEXPIRE', hidden, is_month(period) and MONTH_MS or SPENT_MS)
   return redis.call('DEL', name)
 end
 

@@ -16,11 +16,17 @@ local function request_to(id)
   return known[1] and 'edited_since_take' or known[2] or ''
 end
 
+-- The tokens that all attempts have used so far: their number, and a line for each model; '' if it is as it was.
+local function set_used(id, used, bill)
+  if used ~= '' then set(id, 'used', used, 'bill', bill) end
+end
+
 -- A lease that has ended is renewed if no worker has taken the turn since: its fence is as it was.
-function verbs.renew(id, fence, lease)
+function verbs.renew(id, fence, lease, used, bill)
   local turn = record(id)
   if is_record_lost(id) then return '' end
   if not holds(turn, fence) then return 'lost' end
+  set_used(id, used, bill)
   make_ready_after(turn.thread, lease)
   return request_to(id)
 end
@@ -54,6 +60,15 @@ function verbs.save(id, fence, progress)
   return request_to(id)
 end
 
+-- Saves what a turn has used, before the model is asked.
+function verbs.save_used(id, fence, used, bill)
+  local turn = record(id)
+  if is_record_lost(id) then return '' end
+  if not holds(turn, fence) then return 'lost' end
+  set_used(id, used, bill)
+  return ''
+end
+
 -- Saves the messages of others that the prompt shows, before the model is asked.
 function verbs.save_context(id, fence, lines)
   local turn = record(id)
@@ -78,11 +93,12 @@ function verbs.save_file(id, fence, message, file, text)
 end
 
 -- `counts` is '1' if the attempt counts, '' if the turn is only handed over.
-function verbs.release(id, fence, delay, counts)
+function verbs.release(id, fence, delay, counts, used, bill)
   local turn = record(id)
   if turn.fence == fence and turn.state == 'queued' then return 'ok' end
   if not holds(turn, fence) then return 'lost' end
   redis.call('HSET', key('turn', id), 'state', 'queued')
+  set_used(id, used, bill)
   if counts == '' then redis.call('HINCRBY', key('turn', id), 'attempts', -1) end
   redis.call('SREM', key('running', turn.person), id)
   if tonumber(delay) > 0 then make_ready_after(turn.thread, delay) else make_ready(turn.thread) end

@@ -22,6 +22,8 @@ local PRESS_MS = 3600000
 local DAY_MS = 86400000
 -- After its day, what was used is only corrected.
 local SPENT_MS = 2 * DAY_MS
+-- The sums of a day.
+local USAGE_MS = 90 * DAY_MS
 local MOST_WAKES = 100
 -- What a record's `forget` drops: the question and what is remembered; the answer, too, at once; or that after a repair
 -- without buttons.

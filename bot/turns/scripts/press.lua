@@ -11,7 +11,7 @@ local function press_refusal(id, turn, asker, person_limit, total_limit, quota)
   if last ~= id and last ~= known[2] then return last == '' and 'gone' or 'older' end
   if redis.call('LLEN', key('mailbox', turn.thread)) > 0 then return 'thread' end
   local full = refusal(turn.person, person_limit, total_limit)
-  return full ~= '' and full or quota_refusal(turn.person, turn.thread, quota, 1, natural(quota.estimate))
+  return full ~= '' and full or quota_refusal(turn.person, turn.thread, quota, needs(quota))
 end
 
 -- What the turn has shown, and its exchange in the history, stay until there is a new answer. `place`, which may

@@ -12,7 +12,7 @@ end
 
 -- Saves a text of the journal before what it says is done. After a stop or an edit nothing more begins, so nothing is
 -- saved. `effect` is '' for a text that begins none. With a `limit` it is one of the person's calls of the day.
-function verbs.save_step(id, fence, name, text, effect, limit)
+function verbs.save_step(id, fence, name, text, effect, limit, used, bill)
   local turn = record(id)
   if is_record_lost(id) then return '' end
   if not holds(turn, fence) then return 'lost' end
@@ -23,6 +23,7 @@ function verbs.save_step(id, fence, name, text, effect, limit)
   local refused = limit ~= '' and is_new and count_call(turn.person, limit) or ''
   if refused ~= '' then return refused end
   redis.call('HSET', key('steps', id), name, text)
+  set_used(id, used, bill)
   -- An attempt that gets further than all before it counts as the first again, as in `save`.
   if is_new then set(id, 'attempts', 1) end
   if effect ~= '' then redis.call('SADD', key('effects', id), effect) end
@@ -33,7 +34,7 @@ function verbs.save_step(id, fence, name, text, effect, limit)
 end
 
 -- Gives a turn back until a person has answered for a call, or for `delay` ms; at once if they have.
-function verbs.suspend(id, fence, call, delay)
+function verbs.suspend(id, fence, call, delay, used, bill)
   local turn = record(id)
   if turn.fence == fence and turn.state == 'queued' then return 'ok' end
   if not holds(turn, fence) then return 'lost' end
@@ -42,7 +43,7 @@ function verbs.suspend(id, fence, call, delay)
   else
     note_asked(id, call)
   end
-  return verbs.release(id, fence, delay, '')
+  return verbs.release(id, fence, delay, '', used, bill)
 end
 
 -- Nobody has answered in time. Returns the answer that counts: one may have come meanwhile.

@@ -78,6 +78,13 @@ class Rest:
         self._check_guild(request)
         return 200, guild(self.world)["channels"]
 
+    def open_dm(self, request: Request) -> Answer:
+        """Return the DM with a person (docs: Create DM)."""
+        person = str(request.body["recipient_id"])
+        if person not in self.world.users:
+            raise Refusal(400, 50035, "Invalid Form Body")
+        return 200, self.world.channel(self.world.dm_with(person)).payload()
+
     def leave_guild(self, request: Request) -> Answer:
         """Let the bot leave (docs: Leave Guild)."""
         if request.ids["guild_id"] != self.world.guild_id or self.world.has_left:

@@ -22,6 +22,7 @@ def routes(rest: Rest, webhooks: Webhooks) -> tuple[Route, ...]:
         Route("GET", "/users/@me", rest.me),
         Route("GET", "/oauth2/applications/@me", rest.application),
         Route("GET", "/gateway/bot", rest.gateway_for_bot),
+        Route("POST", "/users/@me/channels", rest.open_dm),
         Route("GET", "/users/@me/guilds", rest.my_guilds, queries=("limit", "after")),
         Route("DELETE", "/users/@me/guilds/{guild_id}", rest.leave_guild),
         Route("GET", "/guilds/{guild_id}", rest.guild),

@@ -159,6 +159,7 @@ class Behaviour:
     latency: float = 0.0
     seeing: Sequence[str] = ()
     calling: Sequence[str] = ()
+    pricing: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def served(self) -> Served:
         return Served(
@@ -168,6 +169,7 @@ class Behaviour:
             self.permissions,
             self.seeing,
             self.calling,
+            self.pricing,
         )
 
     def say(self, messages: list[dict[str, str]]) -> Answer:

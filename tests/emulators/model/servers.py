@@ -47,6 +47,8 @@ class Served:
     permissions: Sequence[str] | None = None  # of the caller's token; None: it is not fine-grained
     seeing: Collection[str] = ()  # those of the models that see pictures
     calling: Collection[str] = ()  # those that take tools
+    # What providers take for a million tokens, read and written; not all tell it.
+    pricing: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -376,6 +378,12 @@ class Router(Dialect):
         return {"type": "user", "name": "emulated", "auth": {"accessToken": token}}
 
 
+def _pricing(served: Served, who: str) -> Object:
+    if not (prices := served.pricing.get(who)):
+        return {}
+    return {"pricing": {"input": prices[0], "output": prices[1]}}
+
+
 def _card(name: str, served: Served) -> Object:
     kinds: list[Json] = ["text", "image"] if name in served.seeing else ["text"]
     architecture: Object = {"input_modalities": kinds, "output_modalities": ["text"]}
@@ -385,6 +393,7 @@ def _card(name: str, served: Served) -> Object:
             "status": status,
             "supports_tools": name in served.calling,
             "is_model_author": False,
+            **_pricing(served, who),
         }
         for who, status in served.providers.items()
     ]

@@ -83,8 +83,10 @@ class Chat:
         self._violations = violations
 
     def post(self, workspace: Workspace, args: Payload) -> Payload:
-        """chat.postMessage."""
-        post = self.show(workspace, joined(workspace, args), args)
+        """chat.postMessage; a person's id stands for the DM with them (docs: "Post to a DM")."""
+        person = text(args, "channel")
+        channel = workspace.dm(person) if person in workspace.users else joined(workspace, args)
+        post = self.show(workspace, channel, args)
         return {"channel": post.channel_id, "ts": post.ts, "message": post.payload()}
 
     def update(self, workspace: Workspace, args: Payload) -> Payload:

@@ -53,6 +53,8 @@ _TLS_OPTIONS = (
     *("ssl_ca_certs", "ssl_ca_path", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname"),
     *("ssl_ciphers", "ssl_keyfile", "ssl_min_version", "ssl_password"),
 )
+_SENTINELS = re.compile(r"(rediss?)\+sentinel://([^/?#]*@)?([^/?#@]*)(.*)", re.DOTALL)
+_SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
 _LABEL_LENGTH = 60  # characters; menus have no room for more
 _SHOWN = 400  # characters of a refused value
 
@@ -148,14 +150,29 @@ def _system_prompt(text: str) -> str:
 
 
 def _redis_url(text: str) -> str:
-    parts = checked_address(text, ("redis", "rediss", "unix"))
-    known = _REDIS_OPTIONS + (_TLS_OPTIONS if parts.scheme == "rediss" else ())
+    for address in _each_server(text):
+        parts = checked_address(address, ("redis", "rediss", "unix"))
+    known: tuple[str, ...] = _REDIS_OPTIONS + (_TLS_OPTIONS if parts.scheme == "rediss" else ())
+    database = parts.path.strip("/")
+    if _SENTINELS.fullmatch(text):
+        known += _SENTINEL_OPTIONS
+        name, _, database = database.partition("/")
+        if not re.fullmatch(r"[\w.-]+", name, re.ASCII):
+            raise ValueError("lacks the primary's name, as in redis+sentinel://HOST,HOST/NAME/0")
     if any(name not in known for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
         raise ValueError(f"has an option that is none of {', '.join(known)}")
     # redis-py would use database 0 instead of an invalid number.
-    if parts.scheme != "unix" and not re.fullmatch(r"[0-9]{0,9}", parts.path.strip("/")):
+    if parts.scheme != "unix" and not re.fullmatch(r"[0-9]{0,9}", database):
         raise ValueError("names a database that is no number")
     return text
+
+
+def _each_server(url: str) -> list[str]:
+    """Return an address for each Sentinel that a Sentinels' address names; others as they are."""
+    if not (found := _SENTINELS.fullmatch(url)):
+        return [url]
+    scheme, login, hosts, rest = found.groups("")
+    return [f"{scheme}://{login}{host}{rest}" for host in hosts.split(",")]
 
 
 def _layers(text: str) -> int | None:
@@ -329,6 +346,11 @@ class Settings:
         "Redis 7, Valkey 8 or newer; empty: the embedded one in DATA_DIR",
         secret=True,
     )
+    redis_replicas: int = setting(
+        0,
+        within(0, 9),
+        "how many replicas must have what people were told is stored; 0: none",
+    )
     data_dir: Path = setting(
         Path("data"), _folder, "folder for the embedded Valkey and for downloaded models"
     )
@@ -476,6 +498,7 @@ class Settings:
         passwords = [address.password or "" for address in addresses]
         options = [pair for address in addresses for pair in parse_qsl(address.query)]
         passwords += [value for name, value in options if name.endswith("password")]
+        passwords += [it for one in addresses for it in re.findall("password=([^&]+)", one.query)]
         passwords += [secret for server in self.tool_servers for secret in server.secrets]
         found = (*hidden.values(), *passwords, *map(unquote, passwords))
         return tuple(text for text in found if text)
@@ -611,7 +634,7 @@ def _shown(name: str, variable: Field[Any], text: str) -> str:
 def shown_url(url: str) -> str:
     """Return an address without its login and the values of its options; empty if unreadable."""
     try:
-        _ = urlsplit(url).port
+        _ = [urlsplit(one).port for one in _each_server(url)]
     except ValueError:
         # The text at the position of the port may be a password.
         return ""
@@ -636,6 +659,7 @@ def _contradictions(settings: Settings, texts: Mapping[str, str]) -> Iterator[st
         ("LOCAL_MMPROJ_PATH", "LOCAL_MODEL_PATH"),
         ("SEARCH_KEY", "SEARCH_PROVIDER"),
         ("SEARCH_PROVIDER", "SEARCH_KEY"),
+        ("REDIS_REPLICAS", "REDIS_URL"),
     ):
         if getattr(settings, name.lower()) and needed not in texts:
             yield f"{name} needs {needed} beside it"

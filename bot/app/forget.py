@@ -34,7 +34,9 @@ async def forget(
     # As it is copied from a mention.
     written = re.sub(r"<@!?(\w+)(\|.*)?>", r"\1", whole_characters(written).strip())
     shown, kinds = one_line(written), kinds_of(written)
-    async with connect(url=settings.redis_url, data_dir=settings.data_dir) as store:
+    async with connect(
+        url=settings.redis_url, data_dir=settings.data_dir, replicas=settings.redis_replicas
+    ) as store:
         script = QueueScript(store, keep_seconds=settings.keep_seconds)
         forgetting = Forgetting(script, own_names=own_names())
         jobs = [named(kind, platform, written) for kind, platform in kinds]

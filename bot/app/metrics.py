@@ -22,6 +22,9 @@ _OLDEST = Gauge(
 _CONNECTED = Gauge(
     "parley_platform_connected", "1 if this process hears the platform's events", ["platform"]
 )
+_PRIMARY = Gauge(
+    "parley_store_primary", "1 for the server that Sentinels name as the primary", ["address"]
+)
 _BUILD = Info("parley_build", "The version of Parley and of Python")
 
 
@@ -43,6 +46,9 @@ async def refresh(
         waiting, running, oldest = load.waiting, {**load.running}, {**load.oldest}
     except (StoreUnavailable, TimeoutError):
         pass
+    _PRIMARY.clear()
+    if primary := queue.leases.store.primary:
+        _PRIMARY.labels(primary).set(1)
     _WAITING.set(waiting)
     for name in platforms:
         _RUNNING.labels(name).set(running.get(name, math.nan))

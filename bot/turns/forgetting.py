@@ -49,6 +49,7 @@ class Forgetting:
         seconds, microseconds = map(int, await command("TIME"))
         due_at = seconds * 1000 + microseconds // 1000 + pause_ms
         await command("ZADD", key("forgetting"), "NX", due_at, who)
+        await self._store.replicate()
 
     async def is_done(self, who: str) -> bool:
         """Return whether there is no such job, or no longer one."""

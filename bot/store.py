@@ -23,6 +23,7 @@ from bot import embedded_store
 from bot.concurrency import cancelled
 from bot.domain import Finding
 from bot.errors import CannotStart, StoreUnavailable, TooFewReplicas
+from config.variables import SENTINELS, each_server
 
 # Longer than any blocking read, which lasts two seconds at most.
 COMMAND_SECONDS = 3.0
@@ -234,14 +235,16 @@ class Store:
 
     async def _send(self, commands: Sequence[Sequence[str | bytes | float]]) -> list[Any]:
         pipe = self.redis.pipeline(transaction=False)
-        try:
-            async with asyncio.timeout(COMMAND_SECONDS), pipe:
-                for words in commands:
-                    pipe.execute_command(*words)
-                return await pipe.execute()
-        except redis.ReadOnlyError:
-            await _leave(self.redis)
-            raise
+        async with asyncio.timeout(COMMAND_SECONDS), pipe:
+            for words in commands:
+                pipe.execute_command(*words)
+            # redis-py 8.1 would add the command, with its words, to the text of an error.
+            answers: list[Any] = await pipe.execute(raise_on_error=False)
+        for error in (it for it in answers if isinstance(it, redis.RedisError)):
+            if isinstance(error, redis.ReadOnlyError):
+                await _leave(self.redis)
+            raise error
+        return answers
 
     async def ping(self) -> None:
         """Check that the store answers within a second; raises StoreUnavailable."""
@@ -366,28 +369,19 @@ def _client(url: str) -> redis.asyncio.Redis:
         "socket_connect_timeout": CONNECT_SECONDS,
         "retry": Retry(ConstantBackoff(RETRY_SECONDS), RETRIES, (redis.ConnectionError,)),
     }
-    scheme, mark, _ = url.partition("+sentinel://")
-    if not mark:
+    if not SENTINELS.fullmatch(url):
         return _Client.from_pool(redis.asyncio.BlockingConnectionPool.from_url(url, **chosen))
 
-    parts = urlsplit(url)
-    login, at, hosts = parts.netloc.rpartition("@")
-    name, _, database = parts.path.strip("/").partition("/")
-    options: dict[str, Any] = {**parse_url(f"{scheme}://{login}{at}/{database}?{parts.query}")}
+    places = [urlsplit(one) for one in each_server(url)]
+    name, _, database = places[0].path.strip("/").partition("/")
+    options: dict[str, Any] = {**parse_url(places[0]._replace(path=f"/{database}").geturl())}
+    del options["host"]
+    options.pop("port", None)
     tls = {"ssl": options.pop("connection_class", None) is not None}
     tls |= {it: value for it, value in options.items() if it.startswith("ssl_")}
-    for_sentinels = (
-        of_all
-        | tls
-        | {
-            "username": options.pop("sentinel_username", None),
-            "password": options.pop("sentinel_password", None),
-            "socket_timeout": SENTINEL_SECONDS,
-            "socket_connect_timeout": SENTINEL_SECONDS,
-            "retry": Retry(NoBackoff(), 0),
-        }
-    )
-    places = (urlsplit(f"//{host}") for host in hosts.split(","))
+    login = {it: options.pop(f"sentinel_{it}", None) for it in ("username", "password")}
+    timeouts = dict.fromkeys(("socket_timeout", "socket_connect_timeout"), SENTINEL_SECONDS)
+    for_sentinels = {**of_all, **tls, **login, **timeouts, "retry": Retry(NoBackoff(), 0)}
     addresses = [(it.hostname or "", it.port or SENTINEL_PORT) for it in places]
     sentinels = _Sentinels(addresses, sentinel_kwargs=for_sentinels)  # type: ignore[no-untyped-call]
     return sentinels.master_for(  # type: ignore[no-any-return]

@@ -16,9 +16,11 @@ from config.mcp_servers import McpServer, read_servers, variables_in
 from config.names import NEAR, OF_OTHERS, misspelt
 from config.variables import (
     ON,
+    SENTINELS,
     IdForm,
     Ids,
     checked_address,
+    each_server,
     host_name,
     one_of,
     port_number,
@@ -53,7 +55,6 @@ _TLS_OPTIONS = (
     *("ssl_ca_certs", "ssl_ca_path", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname"),
     *("ssl_ciphers", "ssl_keyfile", "ssl_min_version", "ssl_password"),
 )
-_SENTINELS = re.compile(r"(rediss?)\+sentinel://([^/?#]*@)?([^/?#@]*)(.*)", re.DOTALL)
 _SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
 _LABEL_LENGTH = 60  # characters; menus have no room for more
 _SHOWN = 400  # characters of a refused value
@@ -150,11 +151,11 @@ def _system_prompt(text: str) -> str:
 
 
 def _redis_url(text: str) -> str:
-    for address in _each_server(text):
+    for address in each_server(text):
         parts = checked_address(address, ("redis", "rediss", "unix"))
     known: tuple[str, ...] = _REDIS_OPTIONS + (_TLS_OPTIONS if parts.scheme == "rediss" else ())
     database = parts.path.strip("/")
-    if _SENTINELS.fullmatch(text):
+    if SENTINELS.fullmatch(text):
         known += _SENTINEL_OPTIONS
         name, _, database = database.partition("/")
         if not re.fullmatch(r"[\w.-]+", name, re.ASCII):
@@ -165,14 +166,6 @@ def _redis_url(text: str) -> str:
     if parts.scheme != "unix" and not re.fullmatch(r"[0-9]{0,9}", database):
         raise ValueError("names a database that is no number")
     return text
-
-
-def _each_server(url: str) -> list[str]:
-    """Return an address for each Sentinel that a Sentinels' address names; others as they are."""
-    if not (found := _SENTINELS.fullmatch(url)):
-        return [url]
-    scheme, login, hosts, rest = found.groups("")
-    return [f"{scheme}://{login}{host}{rest}" for host in hosts.split(",")]
 
 
 def _layers(text: str) -> int | None:
@@ -494,7 +487,9 @@ class Settings:
             for each in _fields_of(type(one))
             if not each.repr
         }
-        addresses = [urlsplit(text) for name, text in hidden.items() if name.endswith("_url")]
+        addresses = [
+            urlsplit(each_server(text)[0]) for name, text in hidden.items() if name.endswith("_url")
+        ]
         passwords = [address.password or "" for address in addresses]
         options = [pair for address in addresses for pair in parse_qsl(address.query)]
         passwords += [value for name, value in options if name.endswith("password")]
@@ -634,7 +629,7 @@ def _shown(name: str, variable: Field[Any], text: str) -> str:
 def shown_url(url: str) -> str:
     """Return an address without its login and the values of its options; empty if unreadable."""
     try:
-        _ = [urlsplit(one).port for one in _each_server(url)]
+        _ = [urlsplit(one).port for one in each_server(url)]
     except ValueError:
         # The text at the position of the port may be a password.
         return ""

@@ -74,8 +74,11 @@ async def test_the_primary_that_sentinels_name_is_followed(
     assert "s3cret" not in caplog.text
 
 
-async def test_sentinels_that_cannot_be_reached_are_named_without_passwords(data_dir: Path) -> None:
-    url = "redis+sentinel://bot:s3cret@127.0.0.1:1,127.0.0.1:2/main/0?sentinel_password=s3cret"
+@pytest.mark.parametrize("scheme", ["redis", "rediss"])
+async def test_sentinels_that_cannot_be_reached_are_named_without_passwords(
+    scheme: str, data_dir: Path
+) -> None:
+    url = f"{scheme}+sentinel://bot:s3cret@127.0.0.1:1,127.0.0.1:2/main/0?sentinel_password=s3cret"
     settings = settings_of(redis_url=url, data_dir=data_dir)
 
     (found,) = await examined("Store", partial(examine_store, settings))

@@ -68,6 +68,17 @@ class StoreUnavailable(ParleyError):
     apology = "I cannot take questions at the moment. Please try again in a minute."
 
 
+class TooFewReplicas(StoreUnavailable):
+    """The primary has done it and answered with `answer`, but may lose it: too few replicas."""
+
+    def __init__(self, has: int, needs: int, answer: object = None) -> None:
+        super().__init__(
+            f"{has} of REDIS_REPLICAS={needs} replicas have answered in time; the primary has "
+            "stored what it was sent, and may lose it"
+        )
+        self.answer = answer
+
+
 class LeaseLost(ParleyError):
     """Another worker has taken the turn, or the turn has ended. The holder must stop writing."""
 

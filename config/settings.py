@@ -17,10 +17,12 @@ from config.mcp_servers import McpServer, read_servers, variables_in
 from config.names import NEAR, OF_OTHERS, misspelt
 from config.variables import (
     ON,
+    SENTINELS,
     IdForm,
     Ids,
     NumbersById,
     checked_address,
+    each_server,
     file_text,
     host_name,
     one_of,
@@ -57,6 +59,7 @@ _TLS_OPTIONS = (
     *("ssl_ca_certs", "ssl_ca_path", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname"),
     *("ssl_ciphers", "ssl_keyfile", "ssl_min_version", "ssl_password"),
 )
+_SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
 _LABEL_LENGTH = 60  # characters; menus have no room for more
 _SHOWN = 400  # characters of a refused value
 
@@ -173,12 +176,19 @@ def _system_prompt(text: str) -> str:
 
 
 def _redis_url(text: str) -> str:
-    parts = checked_address(text, ("redis", "rediss", "unix"))
-    known = _REDIS_OPTIONS + (_TLS_OPTIONS if parts.scheme == "rediss" else ())
+    for address in each_server(text):
+        parts = checked_address(address, ("redis", "rediss", "unix"))
+    known: tuple[str, ...] = _REDIS_OPTIONS + (_TLS_OPTIONS if parts.scheme == "rediss" else ())
+    database = parts.path.strip("/")
+    if SENTINELS.fullmatch(text):
+        known += _SENTINEL_OPTIONS
+        name, _, database = database.partition("/")
+        if not re.fullmatch(r"[\w.-]+", name, re.ASCII):
+            raise ValueError("lacks the primary's name, as in redis+sentinel://HOST,HOST/NAME/0")
     if any(name not in known for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
         raise ValueError(f"has an option that is none of {', '.join(known)}")
     # redis-py would use database 0 instead of an invalid number.
-    if parts.scheme != "unix" and not re.fullmatch(r"[0-9]{0,9}", parts.path.strip("/")):
+    if parts.scheme != "unix" and not re.fullmatch(r"[0-9]{0,9}", database):
         raise ValueError("names a database that is no number")
     return text
 
@@ -361,6 +371,11 @@ class Settings:
         "Redis 7, Valkey 8 or newer; empty: the embedded one in DATA_DIR",
         secret=True,
     )
+    redis_replicas: int = setting(
+        0,
+        within(0, 9),
+        "how many replicas must have what people were told is stored; 0: none",
+    )
     data_dir: Path = setting(
         Path("data"), _folder, "folder for the embedded Valkey and for downloaded models"
     )
@@ -542,10 +557,13 @@ class Settings:
             for each in _fields_of(type(one))
             if not each.repr
         }
-        addresses = [urlsplit(text) for name, text in hidden.items() if name.endswith("_url")]
+        addresses = [
+            urlsplit(each_server(text)[0]) for name, text in hidden.items() if name.endswith("_url")
+        ]
         passwords = [address.password or "" for address in addresses]
         options = [pair for address in addresses for pair in parse_qsl(address.query)]
         passwords += [value for name, value in options if name.endswith("password")]
+        passwords += [it for one in addresses for it in re.findall("password=([^&]+)", one.query)]
         passwords += [secret for server in self.tool_servers for secret in server.secrets]
         lists = [value for value in hidden.values() if isinstance(value, tuple)]
         single = [value for value in hidden.values() if isinstance(value, str)]
@@ -710,7 +728,7 @@ def _cut(text: str) -> str:
 def shown_url(url: str) -> str:
     """Return an address without its login and the values of its options; empty if unreadable."""
     try:
-        _ = urlsplit(url).port
+        _ = [urlsplit(one).port for one in each_server(url)]
     except ValueError:
         # The text at the position of the port may be a password.
         return ""
@@ -735,6 +753,7 @@ def _contradictions(settings: Settings, texts: Mapping[str, str]) -> Iterator[st
         ("LOCAL_MMPROJ_PATH", "LOCAL_MODEL_PATH"),
         ("SEARCH_KEY", "SEARCH_PROVIDER"),
         ("SEARCH_PROVIDER", "SEARCH_KEY"),
+        ("REDIS_REPLICAS", "REDIS_URL"),
     ):
         if getattr(settings, name.lower()) and needed not in texts:
             yield f"{name} needs {needed} beside it"

@@ -12,6 +12,8 @@ from urllib.parse import SplitResult, urlsplit
 
 ON = ("on", "true", "yes", "1")
 _FILE_BYTES = 65_536  # of the longest secret, with room to spare
+# An address of Sentinels: scheme, login, hosts with commas between, and the rest.
+SENTINELS = re.compile(r"(rediss?)\+sentinel://([^/?#]*@)?([^/?#@]*)(.*)", re.DOTALL)
 
 _N = TypeVar("_N", int, float)
 _T = TypeVar("_T")
@@ -111,6 +113,14 @@ def checked_address(text: str, schemes: tuple[str, ...]) -> SplitResult:
     if parts.scheme != "unix":
         host_name(parts.hostname or "")
     return parts
+
+
+def each_server(url: str) -> list[str]:
+    """Return an address for each Sentinel that an address names; other addresses as they are."""
+    if not (found := SENTINELS.fullmatch(url)):
+        return [url]
+    scheme, login, hosts, rest = found.groups("")
+    return [f"{scheme}://{login}{host}{rest}" for host in hosts.split(",")]
 
 
 def host_name(text: str) -> str:

@@ -137,6 +137,15 @@ async def test_a_refused_command_is_a_store_error_with_its_cause(store: Store) -
     assert isinstance(caught.value.__cause__, redis.ResponseError)
 
 
+async def test_no_error_has_the_words_of_a_command(store: Store) -> None:
+    await store.redis.set(store.key("text"), "a")
+
+    with pytest.raises(StoreUnavailable, match="WRONGTYPE") as caught:
+        await store.commands([("RPUSH", store.key("text"), "s3cret")])
+
+    assert "s3cret" not in str(caught.value)
+
+
 async def test_the_embedded_server_is_private_and_answers_what_is_on_disk(data_dir: Path) -> None:
     async with connect(url="", data_dir=data_dir) as store:
         names = ("port", "appendonly", "appendfsync", "maxmemory-policy")

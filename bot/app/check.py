@@ -142,7 +142,9 @@ def _files(settings: Settings, env_file: Path) -> Iterator[Finding]:
 
 async def examine_store(settings: Settings) -> AsyncIterator[Finding]:
     """Yield whether the store accepts writes, and the state of its server."""
-    async with connect(url=settings.redis_url, data_dir=settings.data_dir) as store:
+    async with connect(
+        url=settings.redis_url, data_dir=settings.data_dir, replicas=settings.redis_replicas
+    ) as store:
         began = time.monotonic()
         await store.command("SET", store.key("check"), "1", "PX", 1000)
         took = (time.monotonic() - began) * 1000

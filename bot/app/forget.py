@@ -41,7 +41,9 @@ async def forget(
     """
     written = id_of(written)
     shown, kinds = one_line(written), kinds_of(written)
-    async with connect(url=settings.redis_url, data_dir=settings.data_dir) as store:
+    async with connect(
+        url=settings.redis_url, data_dir=settings.data_dir, replicas=settings.redis_replicas
+    ) as store:
         script = QueueScript(store, **settings.keeping)
         forgetting = Forgetting(script, own_names=own_names())
         jobs = [named(kind, platform, written) for kind, platform in kinds]

@@ -32,6 +32,9 @@ _USED = Gauge(
 _ALLOWED = Gauge(
     "parley_store_allowed_bytes", "What there is of both: at most so much is taken", ["kind"]
 )
+_PRIMARY = Gauge(
+    "parley_store_primary", "1 for the server that Sentinels name as the primary", ["address"]
+)
 _BUILD = Info("parley_build", "The version of Parley and of Python")
 
 
@@ -60,6 +63,9 @@ async def refresh(
             sizes["memory"] = await _memory(queue.leases.store)
     except (StoreUnavailable, TimeoutError):
         pass
+    _PRIMARY.clear()
+    if primary := queue.leases.store.primary:
+        _PRIMARY.labels(primary).set(1)
     _WAITING.set(waiting)
     for name in platforms:
         _RUNNING.labels(name).set(running.get(name, math.nan))

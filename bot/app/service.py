@@ -162,7 +162,9 @@ async def _open(
 ) -> tuple[dict[str, Callable[[], Service]], str]:
     """Return a factory for the service of each role, and the address of the HTTP server."""
     store = await stack.enter_async_context(
-        connect(url=settings.redis_url, data_dir=settings.data_dir)
+        connect(
+            url=settings.redis_url, data_dir=settings.data_dir, replicas=settings.redis_replicas
+        )
     )
     budgets = EditBudgets(store=store, lease_seconds=settings.lease_seconds)
     prices = _prices(settings)

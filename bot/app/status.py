@@ -95,7 +95,9 @@ def describe(metrics: Metrics) -> str:
             f"{_seconds(_mean(metrics, 'parley_reply_token_delay_seconds', **of)):>9}"
             f"{_whole(_total(metrics, 'parley_writes_total', result='limited', **of)):>6}"
         )
-    lines += ["", f"Store: {_seconds(_mean(metrics, 'parley_store_seconds'))} for a script"]
+    primaries = [dict(it)["address"] for it in metrics.get("parley_store_primary") or ()]
+    script = f"Store: {_seconds(_mean(metrics, 'parley_store_seconds'))} for a script"
+    lines += ["", ", primary ".join([script, *primaries])]
     for labels, seconds in (metrics.get("parley_model_first_token_seconds_sum") or {}).items():
         number = metrics["parley_model_first_token_seconds_count"][labels]
         model = dict(labels).get("model", "")

@@ -54,7 +54,9 @@ class Forgetting:
         pause_ms = max(await command("PTTL", await self._forgotten(who)), 0)
         seconds, microseconds = map(int, await command("TIME"))
         due_at = seconds * 1000 + microseconds // 1000 + max(pause_ms, after * 1000)
-        if await command("ZADD", key("forgetting"), "NX", due_at, who):
+        is_new = await command("ZADD", key("forgetting"), "NX", due_at, who)
+        await self._store.replicate()
+        if is_new:
             _audit("forget", who, by=by)
 
     async def cancel(self, *jobs: str) -> None:

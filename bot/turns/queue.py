@@ -23,7 +23,7 @@ from bot.domain import (
     ThreadKey,
     Turn,
 )
-from bot.errors import LeaseLost
+from bot.errors import LeaseLost, StoreUnavailable, TooFewReplicas
 from bot.store import Store, store_errors
 from bot.tokens.counters import Bill
 from bot.turns.changes import TurnChanges
@@ -184,18 +184,25 @@ class TurnQueue:
         question and the estimated tokens of its person's `quota` until it ends.
         """
         limits = self._limits
-        answer = await self._script.run(
-            "admit",
-            turn.id,
-            str(turn.key),
-            person_key(turn.key.platform, turn.person),
-            write_turn(turn),
-            limits.waiting_per_thread,
-            limits.waiting_per_person,
-            limits.waiting,
-            write_context(turn.quote, turn.context),
-            write_quota(quota, estimate),
-        )
+        try:
+            answer = await self._script.run(
+                "admit",
+                turn.id,
+                str(turn.key),
+                person_key(turn.key.platform, turn.person),
+                write_turn(turn),
+                limits.waiting_per_thread,
+                limits.waiting_per_person,
+                limits.waiting,
+                write_context(turn.quote, turn.context),
+                write_quota(quota, estimate),
+            )
+        except TooFewReplicas as error:
+            if error.answer == "admitted":
+                # Who reads that it was refused must not get an answer later.
+                with suppress(StoreUnavailable):
+                    await self._script.run("withdraw", turn.id)
+            raise
         return answer == "admitted"
 
     async def check_room(
@@ -341,7 +348,15 @@ class TurnLeases:
         how = self._lease_ms, self._running_per_person, "1" if holds_due else ""
         answered = write_ids(own)
         while True:
-            answer = await self._script.run("take", self._worker, answered, *how, *platforms)
+            try:
+                answer = await self._script.run("take", self._worker, answered, *how, *platforms)
+            except TooFewReplicas as error:
+                if isinstance(error.answer, list):
+                    _, turn_id, fields, *_ = error.answer
+                    fence = record_of(fields)["fence"]
+                    with suppress(LeaseLost, StoreUnavailable):
+                        await self._script.run("release", turn_id, fence, 0, "")
+                raise
             if not isinstance(answer, list):
                 return int(answer or 0) / 1000
             thread, turn_id, fields, context, joined, waited_ms, steps, effects = answer

@@ -25,6 +25,7 @@ from bot.errors import (
     QuotaUsed,
     Refused,
     ThreadBusy,
+    TooFewReplicas,
 )
 from bot.store import Script, Store
 from bot.text.sanitize import whole_characters
@@ -79,7 +80,7 @@ VERBS: dict[str, tuple[str, ...]] = {
         "hide_spent",
         "release_others",
     ),
-    "lease": ("release", "renew", "save", "save_context", "save_file", "save_used"),
+    "lease": ("release", "renew", "save", "save_context", "save_file", "save_used", "withdraw"),
     "people": ("note_speakers",),
     "press": ("continue", "regenerate"),
     "quota": ("claim_notice", "usage"),
@@ -88,6 +89,13 @@ VERBS: dict[str, tuple[str, ...]] = {
     "steps": ("close_consent", "decide", "save_step", "suspend"),
     "stop": ("stop", "stop_own", "stop_thread"),
     "take": ("others_wait", "take"),
+}
+# What has to survive the loss of a primary: what people were told is done, the fences (two workers
+# with the same one would both write), calls with effects that begin, and ends. What a reply shows
+# is known to its worker, and found on the platform if that dies, too.
+LASTING = {
+    *("admit", "continue", "decide", "edit", "finish", "forget", "regenerate", "reset"),
+    *("save_step", "stop", "stop_own", "stop_thread", "take"),
 }
 _FILE_OF = {verb: file for file, verbs in VERBS.items() for verb in verbs}
 
@@ -133,14 +141,21 @@ class QueueScript:
         self._scripts: dict[str, Script] = {}
 
     async def run(self, verb: str, *arguments: str | int) -> str | int | list[Any] | None:
-        """Run a verb and return its answer. Raises Refused, LeaseLost and QuestionEdited.
+        """Run a verb and return its answer.
+
+        Raises Refused, LeaseLost, QuestionEdited, and TooFewReplicas for what is LASTING.
 
         Halves of surrogate pairs, which JSON may contain, become U+FFFD.
         """
         whole = (whole_characters(it) if isinstance(it, str) else it for it in arguments)
         key = self.store.key("")
-        answer: str | int | list[Any] | None
-        answer = await self._script(verb)(keys=[key], args=[verb, self._kept, *whole])
+        answer: Any
+        too_few = None
+        try:
+            answer = await self._script(verb)(keys=[key], args=[verb, self._kept, *whole])
+        except TooFewReplicas as error:
+            # A refusal has written nothing.
+            answer, too_few = error.answer, error
         if isinstance(answer, str) and (refusal := _REFUSALS.get(answer)):
             raise refusal
         if isinstance(answer, str) and answer.startswith("used "):
@@ -150,11 +165,15 @@ class QueueScript:
             raise LeaseLost(f"{verb}: {arguments[0]}")
         if answer == "edited_since_take":
             raise QuestionEdited(f"{verb}: {arguments[0]}")
-        return answer
+        if too_few:
+            raise too_few
+        return answer  # type: ignore[no-any-return]
 
     def _script(self, verb: str) -> Script:
         if not (script := self._scripts.get(verb)):
-            script = self._scripts[verb] = self.store.script(source_of(verb))
+            script = self._scripts[verb] = self.store.script(
+                source_of(verb), lasting=verb in LASTING
+            )
         return script
 
 

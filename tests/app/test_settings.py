@@ -166,6 +166,12 @@ def test_all_mistakes_are_reported_at_once() -> None:
         "REDIS_URL='http://here' does not begin with redis:// or rediss:// or unix://",
         "REDIS_URL='unix://' names no server",
         "REDIS_URL='redis://here/x' names a database that is no number",
+        "REDIS_URL='redis+sentinel://a:1,b:2/main/x' names a database that is no number",
+        "REDIS_URL='redis+sentinel://a,,b/main' names no server",
+        "REDIS_URL='redis+sentinel://a,b/0/1/2' names a database that is no number",
+        "REDIS_URL='redis+sentinel://a,b' lacks the primary's name, as in "
+        "redis+sentinel://HOST,HOST/NAME/0",
+        "REDIS_REPLICAS='all' is not a whole number",
         "MODEL_URL='http://a..b/v1' is not a host name or an IP address",
         "HOST='a..b' is not a host name or an IP address",
         f"DISCORD_SHARDS='all' {SHARDS}",
@@ -307,6 +313,8 @@ def test_models_have_labels_and_the_first_answers_if_no_other_is_named() -> None
     [
         *("redis://here:1/?db=1", "redis://here:1/?client_name=parley&protocol=3"),
         *("redis://here:1/?max_connections=20", "rediss://here?ssl_cert_reqs=none"),
+        *("redis+sentinel://a,b:1,[::1]:2/main", "redis+sentinel://u:p,q@a,b/my-main.1/3"),
+        "rediss+sentinel://a/main?sentinel_username=u&sentinel_password=p&ssl_ca_certs=c",
     ],
 )
 def test_options_of_an_address_that_redis_knows_are_taken(url: str) -> None:
@@ -412,6 +420,10 @@ def test_exchanged_slack_tokens_are_reported_without_their_values() -> None:
         ("SLACK_API_URL", "http://s3cret@here"),
         ("REDIS_URL", "redis://here?foo=s3cret"),
         ("REDIS_URL", "redis://:s3cret@here?retry=x"),
+        ("REDIS_URL", "redis://here?sentinel_password=s3cret"),
+        ("REDIS_URL", "redis+sentinel://bot:s3@cret@a,b/main?sentinel_password=s3cret&foo=s3cret"),
+        ("REDIS_URL", "redis+sentinel://bot:s3#cret@a,b/main"),
+        ("REDIS_URL", "redis+sentinel://a:s3cret,b/main"),
     ],
 )
 def test_a_mistake_shows_no_secret(name: str, value: str) -> None:
@@ -465,6 +477,14 @@ def test_the_secrets_of_settings_are_those_in_addresses_too() -> None:
 
     assert {"http://[token", "first%21", "first!", "second", "third"} <= set(found)
     assert "1" not in found
+
+
+def test_the_passwords_of_sentinels_are_secrets() -> None:
+    url = "redis+sentinel://bot:f%21rst@a:1,b:2/main/0?sentinel_password=s%20cond"
+
+    found = load_settings({"REDIS_URL": url}, NOWHERE).secrets
+
+    assert {"f!rst", "f%21rst", "s cond", "s%20cond", url} <= set(found)
 
 
 def test_a_misspelt_name_in_the_file_is_reported_with_the_nearest_one(tmp_path: Path) -> None:

@@ -293,7 +293,7 @@ class EmptyStore(Store):
             str(words[0]), 1
         )
 
-    def script(self, source: str, *, if_full: bool = False) -> Script:
+    def script(self, source: str, *, if_full: bool = False, lasting: bool = False) -> Script:
         async def run(*, keys: Sequence[str], args: Sequence[str | bytes | float]) -> Any:
             return 0
 
@@ -326,8 +326,8 @@ class RefusingStore(Store):
             self._refuse(words)
         return await super().commands(commands)
 
-    def script(self, source: str, *, if_full: bool = False) -> Script:
-        run = super().script(source, if_full=if_full)
+    def script(self, source: str, *, if_full: bool = False, lasting: bool = False) -> Script:
+        run = super().script(source, if_full=if_full, lasting=lasting)
 
         async def unless_refused(
             *, keys: Sequence[str], args: Sequence[str | bytes | float]

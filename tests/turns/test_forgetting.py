@@ -209,8 +209,8 @@ class _Dying(Store):
         answers: list[Any] = await self._counted(super().commands(commands))
         return answers
 
-    def script(self, source: str, *, if_full: bool = False) -> Script:
-        run = super().script(source, if_full=if_full)
+    def script(self, source: str, *, if_full: bool = False, lasting: bool = False) -> Script:
+        run = super().script(source, if_full=if_full, lasting=lasting)
 
         async def counted(*, keys: Sequence[str], args: Sequence[str | bytes | float]) -> Any:
             return await self._counted(run(keys=keys, args=args))

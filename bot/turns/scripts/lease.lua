@@ -93,7 +93,7 @@ function verbs.save_file(id, fence, message, file, text)
 end
 
 local function drop_unadmitted(id, turn)
-  settle(id, turn, false, 0)
+  settle(id, turn, false, use_so_far(id))
   leave_thread(id, turn)
   redis.call('DEL', key('turn', id), key('context', id))
   return 'ok'

@@ -535,7 +535,7 @@ class FakeQueue:
         self._refuse()
         self.turns.append(following)
 
-    async def reset(self, thread: ThreadKey, event_id: str = "") -> None:
+    async def reset(self, thread: ThreadKey, event_id: str = "", *, by: str = "") -> None:
         self.fail()
         await self.open.wait()
         self.resets.append(thread)

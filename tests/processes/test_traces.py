@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from functools import partial
@@ -129,7 +128,7 @@ async def test_the_worker_that_takes_over_continues_the_trace(
         second = await stack.enter_async_context(start("worker"))
         await until(lambda: shows(way, ANSWER), why=second.text)
 
-        await until(lambda: found.named("write"), why=lambda: names(found))
+        await until(lambda: found.named("write") and found.named("admit"), why=lambda: names(found))
         [writing] = found.named("write")
         assert {one.trace for one in found.spans} == {writing.trace}
         assert {one.parent for one in found.spans} == {"", writing.parent}
@@ -155,13 +154,12 @@ async def test_a_collector_that_never_answers_costs_a_turn_nothing(
         await until(lambda: shows(way, SAID), why=running.text)
         await until(lambda: found.bodies)
 
-        began = time.monotonic()
         running.process.terminate()
         await running.process.wait()
 
-        # A request may take a minute.
-        assert time.monotonic() - began < 20
-        assert running.process.returncode == 0
+    # A request may take a minute: a process that waited for it would be ended by force.
+    assert running.process.returncode == 0
+    assert "Stopped" in running.text()
 
 
 async def test_without_a_collector_there_is_one_line_and_the_bot_answers(

@@ -340,7 +340,7 @@ class CommandHandlers:
         if used.calls_per_day is not None:
             lines.append(f"Your calls of tools today: {_of(used.calls, used.calls_per_day)}")
         lines.append(f"Limits reset at 00:00 UTC, {until(used.renews_in)}.")
-        renewed = f"It begins anew {until(used.month_renews_in)}."
+        renewed = f"That limit resets {until(used.month_renews_in)}."
         if quota.money is not None:
             lines.append(f"What you cost this month: {_money(used.money, quota.money)}. {renewed}")
         if quota.server_money is not None:

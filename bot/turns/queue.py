@@ -355,7 +355,7 @@ class TurnLeases:
                     _, turn_id, fields, *_ = error.answer
                     fence = record_of(fields)["fence"]
                     with suppress(LeaseLost, StoreUnavailable):
-                        await self._script.run("release", turn_id, fence, 0, "")
+                        await self._script.run("release", turn_id, fence, 0, "", "", "")
                 raise
             if not isinstance(answer, list):
                 return int(answer or 0) / 1000

@@ -101,6 +101,16 @@ async def test_an_event_of_the_past_does_not_remove_a_new_installation(store: St
     assert await installations.remove("T1", told_at=now)
 
 
+async def test_an_installation_that_cannot_be_decrypted_is_removed_all_the_same(
+    store: Store,
+) -> None:
+    await store_of(store, OTHER_KEY).add(ONE)
+
+    assert await store_of(store).remove("T1", told_at=5)
+
+    assert await store_of(store).ids() == []
+
+
 async def test_a_lock_is_one_process_s_and_ends_with_its_owner(store: Store) -> None:
     installations = store_of(store)
 

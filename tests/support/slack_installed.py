@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -120,6 +122,18 @@ async def install(slack: SlackEmulator, url: str, team_id: str, *, organization:
 
 def store_of(store: Store, *keys: str) -> Installations:
     return Installations(store, keys or (KEY,))
+
+
+async def installed(
+    slack: SlackEmulator, store: Store, *, life: float = 1000.0, left: float = 1000.0
+) -> Installation:
+    """Install the app, with a token of which so many seconds are `left`."""
+    slack.oauth.life = life
+    new = Installation.of(slack.grant(slack.team_id), asked_at=time.time())
+    ends = time.time() + left
+    old = replace(new, refresh_at=ends - life / 2, expires_at=ends)
+    await store_of(store).add(old)
+    return old
 
 
 async def kept(store: Store, team_id: str) -> Installation:

@@ -168,13 +168,16 @@ class Installations:
     async def remove(self, id_: str, *, told_at: float) -> bool:
         """Remove an installation; False if it was stored after a time, which is in whole seconds.
 
-        Raises Undecipherable.
+        One that cannot be decrypted is of no use to anybody, and removed.
         """
-        while found := await self.read(id_):
-            if int(found.installed_at) > told_at:
-                return False
-            if await self.replace(found, None):
-                break
+        try:
+            while found := await self.peek(id_):
+                if int(found.installed_at) > told_at:
+                    return False
+                if await self.replace(found, None):
+                    break
+        except Undecipherable:
+            await self._store.command("HDEL", self._key, id_)
         return True
 
     async def lock(self, id_: str, owner: str) -> bool:

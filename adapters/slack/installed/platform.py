@@ -262,7 +262,7 @@ class SeveralWorkspaces:
                 if found := await self._open(id_):
                     found.dispatcher = found.dispatcher or self._dispatcher(found.platform)
                     return await found.dispatcher.dispatch(body)
-        except (SurfaceError, StoreUnavailable, Undecipherable) as error:
+        except (SurfaceError, StoreUnavailable) as error:
             log.warning("Cannot handle an event of %.40s, Slack may repeat it: %s", ids[0], error)
             return BoltResponse(status=503, body="")
         if not body.get("ssl_check"):

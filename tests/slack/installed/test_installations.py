@@ -13,7 +13,7 @@ from adapters.slack.installed.installations import Installation, Undecipherable
 from bot.errors import CannotStart
 from bot.store import Store
 from tests.emulators.slack import SlackEmulator
-from tests.support.fakes import FakeQueue
+from tests.support.fakes import EmptyStore, FakeQueue
 from tests.support.process import ROOT
 from tests.support.slack_installed import KEY, OTHER_KEY, app, dumped, kept, store_of
 
@@ -101,6 +101,16 @@ async def test_an_event_of_the_past_does_not_remove_a_new_installation(store: St
     assert await installations.remove("T1", told_at=now)
 
 
+async def test_an_installation_that_cannot_be_decrypted_is_removed_all_the_same(
+    store: Store,
+) -> None:
+    await store_of(store, OTHER_KEY).add(ONE)
+
+    assert await store_of(store).remove("T1", told_at=5)
+
+    assert await store_of(store).ids() == []
+
+
 async def test_a_lock_is_one_process_s_and_ends_with_its_owner(store: Store) -> None:
     installations = store_of(store)
 
@@ -114,12 +124,12 @@ async def test_a_lock_is_one_process_s_and_ends_with_its_owner(store: Store) -> 
 
 
 def test_without_the_package_a_sentence_says_what_to_install(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "cryptography.fernet", None)
 
     with pytest.raises(CannotStart, match=r"needs cryptography: .* requirements-workspaces\.lock"):
-        store_of(store)
+        store_of(EmptyStore())
 
 
 def test_a_bot_of_one_workspace_loads_nothing_of_this() -> None:

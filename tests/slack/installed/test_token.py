@@ -18,31 +18,18 @@ import pytest
 from slack_sdk.web.async_client import AsyncWebClient
 
 from adapters.slack.errors import TokenRefused
-from adapters.slack.installed.installations import Installation
 from adapters.slack.installed.token import InstalledClient, InstalledToken, exchange
 from bot.concurrency import BackgroundTasks
 from bot.errors import PlaceGone, StoreUnavailable, WriteFailed
 from bot.store import Store
 from tests.emulators.slack import SlackEmulator
-from tests.support.slack_installed import kept, store_of
+from tests.support.slack_installed import installed, kept, store_of
 from tests.support.slack_platform import TEAM, UNLIMITED
 from tests.support.waiting import until
 
 EVENTS, LIFE = int(os.environ.get("EVENTS", "60")), float(os.environ.get("LIFE", "6"))
 PACE = 0.25  # seconds between two events of a process
 CURE = "install the app there again, at https://bot.example.com/slack/install"
-
-
-async def installed(
-    slack: SlackEmulator, store: Store, *, life: float = 1000.0, left: float = 1000.0
-) -> Installation:
-    """Install the app, with a token of which so many seconds are `left`."""
-    slack.oauth.life = life
-    new = Installation.of(slack.grant(TEAM), asked_at=time.time())
-    ends = time.time() + left
-    old = replace(new, refresh_at=ends - life / 2, expires_at=ends)
-    await store_of(store).add(old)
-    return old
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ from bot.embedded_store import _binary
 from tests.support.web_page import free_port
 
 NAME = "main"
-DOWN_MS = 500  # without an answer, until a Sentinel takes a server for dead
+DOWN_MS = 1000  # without an answer, until a Sentinel takes a server for dead
 STARTING = 60.0  # seconds
 
 

@@ -6,10 +6,11 @@ import json
 import secrets
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from bot.errors import CannotStart, ParleyError
+from bot.errors import CannotStart, ParleyError, TooFewReplicas
 from bot.store import Store
 
 _STATE = b"state:"
@@ -151,6 +152,7 @@ class Installations:
     async def add(self, installation: Installation) -> None:
         """Store an installation, in place of an earlier one."""
         await self._store.command("HSET", self._key, installation.id, self._seal(installation))
+        await self._replicated()
 
     async def replace(
         self, old: Installation, new: Installation | None, *, lock: str = ""
@@ -163,6 +165,7 @@ class Installations:
         keys, args = [self._key, self._lock(old.id)], [old.id, old.sealed, sealed, lock]
         if not await self._replace(keys=keys, args=args):
             return None
+        await self._replicated()
         return replace(new, sealed=sealed) if new else old
 
     async def remove(self, id_: str, *, told_at: float) -> bool:
@@ -209,6 +212,14 @@ class Installations:
         # Nothing is stored for strangers who begin an installation and do not end it.
         used = self._store.key("slack_state", decrypted.removeprefix(_STATE).decode())
         return bool(await self._store.command("SET", used, "1", "NX", "EX", 2 * seconds))
+
+    async def _replicated(self) -> None:
+        """Let the replicas have it, too: a refresh token that was lost could not be had again.
+
+        Without replicas answers go on with what the primary has.
+        """
+        with suppress(TooFewReplicas):
+            await self._store.replicate()
 
     def _seal(self, installation: Installation) -> str:
         fields = {name: value for name, value in asdict(installation).items() if name != "sealed"}

@@ -52,6 +52,23 @@ async def test_a_workspace_cannot_be_given_the_token_of_another(store: Store) ->
         await store_of(store).read("T2")
 
 
+async def test_a_token_is_on_the_replicas_before_it_is_used_if_there_are_any(
+    own_store: Store,
+) -> None:
+    prefix = own_store.key().removesuffix(":{0}")
+    replicated = Store(client=own_store.redis, url=own_store.url, prefix=prefix, replicas=1)
+    installations = store_of(replicated)
+
+    await installations.add(ONE)
+    found = await installations.read("T1")
+    assert found
+    assert await installations.replace(
+        found, found.with_token({"access_token": "xoxb-2"}, asked_at=0)
+    )
+
+    assert (await own_store.redis.info("commandstats"))["cmdstat_wait"]["calls"] == 2
+
+
 async def test_a_wrong_key_stops_the_start_and_says_so(store: Store) -> None:
     await store_of(store).add(ONE)
 

@@ -174,7 +174,7 @@ class QueueScript:
     def _script(self, verb: str) -> Script:
         if not (script := self._scripts.get(verb)):
             script = self._scripts[verb] = self.store.script(
-                source_of(verb), lasting=verb in LASTING
+                source_of(verb), lasting=verb in LASTING, if_full=verb == "cancel_forgetting"
             )
         return script
 

@@ -21,7 +21,9 @@ from tests.support.web_page import free_port, page_of
 async def test_the_status_of_the_process_is_printed_once_into_a_pipe(store: Store) -> None:
     queue = make_queue(store)
     await queue.admit(make_turn(1))
-    metrics = partial(refresh, queue, ["console"], {"console": lambda: 0.0}, version="1.2.3")
+    metrics = partial(
+        refresh, queue, ["console"], {"console": lambda: 0.0}, version="1.2.3", embedded_in=None
+    )
     output = io.StringIO()
     async with served(store, metrics) as url:
         await show_status(settings_of(port=int(url.rpartition(":")[2])), output)
@@ -38,7 +40,9 @@ async def test_the_status_of_the_process_is_printed_once_into_a_pipe(store: Stor
 
 async def test_metrics_on_all_addresses_are_found(store: Store) -> None:
     port, output = free_port(), io.StringIO()
-    metrics = partial(refresh, make_queue(store), ["console"], {}, version="1.2.3")
+    metrics = partial(
+        refresh, make_queue(store), ["console"], {}, version="1.2.3", embedded_in=None
+    )
     everywhere = "0.0.0.0"
     async with served(store, metrics, host=everywhere, metrics_host=everywhere, metrics_port=port):
         await show_status(settings_of(metrics_host=everywhere, metrics_port=port), output)

@@ -48,9 +48,9 @@ def test_every_command_that_a_document_names_exists() -> None:
     texts = "\n".join(path.read_text(encoding="utf-8") for path in DOCUMENTS)
 
     targets = set(re.findall(r"(?:`|^|\| |\$ )make ([a-z-]+)", texts, re.M))
-    commands = set(re.findall(r"python -m bot ([a-z]+)", texts))
+    commands = set(re.findall(r"python -m bot ([a-z-]+)", texts))
 
     assert {"run", "play", "init", "test"} <= targets
     assert {it for it in targets if not re.search(rf"^{it}:", makefile, re.M)} == set()
-    known = set(re.findall(r'(?:add_parser|Command)\(\s*"([a-z]+)"', help_text))
+    known = set(re.findall(r'(?:add_parser|Command)\(\s*"([a-z-]+)"', help_text))
     assert commands - {it.name for spec in all_specs() for it in spec.commands} <= known

@@ -429,6 +429,9 @@ class FakeQueue:
     def known(self, turn_id: str) -> Turn | None:
         return next((turn for turn in self.turns if turn.id == turn_id), None)
 
+    async def restored_at(self) -> float:
+        return 0.0
+
     async def admit(self, turn: Turn, **_: object) -> bool:
         self._refuse()
         self.asked.append(turn.id)

@@ -9,7 +9,7 @@ import discord
 
 from adapters.discord.gateway.shard import Shard
 from adapters.discord.rest import request
-from bot.errors import PlaceGone, SurfaceError
+from bot.errors import PlaceGone, StoreUnavailable, SurfaceError
 from bot.intake.intake import Intake
 from bot.store import Store
 
@@ -19,6 +19,8 @@ _NAME = "discord"
 # Unknown Guild, and Missing Access (Discord's documentation, "Opcodes and Status Codes").
 _NOT_A_MEMBER = (10004, 50001)
 _AT_ONCE = 1000  # ids in a command
+
+_ADD = "return redis.call('SADD', KEYS[1], unpack(ARGV))"
 
 
 class OwnServers:
@@ -34,6 +36,8 @@ class OwnServers:
         self._intake = intake
         self._store = store
         self._key = store.key("servers", _NAME, str(client.application_id))
+        # A full store must not hold up the events behind a session's list.
+        self._add = store.script(_ADD, if_full=True)
         # Servers of a session's list, which Discord sends once more, one by one.
         self._listed: set[str] = set()
 
@@ -51,7 +55,7 @@ class OwnServers:
         """Store that the bot is in servers: none of them is forgotten any more."""
         for some in _parts(sorted(servers)):
             await self._intake.keep_servers(_NAME, some)
-            await self._store.command("SADD", self._key, *some)
+            await self._add(keys=[self._key], args=some)
 
     async def find_removed(self, servers: Collection[str], shard: Shard) -> None:
         """Have those servers forgotten that a session's list of a shard lacks."""
@@ -69,10 +73,16 @@ class OwnServers:
                 _log.warning("Cannot ask for server %s, which may be gone: %s", server, error)
 
     async def forget(self, server: str) -> None:
-        """Have a server forgotten that the bot is no longer in."""
+        """Have a server forgotten that the bot is no longer in.
+
+        If the store takes nothing, the next session's list tells it again.
+        """
         self._listed.discard(server)
-        await self._intake.forget_server(_NAME, server)
-        await self._store.command("SREM", self._key, server)
+        try:
+            await self._intake.forget_server(_NAME, server)
+            await self._store.command("SREM", self._key, server)
+        except StoreUnavailable as error:
+            _log.warning("Server %s is not forgotten yet: %s", server, error)
 
 
 def _parts(servers: list[str]) -> Iterator[list[str]]:

@@ -62,7 +62,7 @@ _FORMULA_BEGUN = re.compile(
     r"|(?P<begun>\\(?:[(\[]|\Z)|(?m:^) *\$\$|\$\$[^\n]*\Z|\$(?![\s$\d])[^$\n]*\$?\Z)"
 )
 # Two words, or an amount: between single dollars that is a text about money.
-_MONEY = re.compile(r"[a-z]{2,}[\s,;]+[a-z]{2,}|\A\$[\d.,]+(?!.*[\\^_=])", re.IGNORECASE)
+_MONEY = re.compile(r"[a-z]{2}[\s,;]+[a-z]{2}|\A\$[\d.,]+(?!.*[\\^_=])", re.IGNORECASE)
 _COMMAND = re.compile(r"\\[A-Za-z]+(?:\{[^{}]*\})?")
 # What Markdown would take for an escape, emphasis, a spoiler, an item or a heading. Not what may
 # become a fence, which is not escaped. Pairs of backslashes are doubled, as outside of a formula.
@@ -321,8 +321,9 @@ def _drawn(found: re.Match[str]) -> str:
     escaped, formula = _escaped(found), found[0].lstrip(" ")
     is_formula = found["formula"] or formula.startswith("$")
     signs = 2 if found["formula"] else 1
-    is_money = signs == 1 and _MONEY.search(_COMMAND.sub("", formula))
-    if not is_formula or is_money or len(formula) > _LONG_OPEN or "`" in formula:
+    if not is_formula or len(formula) > _LONG_OPEN or "`" in formula:
+        return escaped
+    if signs == 1 and _MONEY.search(_COMMAND.sub("", formula)):
         return escaped
     tex = formula[signs:-signs]
     line = as_text(tex)

@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import quote, unquote
 
 from bot import audit
@@ -40,6 +40,8 @@ class Forgetting:
         self._script = script
         self._store = script.store
         self._own_names = own_names
+        # A job makes room, so it begins in a full store, too.
+        self._run = script.store.script("return redis.call(unpack(ARGV))", if_full=True)
 
     async def begin(self, who: str, *, by: str = "", after: int = 0) -> None:
         """Store the job; `who` comes from `named`. A second call changes nothing.
@@ -47,7 +49,7 @@ class Forgetting:
         `by` is the id of the person who wants it, or what else begins it, for auditors. A job that
         begins `after` more than a minute, in seconds, can be cancelled until then.
         """
-        command, key = self._store.command, self._store.key
+        command, key = self._command, self._store.key
         salts = {key("spent", "salt"): _SALT_MS, key("spent", "salt", "month"): _MONTH_SALT_MS}
         for name, keep_ms in salts.items():
             await command("SET", name, secrets.token_hex(16), "NX", "PX", keep_ms)
@@ -113,6 +115,10 @@ class Forgetting:
         pause_ms = int(min(_PAUSE * took_seconds, _LONGEST_PAUSE) * 1000)
         await self._store.command("SET", await self._forgotten(who), "1", "PX", max(pause_ms, 1))
         return bool(await self._store.command("ZREM", self._store.key("forgetting"), who))
+
+    async def _command(self, *words: str | int) -> Any:
+        """Send a command, as `Store.command` does, that is also carried out in a full store."""
+        return await self._run(keys=[], args=words)
 
     async def _forgotten(self, who: str) -> str:
         """Return the key that marks somebody as forgotten until it expires.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -16,19 +17,24 @@ from bot.turns.standings import standing
 log = logging.getLogger(__name__)
 
 _HANDLED_SECONDS = 3600  # longer than a platform delivers an event again
-_SEARCHED_AT_ONCE = 20  # threads, so that others wait for a few milliseconds at most
-_MOST_WORDS = 8
-# Returns of each thread whose exchanges have all of its words: its number, a turn, and the text
-# around the word that was said last. KEYS: the histories. ARGV: the beginning of records' keys; for
-# each thread its words as JSON, each with its spellings. Only ASCII is compared without case here.
+_MOST_WORDS, _LONGEST_WORD = 8, 40  # of a search
+# Characters that one call looks at, once for each word, so that others wait for milliseconds.
+_SEARCHED_AT_ONCE = 1_000_000
+_THREADS_AT_ONCE = 100
+_SEARCHES = 2  # at once in a process
+# Returns how many threads were looked at, and of each whose exchanges have all of its words: its
+# number, a turn, and the text around the word that was said last. KEYS: the histories. ARGV: the
+# beginning of records' keys; how much to look at; for each thread its words as JSON, each with its
+# spellings. Only ASCII is compared without case here.
 _SEARCH = """
-local found = {}
+local found, left = {}, tonumber(ARGV[2])
 for at, history in ipairs(KEYS) do
-  local missing, last, around = cjson.decode(ARGV[at + 1]), nil, nil
+  local missing, last, around = cjson.decode(ARGV[at + 2]), nil, nil
   local ids = redis.call('LRANGE', history, 0, -1)
   for place = #ids, 1, -1 do
     for _, text in ipairs(redis.call('HMGET', ARGV[1] .. ids[place], 'answer', 'text')) do
       local lower = text and string.lower(text) or ''
+      left = left - #lower * (#missing + 1)
       for number = #missing, 1, -1 do
         for _, word in ipairs(missing[number]) do
           local first = string.find(lower, word, 1, true)
@@ -44,8 +50,9 @@ for at, history in ipairs(KEYS) do
     if #missing == 0 then break end
   end
   if #missing == 0 and last then table.insert(found, {at, last, around}) end
+  if left <= 0 then return {at, found} end
 end
-return found
+return {#KEYS, found}
 """
 _ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
@@ -56,6 +63,7 @@ class TurnLookup:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._search = store.script(_SEARCH)
+        self._searching = asyncio.Semaphore(_SEARCHES)
 
     async def search(self, wanted: Mapping[ThreadKey, Sequence[str]]) -> dict[ThreadKey, Passage]:
         """Return the threads in whose remembered exchanges all of their words are said, and where.
@@ -65,17 +73,15 @@ class TurnLookup:
         """
         found: dict[ThreadKey, Passage] = {}
         threads, key = [one for one in wanted if wanted[one]], self._store.key
-        for start in range(0, len(threads), _SEARCHED_AT_ONCE):
-            some = threads[start : start + _SEARCHED_AT_ONCE]
-            words = [
-                json.dumps([_spellings(it) for it in wanted[one][:_MOST_WORDS]]) for one in some
-            ]
-            histories = [key("history", str(one)) for one in some]
-            for at, turn_id, text in await self._search(
-                keys=histories, args=[key("turn", ""), *words]
-            ):
-                # Halves of characters at the ends.
-                found[some[at - 1]] = Passage(turn_id, one_line(text.strip("\ufffd")))
+        async with self._searching:
+            while some := threads[:_THREADS_AT_ONCE]:
+                words = [json.dumps(_all_spellings(wanted[one])) for one in some]
+                keys, how = [key("history", str(one)) for one in some], _SEARCHED_AT_ONCE
+                seen, rows = await self._search(keys=keys, args=[key("turn", ""), how, *words])
+                for at, turn_id, text in rows:
+                    # Halves of characters at the ends.
+                    found[some[at - 1]] = Passage(turn_id, one_line(text.strip("\ufffd")))
+                del threads[:seen]
         return found
 
     async def thread_of(self, platform: str, message_id: str) -> ThreadKey | None:
@@ -188,6 +194,10 @@ class TurnLookup:
         ratings = [("HGET", key("ratings", one), person_id) for one in ids]
         others = [one or "" for one in await self._store.commands([*newest, *ratings])]
         return list(zip(records, others, others[len(ids) :], strict=False))
+
+
+def _all_spellings(words: Sequence[str]) -> list[list[str]]:
+    return [_spellings(word[:_LONGEST_WORD]) for word in words[:_MOST_WORDS]]
 
 
 def _spellings(word: str) -> list[str]:

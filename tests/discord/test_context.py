@@ -299,14 +299,14 @@ async def test_the_answers_of_the_bot_are_read_as_its_own() -> None:
         ada = emulator.user("Ada")
         await emulator.say(emulator.channel_id, ada, f"{emulator.bot_mention} one")
         async with platform.surface(await last(intake, "one")) as surface:
-            await surface.post(page(r"First: \(x_{1}\).", last=True))
+            await surface.post(page(r"First: \(x_{1} * y\).", last=True))
         thread = intake.last.id.partition(":")[2]
 
         await emulator.say(thread, ada, "two")
         found = await platform.read_context(await last(intake, "two"), since="", most=50)
 
-        assert emulator.screen(thread)[0].text == r"First: \\(x\_{1}\\)."
-        assert texts(found) == [("Ada", "one"), ("the bot", r"First: \(x_{1}\).")]
+        assert emulator.screen(thread)[0].text == "First: x₁ \\* y."
+        assert texts(found) == [("Ada", "one"), ("the bot", "First: x₁ * y.")]
 
 
 @pytest.mark.parametrize(

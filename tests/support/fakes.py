@@ -332,7 +332,7 @@ class RefusingStore(Store):
         async def unless_refused(
             *, keys: Sequence[str], args: Sequence[str | bytes | float]
         ) -> Any:
-            self._refuse(keys)
+            self._refuse([*keys, *args])
             return await run(keys=keys, args=args)
 
         return unless_refused

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -91,3 +93,11 @@ def test_a_formula_that_does_not_end_is_not_waited_for_for_long(begun: str) -> N
 
 def test_what_is_drawn_is_read_as_it_is_shown() -> None:
     assert without_escapes(draw_formulas(r"\(2 * x_i\)")) == "2 * xᵢ"
+
+
+def test_what_looks_like_a_long_formula_takes_no_second() -> None:
+    began = time.perf_counter()
+    for text in ("$" + "a" * 50_000 + "$", "$" + "ab " * 20_000 + "$", "$a$" * 20_000):
+        assert draw_formulas(text)
+
+    assert time.perf_counter() - began < 5

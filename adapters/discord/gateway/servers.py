@@ -9,7 +9,7 @@ import discord
 
 from adapters.discord.gateway.shard import Shard
 from adapters.discord.rest import request
-from bot.errors import PlaceGone, StoreUnavailable, SurfaceError
+from bot.errors import PlaceGone, SurfaceError
 from bot.intake.intake import Intake
 from bot.store import Store
 
@@ -73,16 +73,10 @@ class OwnServers:
                 _log.warning("Cannot ask for server %s, which may be gone: %s", server, error)
 
     async def forget(self, server: str) -> None:
-        """Have a server forgotten that the bot is no longer in.
-
-        If the store takes nothing, the next session's list tells it again.
-        """
+        """Have a server forgotten that the bot is no longer in."""
         self._listed.discard(server)
-        try:
-            await self._intake.forget_server(_NAME, server)
-            await self._store.command("SREM", self._key, server)
-        except StoreUnavailable as error:
-            _log.warning("Server %s is not forgotten yet: %s", server, error)
+        await self._intake.forget_server(_NAME, server)
+        await self._store.command("SREM", self._key, server)
 
 
 def _parts(servers: list[str]) -> Iterator[list[str]]:

@@ -32,7 +32,7 @@ const FORMULA = new RegExp(
 );
 const ENDS = ["\\)", "\\]", "$$", "$"];
 // Two words, or an amount: between single dollars that is a text about money.
-const MONEY = /[a-z]{2,}[\s,;]+[a-z]{2,}|^\$[\d.,]+(?!.*[\\^_=])/i;
+const MONEY = /[a-z]{2}[\s,;]+[a-z]{2}|^\$[\d.,]+(?!.*[\\^_=])/i;
 
 // A formula is no Markdown: its signs are hidden from the parser. A whole one is marked by its
 // first and its last sign, and so becomes a token of its own.

@@ -47,6 +47,9 @@ def main(signals: ShutdownSignals) -> int:
         if arguments.command == "run":
             work: Coroutine[Any, Any, int | None] = _run(settings, arguments.roles, signals)
         else:
+            from bot.app.logging import configure_logging
+
+            configure_logging(settings, least=logging.WARNING)
             work = _until_signal(signals, arguments.run(settings, arguments, sys.stdout))
         # The runner is not closed: that would wait for threads, and the process ends anyway.
         return asyncio.Runner(loop_factory=_loop_factory()).run(work) or 0
@@ -182,9 +185,7 @@ def _add_question(parser: argparse.ArgumentParser) -> None:
 
 async def _ask(settings: Settings, arguments: argparse.Namespace, output: TextIO) -> None:
     from bot.app.ask import chosen, print_answer, read_question
-    from bot.app.logging import configure_logging
 
-    configure_logging(settings, least=logging.WARNING)
     logging.getLogger("bot.app.ask").setLevel(logging.INFO)  # the steps of an answer
     settings = chosen(settings, model=arguments.model, system=arguments.system)
     # In a thread, because a pipe may stay open for ever.
@@ -207,9 +208,7 @@ async def _status(settings: Settings, _: argparse.Namespace, output: TextIO) -> 
 
 async def _export(settings: Settings, arguments: argparse.Namespace, output: TextIO) -> None:
     from bot.app.export import export_person, export_preferences
-    from bot.app.logging import configure_logging
 
-    configure_logging(settings, least=logging.WARNING)
     if arguments.id is None:
         await export_preferences(settings, output)
     else:
@@ -218,18 +217,14 @@ async def _export(settings: Settings, arguments: argparse.Namespace, output: Tex
 
 async def _import(settings: Settings, arguments: argparse.Namespace, output: TextIO) -> None:
     from bot.app.export import import_preferences, read_text
-    from bot.app.logging import configure_logging
 
-    configure_logging(settings, least=logging.WARNING)
     text = await asyncio.to_thread(read_text, arguments.file, sys.stdin)
     await import_preferences(settings, text, output)
 
 
 async def _forget(settings: Settings, arguments: argparse.Namespace, output: TextIO) -> None:
     from bot.app.forget import forget
-    from bot.app.logging import configure_logging
 
-    configure_logging(settings, least=logging.WARNING)
     await forget(settings, arguments.id, output)
 
 

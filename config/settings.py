@@ -382,7 +382,7 @@ class Settings:
     feedback: bool | None = setting(
         None, switch_or_auto, "buttons below answers to rate them: auto (in Slack only), on or off"
     )
-    host: str = setting("127.0.0.1", host_name, "address for /livez, /readyz and /slack/events")
+    host: str = setting("127.0.0.1", host_name, "address for /livez, /readyz and Slack's requests")
     port: int = setting(8080, port_number, "port beside HOST; 0 means any")
     metrics_host: str = setting("127.0.0.1", host_name, "address for /metrics on METRICS_PORT")
     metrics_port: int | None = setting(

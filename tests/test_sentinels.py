@@ -63,7 +63,8 @@ async def test_the_primary_that_sentinels_name_is_followed(
                 it for it in await examined("Store", partial(examine_store, settings)) if it.wrong
             ]
             assert "lower REDIS_REPLICAS" in cure.cure
-            output, metrics = io.StringIO(), partial(refresh, make_queue(store), [], {}, version="")
+            output, queue = io.StringIO(), make_queue(store)
+            metrics = partial(refresh, queue, [], {}, version="", embedded_in=None)
             async with served(store, metrics) as address:
                 await show_status(settings_of(port=int(address.rpartition(":")[2])), output)
             assert f"primary {after.address}" in output.getvalue()

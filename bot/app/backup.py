@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TextIO
 
+from bot import audit
 from bot.app.platforms import all_specs
 from bot.app.service import limits_of
 from bot.embedded_store import APPEND_ONLY, is_whole, locked, replace_log, unused
@@ -47,6 +48,7 @@ async def backup(settings: Settings, file: Path, output: TextIO) -> None:
         if not await is_whole(part):
             raise CannotStart(f"{file} was not written whole: is the disk in order?")
     seconds = time.monotonic() - began_at
+    audit.note("backup", bytes=size, by=audit.OPERATOR)
     output.write(f"{file}: {size / 1e6:.1f} MB in {seconds:.1f} s. It has what people said.\n")
 
 
@@ -66,6 +68,7 @@ async def restore(
             url=settings.redis_url, data_dir=settings.data_dir, begins=False
         ) as store:
             ended = await _end_all(store, settings, until=until or time.time(), is_live=True)
+        audit.note("restore", ended=ended, by=audit.OPERATOR)
         output.write(_told(ended))
         return
     if settings.redis_url:
@@ -87,6 +90,7 @@ async def restore(
             replace_log(folder, new, kept=kept)
         finally:
             shutil.rmtree(building, ignore_errors=True)
+    audit.note("restore", ended=ended, by=audit.OPERATOR)
     output.write(_told(ended))
     if is_kept:
         output.write(f"The store that was there is kept in {kept}. Delete it when all is well.\n")

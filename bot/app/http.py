@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from types import MappingProxyType
 from typing import Any, cast
 
 from aiohttp import ClientConnectionResetError, web
@@ -26,7 +25,6 @@ log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-_NO_PAGES: Mapping[str, Handler] = MappingProxyType({})
 # Far more than Slack's largest event; other clients have no reason to send bodies.
 _LARGEST_BODY = 256 * 1024
 _LONGEST_HEADER = 4096  # bytes of a name and its value; Slack and the usual proxies stay below 1 kB
@@ -56,7 +54,7 @@ async def serve(
     store: Store,
     downtimes: Mapping[str, Callable[[], float]],
     posts: Mapping[str, Handler],
-    gets: Mapping[str, Handler] = _NO_PAGES,
+    gets: Mapping[str, Handler],
     stopping: asyncio.Event,
     refresh_metrics: Callable[[], Awaitable[None]],
     most_connections: int = _MOST_CONNECTIONS,
@@ -151,7 +149,7 @@ def _app(
     reasons: Callable[[], Awaitable[list[str]]],
     posts: Mapping[str, Handler],
     refresh_metrics: Callable[[], Awaitable[None]] | None,
-    gets: Mapping[str, Handler] = _NO_PAGES,
+    gets: Mapping[str, Handler],
 ) -> web.Application:
     """Return the application; without `refresh_metrics` it has no metrics."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -31,7 +30,6 @@ from bot.store import Script, Store
 from bot.text.sanitize import whole_characters
 from bot.turns.keeping import EVERYWHERE, Keeping
 
-log = logging.getLogger(__name__)
 
 _REFUSALS: dict[str, type[Refused]] = {
     "thread": ThreadBusy,

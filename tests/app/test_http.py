@@ -70,6 +70,7 @@ async def door(
         Settings(host=host, port=port, metrics_port=metrics_port),
         store=store,
         posts={"/in": swallow} if posts is None else posts,
+        gets={},
         refresh_metrics=partial(asyncio.sleep, 0),
         **(chosen | options),
     ):

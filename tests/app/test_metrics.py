@@ -39,6 +39,7 @@ async def served(
         store=store,
         downtimes={},
         posts={},
+        gets={},
         stopping=asyncio.Event(),
         refresh_metrics=metrics,
     ) as url:

@@ -85,7 +85,7 @@ async def serve(
             log.warning("No /livez and /readyz: PORT=%s cannot be used: %s", port, error)
         if metrics_port is not None:
             try:
-                app = _app(reasons, {}, refresh_metrics)
+                app = _app(reasons, {}, refresh_metrics, {})
                 listening = _listening(app, settings.metrics_host, metrics_port, bounds=bounds())
                 log.info("Metrics on %s/metrics", await stack.enter_async_context(listening))
             except OSError as error:

@@ -30,7 +30,6 @@ from bot.store import Script, Store
 from bot.text.sanitize import whole_characters
 from bot.turns.keeping import EVERYWHERE, Keeping
 
-
 _REFUSALS: dict[str, type[Refused]] = {
     "thread": ThreadBusy,
     "person": PersonBusy,

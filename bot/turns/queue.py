@@ -27,7 +27,7 @@ from bot.errors import LeaseLost, StoreUnavailable, TooFewReplicas
 from bot.store import Store, store_errors
 from bot.tokens.counters import Bill
 from bot.turns.changes import TurnChanges
-from bot.turns.forgetting import Forgetting
+from bot.turns.forgetting import REMOVED_SECONDS, Forgetting
 from bot.turns.keeping import EVERYWHERE
 from bot.turns.lookup import TurnLookup
 from bot.turns.records import (
@@ -379,7 +379,7 @@ class TurnLeases:
         `is_live` and workers answer turns, nothing is done, and the number of these turns is
         returned as a negative one.
         """
-        how = int(until * 1000) + 1, "1" if is_live else ""
+        how = int(until * 1000) + 1, "1" if is_live else "", REMOVED_SECONDS * 1000
         answer = await self._script.run("end_all", *how, json.dumps(self._end_limits), *platforms)
         return answer if isinstance(answer, int) else 0
 

@@ -12,6 +12,7 @@ from bot.domain import Exchange, Person, Shown, ThreadKey, Turn
 from bot.intake.addressed import Facts
 from bot.intake.intake import Admitted, Ignored, Received
 from bot.store import Store
+from bot.turns.forgetting import REMOVED_SECONDS, named
 from bot.turns.queue import TurnQueue
 from tests.support.at_work import (
     ANN,
@@ -164,3 +165,21 @@ async def test_what_is_said_after_a_restore_is_answered(store: Store) -> None:
 
 async def test_without_a_restore_the_oldest_event_is_received(store: Store) -> None:
     assert isinstance(await NotedIntake(store).receive(said("why?", 0.0)), Admitted)
+
+
+async def test_a_server_that_has_the_bot_again_outlives_a_restore(store: Store) -> None:
+    queue = make_queue(store)
+    returned, gone = (named("server", "discord", it) for it in ("81", "82"))
+    person = named("person", "discord", "u1")
+    # In the backup, both servers had removed the bot and Ann asked to be forgotten: long ago.
+    for who in (returned, gone, person):
+        await queue.forgetting.begin(who)
+
+    await end_all(queue)
+    await queue.forgetting.cancel(returned)
+
+    assert await queue.forgetting.claim() == person
+    assert await queue.forgetting.claim() is None
+    assert await queue.forgetting.is_done(returned)
+    due_at = float(await store.command("ZSCORE", store.key("forgetting"), gone)) / 1000
+    assert abs(due_at - time.time() - REMOVED_SECONDS) < 600

@@ -142,8 +142,10 @@ end
 -- Ends all open turns of a restored store without a word: people were answered since. What the store would write over
 -- these answers goes, too: messages of open turns, and the repairs of `platforms`. `moment` (ms) is noted: what was
 -- said up to then is not received any more. If `is_live` is '1' and workers have leases, it changes nothing and
--- returns their number as a negative one; else how many turns it has ended. A second call changes nothing more.
-function verbs.end_all(moment, is_live, limits, ...)
+-- returns their number as a negative one; else how many turns it has ended. A second call ends nothing more.
+-- A server that had removed the bot may have it again, and its job be overdue: such jobs begin `removed_ms` from now, so
+-- that the gateways can cancel them.
+function verbs.end_all(moment, is_live, removed_ms, limits, ...)
   local open, leased, ended = redis.call('ZRANGE', key('open'), 0, -1), 0, 0
   for _, id in ipairs(open) do
     local turn = record(id)
@@ -164,6 +166,9 @@ function verbs.end_all(moment, is_live, limits, ...)
   end
   for _, platform in ipairs({...}) do
     for _, id in ipairs(redis.call('ZRANGE', key('repairs', platform), 0, -1)) do end_repair(platform, id) end
+  end
+  for _, who in ipairs(redis.call('ZRANGE', key('forgetting'), 0, -1)) do
+    if string.sub(who, 1, 7) == 'server:' then redis.call('ZADD', key('forgetting'), now_ms() + removed_ms, who) end
   end
   local latest = math.max(natural(redis.call('GET', key('restored'))), natural(moment))
   redis.call('SET', key('restored'), string.format('%.0f', latest), 'PX', SPENT_MS)

@@ -380,7 +380,11 @@ class TurnLeases:
         returned as a negative one.
         """
         how = int(until * 1000) + 1, "1" if is_live else "", REMOVED_SECONDS * 1000
-        answer = await self._script.run("end_all", *how, json.dumps(self._end_limits), *platforms)
+        most, keeping = self._end_limits["history"], self._script.keeping
+        remembers = {"": keeping.remembers, **keeping.server_days}
+        histories = {quote(it, safe=""): most if on else 0 for it, on in remembers.items()}
+        limits = json.dumps(self._end_limits), json.dumps(histories)
+        answer = await self._script.run("end_all", *how, *limits, *platforms)
         return answer if isinstance(answer, int) else 0
 
     async def wait(self, platforms: Sequence[str], seconds: float) -> None:

@@ -17,6 +17,7 @@ from bot.turns.queue import TurnQueue
 from tests.support.at_work import (
     ANN,
     BOB,
+    LIMITS,
     expire_all,
     make_queue,
     make_turn,
@@ -70,6 +71,33 @@ async def test_open_turns_end_and_their_threads_and_people_are_free(store: Store
     assert not await queue.admit(Turn("console:1", make_turn(1).key, ANN, "other", {}, 2.0))
     await admit(queue, make_turn(4))
     assert (await take(queue)).turn.id == "console:4"
+
+
+@pytest.mark.parametrize("remembers", [True, False])
+async def test_words_do_not_outlive_a_restore_where_nothing_is_remembered(
+    store: Store, remembers: bool
+) -> None:
+    days = {"%": int(not remembers), "T1": int(remembers)}
+    queue = TurnQueue(
+        store=store,
+        worker="w1",
+        limits=LIMITS,
+        lease_seconds=10,
+        keep_seconds=24 * 3600,
+        remembers=remembers,
+        server_days=days,
+    )
+    for number, workspace in enumerate(("%", "T1", "T2"), 1):
+        key = ThreadKey("console", workspace, "c", "t")
+        await queue.admit(Turn(f"console:{number}", key, ANN, "zebra", {}, 1.0))
+
+    await end_all(queue)
+
+    kept = {
+        workspace: await store.command("PTTL", store.key("turn", f"console:{number}")) > 600_000
+        for number, workspace in enumerate(("%", "T1", "T2"), 1)
+    }
+    assert kept == {"%": not remembers, "T1": remembers, "T2": remembers}
 
 
 async def test_an_answer_that_was_being_written_anew_stays(store: Store) -> None:

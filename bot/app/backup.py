@@ -19,7 +19,7 @@ from typing import TextIO
 
 from bot.app.platforms import all_specs
 from bot.app.service import limits_of
-from bot.embedded_store import APPEND_ONLY, is_whole, locked, replace_log, unused
+from bot.embedded_store import APPEND_ONLY, RESTORING, is_whole, locked, replace_log, unused
 from bot.errors import CannotStart
 from bot.store import Store, connect, store_errors
 from bot.turns.queue import TurnQueue
@@ -71,8 +71,7 @@ async def restore(
     if settings.redis_url:
         raise CannotStart(_ELSEWHERE)
     with _errors_of(file), unused(settings.data_dir) as folder:
-        log, building = folder / APPEND_ONLY, folder / "restoring"
-        shutil.rmtree(building, ignore_errors=True)
+        log, building = folder / APPEND_ONLY, folder / RESTORING
         try:
             new = building / "store" / APPEND_ONLY
             await asyncio.to_thread(_lay_out, file, new)

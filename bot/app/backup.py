@@ -156,7 +156,10 @@ def _last_write(log: Path) -> float:
 
 
 def _lay_out(file: Path, log: Path) -> None:
-    """Make a log of writes that begins with a dump."""
+    """Make a log of writes that begins with a dump. Raises CannotStart and OSError."""
+    # Opening a pipe would wait for somebody who writes to it.
+    if file.exists() and not file.is_file():
+        raise CannotStart(f"{file} is not a regular file")
     log.mkdir(mode=0o700, parents=True)
     _copy(file, log / _BASE)
     (log / _MANIFEST).write_text(f"file {_BASE} seq 1 type b\n")

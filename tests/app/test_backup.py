@@ -164,12 +164,15 @@ async def test_what_is_no_backup_of_this_version_changes_nothing(data_dir: Path)
     (data_dir / "cut").write_bytes(whole[:-9])
     (data_dir / "spoilt").write_bytes(whole.replace(b"one", b"won"))
     (data_dir / "text").write_text("hello")
+    os.mkfifo(data_dir / "pipe")
     refusals = {
         "newer": "format 99",
         "foreign": "nothing of Parley",
         "cut": "not a whole backup",
         "spoilt": "not a whole backup",
         "text": "not a whole backup",
+        "pipe": "not a regular file",
+        "store": "not a regular file",
         "missing": "No such file",
     }
 

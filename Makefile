@@ -45,9 +45,11 @@ check: $(VENV)/dev
 	@$(BIN)/python -m pytest $(AT_ONCE) $(SLOW:%=--ignore=%)
 
 # The wheel, and the steps of the Dockerfile, in fresh folders: it installs for two or three minutes.
+# The commands of docs/operating.md that copy and restore a store.
 # Where there is promtool (of Prometheus), it reads the alert rules and runs their cases.
 check-shipping: $(VENV)/dev
-	@$(BIN)/python -m pytest tests/shipping/fresh.py tests/shipping/test_alerts.py
+	@$(BIN)/python -m pytest tests/shipping/fresh.py tests/shipping/procedures.py \
+		tests/shipping/test_alerts.py
 
 # Several processes under every fault there is, for an hour; SECONDS=60 for a minute.
 SECONDS ?= 3600

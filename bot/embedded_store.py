@@ -30,6 +30,7 @@ RESTART_SECONDS = 1.0
 SOCKET_PATH_BYTES = 103
 _MIN_FREE = 65_536  # bytes on the disk; with less the server cannot write its log
 APPEND_ONLY = "appendonlydir"  # the server's log of writes, which is all that it reads
+RESTORING = "restoring"  # the folder in which a backup becomes such a log
 _RESTORED = "restored"  # a whole log of writes that takes its place
 # The variables that the server and its shell get.
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "TZ")
@@ -106,17 +107,19 @@ def replace_log(folder: Path, new: Path, *, kept: Path) -> None:
 
     The folder is `unused`. If the process dies here, the next start does the rest.
     """
-    restored = folder / _RESTORED
-    # It is there if a process died between the next two lines.
-    shutil.rmtree(restored, ignore_errors=True)
-    new.rename(restored)
+    new.rename(folder / _RESTORED)
     if (folder / APPEND_ONLY).exists():
         (folder / APPEND_ONLY).rename(kept)
     _complete_replacement(folder)
 
 
 def _complete_replacement(folder: Path) -> None:
-    if (folder / _RESTORED).exists() and not (folder / APPEND_ONLY).exists():
+    """Complete a replacement that has begun, or remove what was made for one that has not."""
+    shutil.rmtree(folder / RESTORING, ignore_errors=True)
+    if (folder / APPEND_ONLY).exists():
+        # Else it would take the place of a log that is gone for another reason.
+        shutil.rmtree(folder / _RESTORED, ignore_errors=True)
+    elif (folder / _RESTORED).exists():
         (folder / _RESTORED).rename(folder / APPEND_ONLY)
 
 

@@ -20,7 +20,7 @@ from typing import TextIO
 from bot import audit
 from bot.app.platforms import all_specs
 from bot.app.service import limits_of
-from bot.embedded_store import APPEND_ONLY, is_whole, locked, replace_log, unused
+from bot.embedded_store import APPEND_ONLY, RESTORING, is_whole, locked, replace_log, unused
 from bot.errors import CannotStart
 from bot.store import Store, connect, store_errors
 from bot.turns.queue import TurnQueue
@@ -74,8 +74,7 @@ async def restore(
     if settings.redis_url:
         raise CannotStart(_ELSEWHERE)
     with _errors_of(file), unused(settings.data_dir) as folder:
-        log, building = folder / APPEND_ONLY, folder / "restoring"
-        shutil.rmtree(building, ignore_errors=True)
+        log, building = folder / APPEND_ONLY, folder / RESTORING
         try:
             new = building / "store" / APPEND_ONLY
             await asyncio.to_thread(_lay_out, file, new)
@@ -161,7 +160,10 @@ def _last_write(log: Path) -> float:
 
 
 def _lay_out(file: Path, log: Path) -> None:
-    """Make a log of writes that begins with a dump."""
+    """Make a log of writes that begins with a dump. Raises CannotStart and OSError."""
+    # Opening a pipe would wait for somebody who writes to it.
+    if file.exists() and not file.is_file():
+        raise CannotStart(f"{file} is not a regular file")
     log.mkdir(mode=0o700, parents=True)
     _copy(file, log / _BASE)
     (log / _MANIFEST).write_text(f"file {_BASE} seq 1 type b\n")

@@ -22,15 +22,13 @@ from bot.intake.answers import Answers
 from bot.tools.toolset import Listed
 from bot.tracing import span
 from bot.turns.allowed import AllowedTools
-from bot.turns.forgetting import named
+from bot.turns.forgetting import REMOVED_SECONDS, named
 from bot.turns.queue import TurnQueue
 from bot.turns.records import History
 from bot.turns.usage import UsageSums
 
 log = logging.getLogger(__name__)
 
-# Until a server that has removed the bot is forgotten, which is to be done within a day.
-_REMOVED_SECONDS = 23 * 3600
 REPEAT_SECONDS = 10.0  # between equal refusals of a person
 _REFUSED = Counter(
     "parley_refusals_total", "Questions that were refused, by the reason", ["platform", "kind"]
@@ -200,7 +198,7 @@ class Intake:
     async def forget_server(self, platform: str, server: str) -> None:
         """Have a server that has removed the bot forgotten within a day; see `keep_servers`."""
         await self._queue.forgetting.begin(
-            named("server", platform, server), by="removal", after=_REMOVED_SECONDS
+            named("server", platform, server), by="removal", after=REMOVED_SECONDS
         )
 
     async def keep_servers(self, platform: str, servers: Collection[str]) -> None:

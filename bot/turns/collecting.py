@@ -151,7 +151,10 @@ class Collector(Eraser):
         self.tally.questions += bool(record.get("text") or record.get("question"))
         self.tally.conversations.add(thread)
         yield Found(f"turn:{turn_id}", fields)
-        for kind in ("steps", "effects", "answered"):
+        # What tools returned may be the words of others.
+        if steps := await self._script.store.command("HKEYS", self._key("steps", turn_id)):
+            yield self._counted(f"steps:{turn_id}", sorted(steps))
+        for kind in ("effects", "answered"):
             if value := await self._whole(self._key(kind, turn_id)):
                 yield self._counted(f"{kind}:{turn_id}", value)
         own = {turn_id, *str(record.get("joined", "")).split()}

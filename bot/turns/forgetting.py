@@ -16,6 +16,8 @@ from bot.concurrency import BackgroundTasks, Backoff
 from bot.errors import StoreUnavailable
 from bot.turns.erasing import Eraser, Subject, Verbs
 
+# Until a server that has removed the bot is forgotten, which is to be done within a day.
+REMOVED_SECONDS = 23 * 3600
 _WAIT = Backoff(first=0.2, longest=10.0)  # for a turn that has to end, or be repaired, first
 # A person is forgotten again after so many times as long as it took, and at most so many seconds:
 # a job reads all keys.

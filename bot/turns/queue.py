@@ -27,7 +27,7 @@ from bot.errors import LeaseLost, StoreUnavailable, TooFewReplicas
 from bot.store import Store, store_errors
 from bot.tokens.counters import Bill
 from bot.turns.changes import TurnChanges
-from bot.turns.forgetting import Forgetting
+from bot.turns.forgetting import REMOVED_SECONDS, Forgetting
 from bot.turns.keeping import EVERYWHERE
 from bot.turns.lookup import TurnLookup
 from bot.turns.records import (
@@ -379,8 +379,12 @@ class TurnLeases:
         `is_live` and workers answer turns, nothing is done, and the number of these turns is
         returned as a negative one.
         """
-        how = int(until * 1000) + 1, "1" if is_live else ""
-        answer = await self._script.run("end_all", *how, json.dumps(self._end_limits), *platforms)
+        how = int(until * 1000) + 1, "1" if is_live else "", REMOVED_SECONDS * 1000
+        most, keeping = self._end_limits["history"], self._script.keeping
+        remembers = {"": keeping.remembers, **keeping.server_days}
+        histories = {quote(it, safe=""): most if on else 0 for it, on in remembers.items()}
+        limits = json.dumps(self._end_limits), json.dumps(histories)
+        answer = await self._script.run("end_all", *how, *limits, *platforms)
         return answer if isinstance(answer, int) else 0
 
     async def wait(self, platforms: Sequence[str], seconds: float) -> None:

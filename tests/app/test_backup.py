@@ -20,7 +20,7 @@ from tests.support.process import python
 from tests.support.settings import settings_of
 
 # Processes that restore `old` and die before their first rename, their second and so on; after each
-# its status and what the store says then.
+# its status, what the store says then, and what is left beside it.
 DYING = """
 import asyncio, io, os, sys
 from pathlib import Path
@@ -42,7 +42,7 @@ for number in range(4):
         asyncio.run(restore(settings_of(data_dir=folder), folder / "old", io.StringIO()))
         os._exit(0)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    print(status, asyncio.run(read(folder)))
+    print(status, asyncio.run(read(folder)), *(folder / "store").glob("resto*"))
     asyncio.run(write(folder, "two"))
 """
 
@@ -164,12 +164,15 @@ async def test_what_is_no_backup_of_this_version_changes_nothing(data_dir: Path)
     (data_dir / "cut").write_bytes(whole[:-9])
     (data_dir / "spoilt").write_bytes(whole.replace(b"one", b"won"))
     (data_dir / "text").write_text("hello")
+    os.mkfifo(data_dir / "pipe")
     refusals = {
         "newer": "format 99",
         "foreign": "nothing of Parley",
         "cut": "not a whole backup",
         "spoilt": "not a whole backup",
         "text": "not a whole backup",
+        "pipe": "not a regular file",
+        "store": "not a regular file",
         "missing": "No such file",
     }
 

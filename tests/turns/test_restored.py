@@ -12,10 +12,12 @@ from bot.domain import Exchange, Person, Shown, ThreadKey, Turn
 from bot.intake.addressed import Facts
 from bot.intake.intake import Admitted, Ignored, Received
 from bot.store import Store
+from bot.turns.forgetting import REMOVED_SECONDS, named
 from bot.turns.queue import TurnQueue
 from tests.support.at_work import (
     ANN,
     BOB,
+    LIMITS,
     expire_all,
     make_queue,
     make_turn,
@@ -69,6 +71,33 @@ async def test_open_turns_end_and_their_threads_and_people_are_free(store: Store
     assert not await queue.admit(Turn("console:1", make_turn(1).key, ANN, "other", {}, 2.0))
     await admit(queue, make_turn(4))
     assert (await take(queue)).turn.id == "console:4"
+
+
+@pytest.mark.parametrize("remembers", [True, False])
+async def test_words_do_not_outlive_a_restore_where_nothing_is_remembered(
+    store: Store, remembers: bool
+) -> None:
+    days = {"%": int(not remembers), "T1": int(remembers)}
+    queue = TurnQueue(
+        store=store,
+        worker="w1",
+        limits=LIMITS,
+        lease_seconds=10,
+        keep_seconds=24 * 3600,
+        remembers=remembers,
+        server_days=days,
+    )
+    for number, workspace in enumerate(("%", "T1", "T2"), 1):
+        key = ThreadKey("console", workspace, "c", "t")
+        await queue.admit(Turn(f"console:{number}", key, ANN, "zebra", {}, 1.0))
+
+    await end_all(queue)
+
+    kept = {
+        workspace: await store.command("PTTL", store.key("turn", f"console:{number}")) > 600_000
+        for number, workspace in enumerate(("%", "T1", "T2"), 1)
+    }
+    assert kept == {"%": not remembers, "T1": remembers, "T2": remembers}
 
 
 async def test_an_answer_that_was_being_written_anew_stays(store: Store) -> None:
@@ -164,3 +193,21 @@ async def test_what_is_said_after_a_restore_is_answered(store: Store) -> None:
 
 async def test_without_a_restore_the_oldest_event_is_received(store: Store) -> None:
     assert isinstance(await NotedIntake(store).receive(said("why?", 0.0)), Admitted)
+
+
+async def test_a_server_that_has_the_bot_again_outlives_a_restore(store: Store) -> None:
+    queue = make_queue(store)
+    returned, gone = (named("server", "discord", it) for it in ("81", "82"))
+    person = named("person", "discord", "u1")
+    # In the backup, both servers had removed the bot and Ann asked to be forgotten: long ago.
+    for who in (returned, gone, person):
+        await queue.forgetting.begin(who)
+
+    await end_all(queue)
+    await queue.forgetting.cancel(returned)
+
+    assert await queue.forgetting.claim() == person
+    assert await queue.forgetting.claim() is None
+    assert await queue.forgetting.is_done(returned)
+    due_at = float(await store.command("ZSCORE", store.key("forgetting"), gone)) / 1000
+    assert abs(due_at - time.time() - REMOVED_SECONDS) < 600

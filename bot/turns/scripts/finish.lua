@@ -142,8 +142,10 @@ end
 -- Ends all open turns of a restored store without a word: people were answered since. What the store would write over
 -- these answers goes, too: messages of open turns, and the repairs of `platforms`. `moment` (ms) is noted: what was
 -- said up to then is not received any more. If `is_live` is '1' and workers have leases, it changes nothing and
--- returns their number as a negative one; else how many turns it has ended. A second call changes nothing more.
-function verbs.end_all(moment, is_live, limits, ...)
+-- returns their number as a negative one; else how many turns it has ended. A second call ends nothing more.
+-- A server that had removed the bot may have it again, and its job be overdue: such jobs begin `removed_ms` from now, so
+-- that the gateways can cancel them. `histories` is JSON: by server, as `KEPT`, how many exchanges are remembered.
+function verbs.end_all(moment, is_live, removed_ms, limits, histories, ...)
   local open, leased, ended = redis.call('ZRANGE', key('open'), 0, -1), 0, 0
   for _, id in ipairs(open) do
     local turn = record(id)
@@ -151,6 +153,7 @@ function verbs.end_all(moment, is_live, limits, ...)
     if lease and tonumber(lease) > now_ms() then leased = leased + 1 end
   end
   if is_live == '1' and leased > 0 then return -leased end
+  limits, histories = decoded(limits), decoded(histories)
   for _, id in ipairs(open) do
     local turn = record(id)
     if is_open(turn) and turn.thread then
@@ -158,12 +161,16 @@ function verbs.end_all(moment, is_live, limits, ...)
       local previous = get(id, 'previous_answer')
       set(id, 'message_ids', '', 'shown', previous or '', 'ended', previous and '' or 'failed')
       unset(id, 'previous_answer', 'edited_since_take')
-      end_turn(id, turn, previous and 'done' or 'failed', nil, use_so_far(id), decoded(limits))
+      limits.history = histories[string.match(turn.thread, '^[^:]*:([^:]*)')] or histories['']
+      end_turn(id, turn, previous and 'done' or 'failed', nil, use_so_far(id), limits)
       ended = ended + 1
     end
   end
   for _, platform in ipairs({...}) do
     for _, id in ipairs(redis.call('ZRANGE', key('repairs', platform), 0, -1)) do end_repair(platform, id) end
+  end
+  for _, who in ipairs(redis.call('ZRANGE', key('forgetting'), 0, -1)) do
+    if string.sub(who, 1, 7) == 'server:' then redis.call('ZADD', key('forgetting'), now_ms() + removed_ms, who) end
   end
   local latest = math.max(natural(redis.call('GET', key('restored'))), natural(moment))
   redis.call('SET', key('restored'), string.format('%.0f', latest), 'PX', SPENT_MS)

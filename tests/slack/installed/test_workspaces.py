@@ -16,6 +16,7 @@ from adapters.slack.setup import examine_several
 from bot.domain import FileRef, Person, ThreadKey, Turn
 from bot.errors import PlaceGone
 from bot.store import Store
+from bot.turns.forgetting import named
 from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SlackEmulator
 from tests.support.fakes import FakeQueue, NotedIntake
@@ -118,10 +119,16 @@ async def test_a_workspace_that_leaves_in_the_middle_of_an_answer_is_forgotten(
             await until(lambda: len(slack.screen(slack.channel_id, ts)) == 2, why=service.text)
 
             slack.uninstall(TEAM)
-            await until(lambda: "its data will be removed" in service.text())
+            # Slack tells it by two events.
+            told = "its data will be removed"
+            await until(lambda: service.text().count(told) == 2, why=service.text)
             assert await store_of(own_store).ids() == []
             held.set()
-            await until(lambda: "Forgot a server of slack" in service.text(), why=service.text)
+            # The job is due in 23 hours.
+            job = named("server", "slack", TEAM)
+            await own_store.command("ZADD", own_store.key("forgetting"), "XX", 0, job)
+            gone = "forgotten kind=server platform=slack"
+            await until(lambda: gone in service.text(), why=service.text)
             dump = await dumped(own_store)
             assert "zebra" not in dump
             assert [line for line in dump.splitlines() if f"slack:{TEAM}" in line] == []

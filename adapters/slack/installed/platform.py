@@ -254,9 +254,11 @@ class SeveralWorkspaces:
             return BoltResponse(status=200, body=json.dumps({"challenge": body.get("challenge")}))
         ids = [*installed_in(body)]
         try:
-            if told_at := _uninstalled_at(body):
-                for id_ in ids[:1]:
-                    await self._uninstall(id_, body, told_at)
+            if _is_removal(body):
+                # That of an organization may name the workspace first.
+                installed = await self._installations.ids()
+                for id_ in [id_ for id_ in ids if id_ in installed] or ids:
+                    await self._uninstall(id_)
                 return BoltResponse(status=200, body="")
             for id_ in ids:
                 if found := await self._open(id_):
@@ -274,16 +276,23 @@ class SeveralWorkspaces:
         self._opened.drop(it.id)  # its next event makes a new client
         await self._intake.keep_servers(self.name, [it.id])
 
-    async def _uninstall(self, id_: str, body: Body, told_at: float) -> None:
-        """Remove the token at once, and have the data removed within a day."""
-        # An old token may have been revoked, or one workspace of an organization have left.
-        is_partial = body["event"]["type"] == "tokens_revoked" or id_.startswith("E")
-        if is_partial and await self._still_works(id_):
-            log.info("The app stays installed in %s: its token works", id_)
-            return
-        if not await self._installations.remove(id_, told_at=told_at):
-            log.info("The app was uninstalled in %s, and installed again", id_)
-            return
+    async def _uninstall(self, id_: str) -> None:
+        """Remove the token at once, and have the data removed within a day.
+
+        Unless it works: the event may be a late one, an old token may have been revoked, or one
+        workspace of an organization have left. Raises SurfaceError if Slack does not say.
+        """
+        try:
+            while found := await self._installations.read(id_):
+                if await self._still_works(id_):
+                    log.info("The app stays installed in %s: its token works", id_)
+                    return
+                # Else it was installed again meanwhile.
+                if await self._installations.replace(found, None):
+                    break
+        except Undecipherable:
+            # It is of no use to anybody.
+            await self._installations.remove(id_)
         self._opened.drop(id_)
         if beating := self._beating.pop(id_, None):
             beating.cancel()
@@ -292,12 +301,14 @@ class SeveralWorkspaces:
 
     async def _still_works(self, id_: str) -> bool:
         try:
-            if found := await self._open(id_):
-                async with translated():
-                    await found.platform.workspace.client.auth_test()
-        except (TokenRefused, PlaceGone):
+            async with translated():
+                await self._client(id_).auth_test()
+        except TokenRefused:
             return False
-        return found is not None
+        except PlaceGone:
+            # Another event may have removed it.
+            return await self._installations.peek(id_) is not None
+        return True
 
     async def _of(self, id_: str) -> SlackPlatform:
         if found := await self._open(id_):
@@ -321,15 +332,7 @@ class SeveralWorkspaces:
         return found
 
     async def _made(self, id_: str) -> _Open | SurfaceError | None:
-        token = InstalledToken(
-            id_,
-            self._installations,
-            refresh=lambda token: self._exchange(grant_type="refresh_token", refresh_token=token),
-            tasks=self._jobs,
-            cure=f"install the app there again, at {self._own.public(INSTALL_PATH)}",
-        )
-        client = InstalledClient(token, self._url, self._session)
-        client.proxy = self._app.proxy
+        client = self._client(id_)
         try:
             if await self._installations.read(id_) is None:
                 return None
@@ -347,6 +350,18 @@ class SeveralWorkspaces:
         platform = SlackPlatform(workspace, self._own)
         platform.log_identity("HTTP" if self._own.post_path else "Socket Mode")
         return _Open(platform)
+
+    def _client(self, id_: str) -> InstalledClient:
+        token = InstalledToken(
+            id_,
+            self._installations,
+            refresh=lambda token: self._exchange(grant_type="refresh_token", refresh_token=token),
+            tasks=self._jobs,
+            cure=f"install the app there again, at {self._own.public(INSTALL_PATH)}",
+        )
+        client = InstalledClient(token, self._url, self._session)
+        client.proxy = self._app.proxy
+        return client
 
     async def _beat(
         self, team: str, heartbeat: Heartbeat, is_connected: Callable[[], bool]
@@ -377,12 +392,12 @@ class SeveralWorkspaces:
         return Dispatcher(platform.workspace, self._intake, handler, on_event=handler.on_event)
 
 
-def _uninstalled_at(body: Body) -> float:
-    """Return when the app was uninstalled, or lost its bot's tokens; 0 for any other payload."""
+def _is_removal(body: Body) -> bool:
+    """Whether the app may have been uninstalled, or its bot's token revoked."""
     match body:
-        case {"event": {"type": "app_uninstalled"}, "event_time": int(seconds)} | {
-            "event": {"type": "tokens_revoked", "tokens": {"bot": [_, *_]}},
-            "event_time": int(seconds),
+        case {
+            "event": {"type": "app_uninstalled"}
+            | {"type": "tokens_revoked", "tokens": {"bot": [_, *_]}}
         }:
-            return seconds
-    return 0.0
+            return True
+    return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -143,31 +144,69 @@ async def test_a_workspace_that_leaves_in_the_middle_of_an_answer_is_forgotten(
         assert service.errors() == []
 
 
-async def test_a_token_that_still_works_is_not_taken_for_a_revoked_one(store: Store) -> None:
+@pytest.mark.parametrize("hours", [-1, 0, 1])
+@pytest.mark.parametrize(
+    "removal",
+    [{"type": "app_uninstalled"}, {"type": "tokens_revoked", "tokens": {"bot": ["U1"]}}],
+    ids=str,
+)
+async def test_a_workspace_leaves_if_slack_refuses_its_token_whatever_the_clocks_say(
+    store: Store, removal: dict[str, object], hours: int
+) -> None:
+    # The event may be a late one, and the app have been installed again.
+    told = {"event": removal, "event_time": int(time.time()) + hours * 3600}
+    body = json.dumps({"type": "event_callback", "team_id": TEAM, **told}).encode()
     async with SlackEmulator() as slack, app(slack, store, NotedIntake(store)) as (_, url):
         await install(slack, url, TEAM)
-        revoked = {"type": "tokens_revoked", "tokens": {"bot": ["U1"]}}
-        event = {"type": "event_callback", "team_id": TEAM, "event": revoked, "event_time": 2**40}
-        body = json.dumps(event).encode()
 
         assert await send_body(slack, f"{url}/slack/events", body) == 200
+        assert await store_of(store).ids() == [TEAM]
+        slack.fail("auth.test", error="internal_error")
+        assert await send_body(slack, f"{url}/slack/events", body) == 503
+        slack.fail("auth.test", error="team_access_not_granted")
+        assert await send_body(slack, f"{url}/slack/events", body) == 503
         assert await store_of(store).ids() == [TEAM]
         slack.oauth.uninstall(TEAM)
         assert await send_body(slack, f"{url}/slack/events", body) == 200
         assert await store_of(store).ids() == []
 
 
-async def test_an_event_of_an_uninstall_that_is_repeated_late_leaves_a_new_installation(
+async def test_a_workspace_that_is_installed_again_while_slack_is_asked_stays(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with SlackEmulator() as slack, app(slack, store, NotedIntake(store)) as (platform, url):
+        await install(slack, url, TEAM)
+        slack.oauth.uninstall(TEAM)
+        still_works, answers = platform._still_works, []
+
+        async def slowly(id_: str) -> bool:
+            answers.append(await still_works(id_))
+            if len(answers) == 1:
+                await install(slack, url, TEAM)
+            return answers[-1]
+
+        monkeypatch.setattr(platform, "_still_works", slowly)
+        event = {"type": "event_callback", "team_id": TEAM, "event": {"type": "app_uninstalled"}}
+        assert await send_body(slack, f"{url}/slack/events", json.dumps(event).encode()) == 200
+
+        assert answers == [False, True]
+        assert await store_of(store).ids() == [TEAM]
+
+
+async def test_an_organisation_leaves_though_the_event_names_a_workspace_first(
     store: Store,
 ) -> None:
     async with SlackEmulator() as slack, app(slack, store, NotedIntake(store)) as (_, url):
-        await install(slack, url, TEAM)
-        event = {"type": "event_callback", "team_id": TEAM, "event": {"type": "app_uninstalled"}}
-        body = json.dumps({**event, "event_time": 1_700_000_000}).encode()
+        await install(slack, url, TEAM, organization=ORG)
+        slack.oauth.uninstall(TEAM)
+        event = {"type": "event_callback", "event": {"type": "app_uninstalled"}}
+        body = json.dumps({**event, "team_id": TEAM, "enterprise_id": ORG}).encode()
 
         assert await send_body(slack, f"{url}/slack/events", body) == 200
 
-        assert await store_of(store).ids() == [TEAM]
+        assert await store_of(store).ids() == []
+        due = await store.command("ZRANGE", store.key("forgetting"), 0, -1)
+        assert due == [named("server", "slack", ORG)]
 
 
 async def test_what_is_left_of_a_workspace_that_is_gone_ends_and_shows_nothing(

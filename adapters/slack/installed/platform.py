@@ -52,6 +52,7 @@ log = logging.getLogger(__name__)
 _MOST_OPEN = 200  # workspaces in memory, with the names of their people
 _UNUSED_SECONDS = 6 * 3600.0
 _LOOK_SECONDS = 60.0
+_REFUSED_SECONDS = 60.0  # Slack is not asked again about a token that it refused
 
 
 @asynccontextmanager
@@ -145,6 +146,8 @@ class SeveralWorkspaces:
             exchange, self._app, client_id=own.client_id, client_secret=own.client_secret
         )
         self._opened: BoundedCache[str, _Open] = BoundedCache(capacity=_MOST_OPEN)
+        # What the store has of installations that are of no use, "" if it cannot be decrypted.
+        self._refused: BoundedCache[str, str] = BoundedCache()
         self._opening: dict[str, asyncio.Task[_Open | SurfaceError | None]] = {}
         self._dispatcher: Callable[[SlackPlatform], Dispatcher] = self._without_catching_up
         self._beating: dict[str, asyncio.Task[None]] = {}  # by Socket Mode
@@ -247,8 +250,8 @@ class SeveralWorkspaces:
     async def dispatch(self, body: dict[str, object]) -> BoltResponse:
         """Answer a payload with the token of the workspace that it is for.
 
-        Those of workspaces that have not installed the app are acknowledged: a retry would not
-        change that.
+        Those of workspaces that have not installed the app, or whose token is of no use, are
+        acknowledged: a retry would not change that.
         """
         if body.get("type") == "url_verification":
             return BoltResponse(status=200, body=json.dumps({"challenge": body.get("challenge")}))
@@ -264,6 +267,8 @@ class SeveralWorkspaces:
                 if found := await self._open(id_):
                     found.dispatcher = found.dispatcher or self._dispatcher(found.platform)
                     return await found.dispatcher.dispatch(body)
+        except TokenRefused:
+            return BoltResponse(status=200, body="")  # it is in the log
         except (SurfaceError, StoreUnavailable) as error:
             log.warning("Cannot handle an event of %.40s, Slack may repeat it: %s", ids[0], error)
             return BoltResponse(status=503, body="")
@@ -334,15 +339,20 @@ class SeveralWorkspaces:
     async def _made(self, id_: str) -> _Open | SurfaceError | None:
         client = self._client(id_)
         try:
-            if await self._installations.read(id_) is None:
+            if (found := await self._installations.read(id_)) is None:
                 return None
+            if self._refused.get(id_) == found.sealed:
+                return TokenRefused(f"Slack refuses the token of {id_}")
             identity = await identify(client, whose=f"the token of {id_}")
-        except (StoreUnavailable, Undecipherable, Unreachable) as error:
+        except (StoreUnavailable, Unreachable) as error:
             return WriteFailed(str(error))
+        except Undecipherable as error:
+            return self._useless(id_, "", str(error))
         except CannotStart as error:
-            return TokenRefused(str(error))
+            return self._useless(id_, found.sealed, str(error))
         if id_ not in (identity.team, identity.enterprise):
-            return TokenRefused(f"the token of {id_} is that of {identity.team}")
+            why = f"the token of {id_} is that of {identity.team}"
+            return self._useless(id_, found.sealed, why)
         # An organization is one workspace, with one bot in it.
         identity = replace(identity, team=id_, is_org_wide=id_ == identity.enterprise)
         directory = Directory(client, limits=self._limits, tasks=self._signs)
@@ -350,6 +360,12 @@ class SeveralWorkspaces:
         platform = SlackPlatform(workspace, self._own)
         platform.log_identity("HTTP" if self._own.post_path else "Socket Mode")
         return _Open(platform)
+
+    def _useless(self, id_: str, sealed: str, why: str) -> TokenRefused:
+        if self._refused.get(id_) != sealed:
+            self._refused.put(id_, sealed, seconds=_REFUSED_SECONDS)
+            log.warning("Events of %s are ignored: %s", id_, why)
+        return TokenRefused(why)
 
     def _client(self, id_: str) -> InstalledClient:
         token = InstalledToken(

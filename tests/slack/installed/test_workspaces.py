@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 import pytest
 
 from adapters.slack.inbound.app import installed_in
+from adapters.slack.installed.installations import Installation
 from adapters.slack.setup import examine_several
 from bot.domain import FileRef, Person, ThreadKey, Turn
 from bot.errors import PlaceGone
@@ -239,6 +240,32 @@ async def test_a_slack_that_is_away_gets_the_event_again(store: Store) -> None:
         body = json.dumps(event).encode()
 
         assert await send_body(slack, f"{url}/slack/events", body) == 503
+        assert await send_body(slack, f"{url}/slack/events", body) == 200
+
+    assert intake.texts == ["why?"]
+
+
+@pytest.mark.parametrize("is_readable", [True, False])
+async def test_events_of_a_workspace_with_a_useless_token_are_acknowledged_and_logged_once(
+    store: Store, caplog: pytest.LogCaptureFixture, *, is_readable: bool
+) -> None:
+    intake = NotedIntake(store)
+    async with SlackEmulator() as slack, app(slack, store, intake) as (_, url):
+        await install(slack, url, TEAM)
+        slack.oauth.uninstall(TEAM)
+        if not is_readable:
+            await store.command("HSET", store.key("slack_installations"), TEAM, "damaged")
+        event = {"type": "event_callback", "team_id": TEAM, "event": dm_event(slack)}
+        body, asked = json.dumps(event).encode(), len(slack.requests)
+
+        for _ in range(3):
+            assert await send_body(slack, f"{url}/slack/events", body) == 200
+
+        assert [call.method for call in slack.requests[asked:]] == ["auth.test"] * is_readable
+        assert caplog.text.count(f"Events of {TEAM} are ignored") == 1
+        # Installed again, maybe by way of another process, it is heard at once.
+        answer = slack.grant(TEAM)
+        await store_of(store).add(Installation.of(answer, asked_at=time.time()))
         assert await send_body(slack, f"{url}/slack/events", body) == 200
 
     assert intake.texts == ["why?"]

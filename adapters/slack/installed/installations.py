@@ -52,7 +52,6 @@ class Installation:
     refresh_token: str = field(default="", repr=False)
     refresh_at: float = 0.0
     expires_at: float = 0.0
-    installed_at: float = 0.0
     sealed: str = field(default="", repr=False, compare=False)
 
     @classmethod
@@ -60,7 +59,7 @@ class Installation:
         """Read the answer to an installation (docs: oauth.v2.access)."""
         is_org_wide = answer.get("is_enterprise_install") is True
         where = answer.get("enterprise" if is_org_wide else "team") or {}
-        found = cls(str(where["id"]), str(where.get("name") or ""), "", installed_at=time.time())
+        found = cls(str(where["id"]), str(where.get("name") or ""), "")
         return found.with_token(answer, asked_at=asked_at)
 
     def with_token(self, answer: Mapping[str, Any], *, asked_at: float) -> Installation:
@@ -168,20 +167,9 @@ class Installations:
         await self._replicated()
         return replace(new, sealed=sealed) if new else old
 
-    async def remove(self, id_: str, *, told_at: float) -> bool:
-        """Remove an installation; False if it was stored after a time, which is in whole seconds.
-
-        One that cannot be decrypted is of no use to anybody, and removed.
-        """
-        try:
-            while found := await self.peek(id_):
-                if int(found.installed_at) > told_at:
-                    return False
-                if await self.replace(found, None):
-                    break
-        except Undecipherable:
-            await self._store.command("HDEL", self._key, id_)
-        return True
+    async def remove(self, id_: str) -> None:
+        """Remove an installation, whatever the store has of it."""
+        await self._store.command("HDEL", self._key, id_)
 
     async def lock(self, id_: str, owner: str) -> bool:
         """Take the lock of an installation for `LOCK_SECONDS`; False if another process has it."""

@@ -52,6 +52,7 @@ log = logging.getLogger(__name__)
 _MOST_OPEN = 200  # workspaces in memory, with the names of their people
 _UNUSED_SECONDS = 6 * 3600.0
 _LOOK_SECONDS = 60.0
+_REFUSED_SECONDS = 60.0  # Slack is not asked again about a token that it refused
 
 
 @asynccontextmanager
@@ -145,6 +146,8 @@ class SeveralWorkspaces:
             exchange, self._app, client_id=own.client_id, client_secret=own.client_secret
         )
         self._opened: BoundedCache[str, _Open] = BoundedCache(capacity=_MOST_OPEN)
+        # What the store has of installations that are of no use, "" if it cannot be decrypted.
+        self._refused: BoundedCache[str, str] = BoundedCache()
         self._opening: dict[str, asyncio.Task[_Open | SurfaceError | None]] = {}
         self._dispatcher: Callable[[SlackPlatform], Dispatcher] = self._without_catching_up
         self._beating: dict[str, asyncio.Task[None]] = {}  # by Socket Mode
@@ -247,21 +250,25 @@ class SeveralWorkspaces:
     async def dispatch(self, body: dict[str, object]) -> BoltResponse:
         """Answer a payload with the token of the workspace that it is for.
 
-        Those of workspaces that have not installed the app are acknowledged: a retry would not
-        change that.
+        Those of workspaces that have not installed the app, or whose token is of no use, are
+        acknowledged: a retry would not change that.
         """
         if body.get("type") == "url_verification":
             return BoltResponse(status=200, body=json.dumps({"challenge": body.get("challenge")}))
         ids = [*installed_in(body)]
         try:
-            if told_at := _uninstalled_at(body):
-                for id_ in ids[:1]:
-                    await self._uninstall(id_, body, told_at)
+            if _is_removal(body):
+                # That of an organization may name the workspace first.
+                installed = await self._installations.ids()
+                for id_ in [id_ for id_ in ids if id_ in installed] or ids:
+                    await self._uninstall(id_)
                 return BoltResponse(status=200, body="")
             for id_ in ids:
                 if found := await self._open(id_):
                     found.dispatcher = found.dispatcher or self._dispatcher(found.platform)
                     return await found.dispatcher.dispatch(body)
+        except TokenRefused:
+            return BoltResponse(status=200, body="")  # it is in the log
         except (SurfaceError, StoreUnavailable) as error:
             log.warning("Cannot handle an event of %.40s, Slack may repeat it: %s", ids[0], error)
             return BoltResponse(status=503, body="")
@@ -274,16 +281,23 @@ class SeveralWorkspaces:
         self._opened.drop(it.id)  # its next event makes a new client
         await self._intake.keep_servers(self.name, [it.id])
 
-    async def _uninstall(self, id_: str, body: Body, told_at: float) -> None:
-        """Remove the token at once, and have the data removed within a day."""
-        # An old token may have been revoked, or one workspace of an organization have left.
-        is_partial = body["event"]["type"] == "tokens_revoked" or id_.startswith("E")
-        if is_partial and await self._still_works(id_):
-            log.info("The app stays installed in %s: its token works", id_)
-            return
-        if not await self._installations.remove(id_, told_at=told_at):
-            log.info("The app was uninstalled in %s, and installed again", id_)
-            return
+    async def _uninstall(self, id_: str) -> None:
+        """Remove the token at once, and have the data removed within a day.
+
+        Unless it works: the event may be a late one, an old token may have been revoked, or one
+        workspace of an organization have left. Raises SurfaceError if Slack does not say.
+        """
+        try:
+            while found := await self._installations.read(id_):
+                if await self._still_works(id_):
+                    log.info("The app stays installed in %s: its token works", id_)
+                    return
+                # Else it was installed again meanwhile.
+                if await self._installations.replace(found, None):
+                    break
+        except Undecipherable:
+            # It is of no use to anybody.
+            await self._installations.remove(id_)
         self._opened.drop(id_)
         if beating := self._beating.pop(id_, None):
             beating.cancel()
@@ -292,12 +306,14 @@ class SeveralWorkspaces:
 
     async def _still_works(self, id_: str) -> bool:
         try:
-            if found := await self._open(id_):
-                async with translated():
-                    await found.platform.workspace.client.auth_test()
-        except (TokenRefused, PlaceGone):
+            async with translated():
+                await self._client(id_).auth_test()
+        except TokenRefused:
             return False
-        return found is not None
+        except PlaceGone:
+            # Another event may have removed it.
+            return await self._installations.peek(id_) is not None
+        return True
 
     async def _of(self, id_: str) -> SlackPlatform:
         if found := await self._open(id_):
@@ -321,6 +337,37 @@ class SeveralWorkspaces:
         return found
 
     async def _made(self, id_: str) -> _Open | SurfaceError | None:
+        client = self._client(id_)
+        try:
+            if (found := await self._installations.read(id_)) is None:
+                return None
+            if self._refused.get(id_) == found.sealed:
+                return TokenRefused(f"Slack refuses the token of {id_}")
+            identity = await identify(client, whose=f"the token of {id_}")
+        except (StoreUnavailable, Unreachable) as error:
+            return WriteFailed(str(error))
+        except Undecipherable as error:
+            return self._useless(id_, "", str(error))
+        except CannotStart as error:
+            return self._useless(id_, found.sealed, str(error))
+        if id_ not in (identity.team, identity.enterprise):
+            why = f"the token of {id_} is that of {identity.team}"
+            return self._useless(id_, found.sealed, why)
+        # An organization is one workspace, with one bot in it.
+        identity = replace(identity, team=id_, is_org_wide=id_ == identity.enterprise)
+        directory = Directory(client, limits=self._limits, tasks=self._signs)
+        workspace = self._make(client=client, identity=identity, directory=directory)
+        platform = SlackPlatform(workspace, self._own)
+        platform.log_identity("HTTP" if self._own.post_path else "Socket Mode")
+        return _Open(platform)
+
+    def _useless(self, id_: str, sealed: str, why: str) -> TokenRefused:
+        if self._refused.get(id_) != sealed:
+            self._refused.put(id_, sealed, seconds=_REFUSED_SECONDS)
+            log.warning("Events of %s are ignored: %s", id_, why)
+        return TokenRefused(why)
+
+    def _client(self, id_: str) -> InstalledClient:
         token = InstalledToken(
             id_,
             self._installations,
@@ -330,23 +377,7 @@ class SeveralWorkspaces:
         )
         client = InstalledClient(token, self._url, self._session)
         client.proxy = self._app.proxy
-        try:
-            if await self._installations.read(id_) is None:
-                return None
-            identity = await identify(client, whose=f"the token of {id_}")
-        except (StoreUnavailable, Undecipherable, Unreachable) as error:
-            return WriteFailed(str(error))
-        except CannotStart as error:
-            return TokenRefused(str(error))
-        if id_ not in (identity.team, identity.enterprise):
-            return TokenRefused(f"the token of {id_} is that of {identity.team}")
-        # An organization is one workspace, with one bot in it.
-        identity = replace(identity, team=id_, is_org_wide=id_ == identity.enterprise)
-        directory = Directory(client, limits=self._limits, tasks=self._signs)
-        workspace = self._make(client=client, identity=identity, directory=directory)
-        platform = SlackPlatform(workspace, self._own)
-        platform.log_identity("HTTP" if self._own.post_path else "Socket Mode")
-        return _Open(platform)
+        return client
 
     async def _beat(
         self, team: str, heartbeat: Heartbeat, is_connected: Callable[[], bool]
@@ -377,12 +408,12 @@ class SeveralWorkspaces:
         return Dispatcher(platform.workspace, self._intake, handler, on_event=handler.on_event)
 
 
-def _uninstalled_at(body: Body) -> float:
-    """Return when the app was uninstalled, or lost its bot's tokens; 0 for any other payload."""
+def _is_removal(body: Body) -> bool:
+    """Whether the app may have been uninstalled, or its bot's token revoked."""
     match body:
-        case {"event": {"type": "app_uninstalled"}, "event_time": int(seconds)} | {
-            "event": {"type": "tokens_revoked", "tokens": {"bot": [_, *_]}},
-            "event_time": int(seconds),
+        case {
+            "event": {"type": "app_uninstalled"}
+            | {"type": "tokens_revoked", "tokens": {"bot": [_, *_]}}
         }:
-            return seconds
-    return 0.0
+            return True
+    return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -16,8 +17,9 @@ from tests.emulators.slack import SlackEmulator
 from tests.support.fakes import EmptyStore, FakeQueue
 from tests.support.process import ROOT
 from tests.support.slack_installed import KEY, OTHER_KEY, app, dumped, kept, store_of
+from tests.support.slack_platform import send_body
 
-ONE = Installation("T1", "One", "xoxb-1", "xoxe-1", 5.0, 10.0, 1.0)
+ONE = Installation("T1", "One", "xoxb-1", "xoxe-1", 5.0, 10.0)
 
 
 def test_a_token_is_refreshed_at_half_of_its_life() -> None:
@@ -107,23 +109,14 @@ async def test_what_was_replaced_meanwhile_is_not_replaced_again(store: Store) -
     assert await kept(store, "T1") == second
 
 
-async def test_an_event_of_the_past_does_not_remove_a_new_installation(store: Store) -> None:
-    installations, now = store_of(store), int(time.time())
-    await installations.add(replace(ONE, installed_at=now + 0.5))
-
-    assert not await installations.remove("T1", told_at=now - 1)
-    assert await installations.ids() == ["T1"]
-    assert await installations.remove("T1", told_at=now)
-    assert await installations.ids() == []
-    assert await installations.remove("T1", told_at=now)
-
-
 async def test_an_installation_that_cannot_be_decrypted_is_removed_all_the_same(
     store: Store,
 ) -> None:
-    await store_of(store, OTHER_KEY).add(ONE)
+    async with SlackEmulator() as slack, app(slack, store, FakeQueue()) as (_, url):
+        await store_of(store, OTHER_KEY).add(ONE)
+        event = {"type": "event_callback", "team_id": "T1", "event": {"type": "app_uninstalled"}}
 
-    assert await store_of(store).remove("T1", told_at=5)
+        assert await send_body(slack, f"{url}/slack/events", json.dumps(event).encode()) == 200
 
     assert await store_of(store).ids() == []
 

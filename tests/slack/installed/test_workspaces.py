@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -12,10 +13,12 @@ from urllib.parse import urlencode
 import pytest
 
 from adapters.slack.inbound.app import installed_in
+from adapters.slack.installed.installations import Installation
 from adapters.slack.setup import examine_several
 from bot.domain import FileRef, Person, ThreadKey, Turn
 from bot.errors import PlaceGone
 from bot.store import Store
+from bot.turns.forgetting import named
 from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SlackEmulator
 from tests.support.fakes import FakeQueue, NotedIntake
@@ -118,10 +121,16 @@ async def test_a_workspace_that_leaves_in_the_middle_of_an_answer_is_forgotten(
             await until(lambda: len(slack.screen(slack.channel_id, ts)) == 2, why=service.text)
 
             slack.uninstall(TEAM)
-            await until(lambda: "its data will be removed" in service.text())
+            # Slack tells it by two events.
+            told = "its data will be removed"
+            await until(lambda: service.text().count(told) == 2, why=service.text)
             assert await store_of(own_store).ids() == []
             held.set()
-            await until(lambda: "Forgot a server of slack" in service.text(), why=service.text)
+            # The job is due in 23 hours.
+            job = named("server", "slack", TEAM)
+            await own_store.command("ZADD", own_store.key("forgetting"), "XX", 0, job)
+            gone = "forgotten kind=server platform=slack"
+            await until(lambda: gone in service.text(), why=service.text)
             dump = await dumped(own_store)
             assert "zebra" not in dump
             assert [line for line in dump.splitlines() if f"slack:{TEAM}" in line] == []
@@ -136,31 +145,69 @@ async def test_a_workspace_that_leaves_in_the_middle_of_an_answer_is_forgotten(
         assert service.errors() == []
 
 
-async def test_a_token_that_still_works_is_not_taken_for_a_revoked_one(store: Store) -> None:
+@pytest.mark.parametrize("hours", [-1, 0, 1])
+@pytest.mark.parametrize(
+    "removal",
+    [{"type": "app_uninstalled"}, {"type": "tokens_revoked", "tokens": {"bot": ["U1"]}}],
+    ids=str,
+)
+async def test_a_workspace_leaves_if_slack_refuses_its_token_whatever_the_clocks_say(
+    store: Store, removal: dict[str, object], hours: int
+) -> None:
+    # The event may be a late one, and the app have been installed again.
+    told = {"event": removal, "event_time": int(time.time()) + hours * 3600}
+    body = json.dumps({"type": "event_callback", "team_id": TEAM, **told}).encode()
     async with SlackEmulator() as slack, app(slack, store, NotedIntake(store)) as (_, url):
         await install(slack, url, TEAM)
-        revoked = {"type": "tokens_revoked", "tokens": {"bot": ["U1"]}}
-        event = {"type": "event_callback", "team_id": TEAM, "event": revoked, "event_time": 2**40}
-        body = json.dumps(event).encode()
 
         assert await send_body(slack, f"{url}/slack/events", body) == 200
+        assert await store_of(store).ids() == [TEAM]
+        slack.fail("auth.test", error="internal_error")
+        assert await send_body(slack, f"{url}/slack/events", body) == 503
+        slack.fail("auth.test", error="team_access_not_granted")
+        assert await send_body(slack, f"{url}/slack/events", body) == 503
         assert await store_of(store).ids() == [TEAM]
         slack.oauth.uninstall(TEAM)
         assert await send_body(slack, f"{url}/slack/events", body) == 200
         assert await store_of(store).ids() == []
 
 
-async def test_an_event_of_an_uninstall_that_is_repeated_late_leaves_a_new_installation(
+async def test_a_workspace_that_is_installed_again_while_slack_is_asked_stays(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with SlackEmulator() as slack, app(slack, store, NotedIntake(store)) as (platform, url):
+        await install(slack, url, TEAM)
+        slack.oauth.uninstall(TEAM)
+        still_works, answers = platform._still_works, []
+
+        async def slowly(id_: str) -> bool:
+            answers.append(await still_works(id_))
+            if len(answers) == 1:
+                await install(slack, url, TEAM)
+            return answers[-1]
+
+        monkeypatch.setattr(platform, "_still_works", slowly)
+        event = {"type": "event_callback", "team_id": TEAM, "event": {"type": "app_uninstalled"}}
+        assert await send_body(slack, f"{url}/slack/events", json.dumps(event).encode()) == 200
+
+        assert answers == [False, True]
+        assert await store_of(store).ids() == [TEAM]
+
+
+async def test_an_organisation_leaves_though_the_event_names_a_workspace_first(
     store: Store,
 ) -> None:
     async with SlackEmulator() as slack, app(slack, store, NotedIntake(store)) as (_, url):
-        await install(slack, url, TEAM)
-        event = {"type": "event_callback", "team_id": TEAM, "event": {"type": "app_uninstalled"}}
-        body = json.dumps({**event, "event_time": 1_700_000_000}).encode()
+        await install(slack, url, TEAM, organization=ORG)
+        slack.oauth.uninstall(TEAM)
+        event = {"type": "event_callback", "event": {"type": "app_uninstalled"}}
+        body = json.dumps({**event, "team_id": TEAM, "enterprise_id": ORG}).encode()
 
         assert await send_body(slack, f"{url}/slack/events", body) == 200
 
-        assert await store_of(store).ids() == [TEAM]
+        assert await store_of(store).ids() == []
+        due = await store.command("ZRANGE", store.key("forgetting"), 0, -1)
+        assert due == [named("server", "slack", ORG)]
 
 
 async def test_what_is_left_of_a_workspace_that_is_gone_ends_and_shows_nothing(
@@ -193,6 +240,32 @@ async def test_a_slack_that_is_away_gets_the_event_again(store: Store) -> None:
         body = json.dumps(event).encode()
 
         assert await send_body(slack, f"{url}/slack/events", body) == 503
+        assert await send_body(slack, f"{url}/slack/events", body) == 200
+
+    assert intake.texts == ["why?"]
+
+
+@pytest.mark.parametrize("is_readable", [True, False])
+async def test_events_of_a_workspace_with_a_useless_token_are_acknowledged_and_logged_once(
+    store: Store, caplog: pytest.LogCaptureFixture, *, is_readable: bool
+) -> None:
+    intake = NotedIntake(store)
+    async with SlackEmulator() as slack, app(slack, store, intake) as (_, url):
+        await install(slack, url, TEAM)
+        slack.oauth.uninstall(TEAM)
+        if not is_readable:
+            await store.command("HSET", store.key("slack_installations"), TEAM, "damaged")
+        event = {"type": "event_callback", "team_id": TEAM, "event": dm_event(slack)}
+        body, asked = json.dumps(event).encode(), len(slack.requests)
+
+        for _ in range(3):
+            assert await send_body(slack, f"{url}/slack/events", body) == 200
+
+        assert [call.method for call in slack.requests[asked:]] == ["auth.test"] * is_readable
+        assert caplog.text.count(f"Events of {TEAM} are ignored") == 1
+        # Installed again, maybe by way of another process, it is heard at once.
+        answer = slack.grant(TEAM)
+        await store_of(store).add(Installation.of(answer, asked_at=time.time()))
         assert await send_body(slack, f"{url}/slack/events", body) == 200
 
     assert intake.texts == ["why?"]

@@ -169,9 +169,11 @@ class Eraser:
             # The server's sums stay, so these become nobody's.
             yield from (("HDEL", key, f"{who.written} {model}") for model in value)
         elif kind == "notices" and value:
-            yield from (("ZREM", key, one) for one in value if who.is_in(one.split(" ")[4]))
+            yield from (("ZREM", key, one) for one in value if any(map(who.is_in, one.split(" "))))
         elif kind == "kept" and value:
-            yield from (("LREM", key, 0, one) for one in value if who.is_in(one.split(" ")[1]))
+            yield from (
+                ("LREM", key, 0, one) for one in value if any(map(who.is_in, one.split(" ")))
+            )
         if self._is_own(name, value):
             yield "DEL", key
 

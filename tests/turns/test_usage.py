@@ -260,6 +260,29 @@ async def test_the_sums_of_a_forgotten_server_go(store: Store) -> None:
     assert await store.command("ZRANGE", store.key("notices"), 0, -1) == []
 
 
+async def test_a_damaged_notice_ends_no_forgetting(store: Store) -> None:
+    queue = make_queue(store)
+    await store.command("ZADD", store.key("notices"), 0, "damaged")
+    await store.command("RPUSH", store.key("kept", "console:u1"), "damaged")
+
+    await queue.forgetting.begin(who := named("server", "console", "local"))
+    await queue.forgetting.carry_out(who)
+
+    assert await queue.forgetting.is_done(who)
+
+
+async def test_a_damaged_sum_is_left_out(store: Store) -> None:
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
+    await end(queue, await take(queue), LARGE)
+    for name in ("usage", "usage_of"):
+        (key,) = await store.command("KEYS", store.key(name, "*"))
+        for field in ("u1 m", "n"):
+            await store.command("HSET", key, field, "1 2 x 4")
+
+    assert await by_person(store) == {("console:u1", "large"): Sums(1, 100, 20, money=400)}
+
+
 async def test_money_of_a_month_is_reserved_settled_and_refused(store: Store) -> None:
     queue, quota = make_queue(store), Quota(money=1000)
     for number in (1, 2):

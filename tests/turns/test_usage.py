@@ -342,6 +342,44 @@ async def test_forgetting_a_person_renews_no_money(store: Store) -> None:
         await queue.admit(make_turn(2), quota=quota)
 
 
+async def test_forgetting_renews_nothing_though_the_salts_of_earlier_ones_end(
+    store: Store,
+) -> None:
+    queue, quota = make_queue(store), Quota(questions=1, money=400)
+    somebody, ann = (named("person", "console", it) for it in ("somebody", ANN.id))
+    await queue.forgetting.begin(somebody)
+    await queue.forgetting.carry_out(somebody)
+    earlier = await store.command("KEYS", store.key("spent", "salt*"))
+    await queue.admit(make_turn(1), quota=quota)
+    await end(queue, await take(queue), LARGE)
+
+    await queue.forgetting.begin(ann)
+    await queue.forgetting.carry_out(ann)
+    await store.command("DEL", *earlier)
+
+    for one in (Quota(questions=1), Quota(money=400)):
+        with pytest.raises(QuotaUsed):
+            await queue.admit(make_turn(2), quota=one)
+    for salt in await store.command("KEYS", store.key("spent", "salt:*")):
+        # Longer than the month, or the day, for which it hides.
+        assert await store.command("PTTL", salt) > (31 if "-" in salt[-3:] else 1) * DAY_MS
+
+
+async def test_a_server_that_removes_the_bot_renews_no_money(store: Store) -> None:
+    queue, quota = make_queue(store), Quota(server_money=400)
+    await queue.admit(make_turn(1), quota=quota)
+    await end(queue, await take(queue), LARGE)
+
+    for _ in range(2):
+        await queue.forgetting.begin(who := named("server", "console", "local"))
+        await queue.forgetting.carry_out(who)
+
+    with pytest.raises(QuotaUsed):
+        await queue.admit(make_turn(2), quota=quota)
+    assert (await queue.usage(KEY, ANN, quota)).server_money == 400
+    assert await store.command("KEYS", store.key("spent", "*local*")) == []
+
+
 async def test_months_are_those_of_the_calendar(store: Store) -> None:
     prelude = source_of("usage").rpartition("\nreturn verbs.")[0]
     script = store.script(

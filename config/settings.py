@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import Field, dataclass, field, fields
@@ -522,7 +523,11 @@ class Settings:
                 try:
                     texts[name] = file_text(place)
                 except ValueError as error:
-                    refused.append(f"{places[name]} {error}")
+                    # Path.exists raises if a name is too long.
+                    is_there = os.path.exists(place)  # noqa: PTH110
+                    is_path = is_there or place.startswith(("/", "~", "."))
+                    no_path = f"{file} names no file (does it hold the secret itself?)"
+                    refused.append(f"{places[name]} {error}" if is_path else no_path)
         values: dict[str, Any] = {}  # each parser returns the type of its field
         for name, variable in known.items():
             text = texts.get(name, "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -169,9 +170,11 @@ class Eraser:
             # The server's sums stay, so these become nobody's.
             yield from (("HDEL", key, f"{who.written} {model}") for model in value)
         elif kind == "notices" and value:
-            yield from (("ZREM", key, one) for one in value if who.is_in(one.split(" ")[4]))
+            yield from (("ZREM", key, one) for one in value if any(map(who.is_in, one.split(" "))))
         elif kind == "kept" and value:
-            yield from (("LREM", key, 0, one) for one in value if who.is_in(one.split(" ")[1]))
+            yield from (
+                ("LREM", key, 0, one) for one in value if any(map(who.is_in, one.split(" ")))
+            )
         if self._is_own(name, value):
             yield "DEL", key
 
@@ -179,7 +182,11 @@ class Eraser:
         """Whether a key has nothing of anybody else, and is not needed until the end."""
         kind, _, rest = name.partition(":")
         who = self._who
-        if kind in _OF_QUEUE or (kind == "turn" and value[0]) or (kind == "live" and who.is_person):
+        if (
+            kind in (*_OF_QUEUE, "spent")
+            or (kind == "turn" and value[0])
+            or (kind == "live" and who.is_person)
+        ):
             return False
         if kind == "message" and who.is_person and rest.startswith(f"{who.platform}:"):
             return who.is_in(name) or _person_of(value or "") == who.id
@@ -193,11 +200,12 @@ class Eraser:
         """Erase what needs more than a command; return how much was removed."""
         kind, _, rest = name.partition(":")
         who = self._who
+        period, _, spender = rest.partition(":")
+        if kind == "spent" and who.is_key(spender):
+            # Otherwise whoever is forgotten, or removes the bot, would renew a quota.
+            return await self._run("hide_spent", period, spender, secrets.token_hex(16))
         if not who.is_person:
             return 0
-        day, _, person = rest.partition(":")
-        if kind == "spent" and who.is_key(person):
-            return await self._run("hide_spent", day, person)
         if kind == "preferences" and value == json.dumps(who.id, ensure_ascii=False):
             return await self._run("forget_persona", rest, value)
         if kind == "live" and who.is_in(rest):

@@ -24,10 +24,7 @@ _WAIT = Backoff(first=0.2, longest=10.0)  # for a turn that has to end, or be re
 _PAUSE, _LONGEST_PAUSE = 10, 60.0
 _AT_ONCE = 4  # jobs of one worker: one that waits for a turn delays no others
 _KEYS_AT_ONCE = 200  # few enough that neither the store nor this process stands still
-# As long as the counts of a day and of a month, whose names they hide: SPENT_MS of prelude.lua, and
-# MONTH_MS of quota.lua.
-_DAY_MS = 24 * 3600 * 1000
-_SALT_MS, _MONTH_SALT_MS = 2 * _DAY_MS, 62 * _DAY_MS
+_SALT_MS = 2 * 24 * 3600 * 1000  # of that which hides who has just been forgotten
 
 
 class Forgetting:
@@ -52,9 +49,7 @@ class Forgetting:
         begins `after` more than a minute, in seconds, can be cancelled until then.
         """
         command, key = self._command, self._store.key
-        salts = {key("spent", "salt"): _SALT_MS, key("spent", "salt", "month"): _MONTH_SALT_MS}
-        for name, keep_ms in salts.items():
-            await command("SET", name, secrets.token_hex(16), "NX", "PX", keep_ms)
+        await command("SET", key("spent", "salt"), secrets.token_hex(16), "NX", "PX", _SALT_MS)
         pause_ms = max(await command("PTTL", await self._forgotten(who)), 0)
         seconds, microseconds = map(int, await command("TIME"))
         due_at = seconds * 1000 + microseconds // 1000 + max(pause_ms, after * 1000)
@@ -125,7 +120,7 @@ class Forgetting:
     async def _forgotten(self, who: str) -> str:
         """Return the key that marks somebody as forgotten until it expires.
 
-        It is anonymous once the day's salt is gone.
+        It is anonymous once the salt is gone.
         """
         salt = await self._store.command("GET", self._store.key("spent", "salt")) or ""
         return self._store.key("forgotten", hashlib.sha256((salt + who).encode()).hexdigest())

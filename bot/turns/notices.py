@@ -52,14 +52,21 @@ class QuotaNotices:
             await asyncio.sleep(self._pause)
 
     async def _send(self, notice: str) -> None:
-        began, kind, percent, period, server, used, limit = notice.split(" ")
-        text = text_of(kind, int(percent), period, unquote(server), int(used), int(limit))
+        store = self._script.store
+        done = "ZREM", store.key("notices"), notice
+        try:
+            began, kind, percent, period, server, used, limit = notice.split(" ")
+            text = text_of(kind, int(percent), period, unquote(server), int(used), int(limit))
+            is_late = time.time() - int(began) / 1000 > _RETRIED_SECONDS
+        except ValueError:
+            log.error("A notice of a quota cannot be read, and is dropped")  # noqa: TRY400
+            await store.command(*done)
+            return
         try:
             is_told = await self._tell(text)
         except Exception:  # a worker does not end with it
             log.exception("A notice of a quota cannot be sent")
             is_told = False
-        is_late = time.time() - int(began) / 1000 > _RETRIED_SECONDS
         if not is_told and not is_late:
             log.warning("No admin could be told of the quota of %s; that is retried", server)
             return
@@ -67,8 +74,7 @@ class QuotaNotices:
         log.warning(
             "Server %s has used %s %% of its %s: %s of %s", server, percent, kind, used, limit
         )
-        store = self._script.store
-        await store.command("ZREM", store.key("notices"), notice)
+        await store.command(*done)
 
 
 def text_of(kind: str, percent: int, period: str, server: str, used: int, limit: int) -> str:

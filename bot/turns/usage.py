@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from urllib.parse import unquote
 
 from bot.domain import ThreadKey
 from bot.store import Store
+
+log = logging.getLogger(__name__)
 
 DAYS = 90  # for which sums are kept: USAGE_MS of prelude.lua
 _EPOCH = date(1970, 1, 1)
@@ -107,7 +110,8 @@ class UsageSums:
         for name, text in people.items():
             person, _, model = name.partition(" ")
             sums = _read(text)
-            rows.append(Row(day, shown, model, sums, f"{platform}:{unquote(person)}"))
+            if any(sums.numbers):
+                rows.append(Row(day, shown, model, sums, f"{platform}:{unquote(person)}"))
             left[model] = left.get(model, Sums()).plus(sums, -1)
         for model, sums in left.items():
             # That of people who were forgotten; a turn that has just ended is not among the totals.
@@ -131,5 +135,12 @@ def _name(kind: str, day: date, server: str) -> str:
 
 
 def _read(text: str) -> Sums:
-    """Read what `add_sums` of quota.lua has written; a newer version may have more numbers."""
-    return Sums(*map(int, text.split()[:7]))
+    """Read what `add_sums` of quota.lua has written; a newer version may have more numbers.
+
+    What cannot be read counts as nothing.
+    """
+    try:
+        return Sums(*map(int, text.split()[:7]))
+    except ValueError:
+        log.error("A sum of usage cannot be read, and is left out")  # noqa: TRY400
+        return Sums()

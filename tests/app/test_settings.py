@@ -841,14 +841,32 @@ def test_what_cannot_be_a_file_of_a_secret_is_a_mistake_and_never_waited_for(
     tmp_path: Path,
 ) -> None:
     os.mkfifo(tmp_path / "pipe")
-    for path in (str(tmp_path), str(tmp_path / "pipe"), "/dev/zero", "a\0b", "/dev/null/x"):
+    for path in (str(tmp_path), str(tmp_path / "pipe"), "/dev/zero", "/a\0b", "/dev/null/x"):
         assert mistakes({"HF_TOKEN_FILE": path}) == (f"HF_TOKEN_FILE={path!r} is not a file",)
-    assert mistakes({"HF_TOKEN_FILE": TOO_LONG}) == (
-        f"HF_TOKEN_FILE={TOO_LONG!r} cannot be read: File name too long",
+    assert mistakes({"HF_TOKEN_FILE": f"/{TOO_LONG}"}) == (
+        f"HF_TOKEN_FILE={f'/{TOO_LONG}'!r} cannot be read: File name too long",
     )
     assert mistakes({"HF_TOKEN_FILE": "~nosuch/x"}) == (
         "HF_TOKEN_FILE='~nosuch/x' cannot be read: there is no such home",
     )
+
+
+@pytest.mark.parametrize(
+    "secret", ["xoxb-s3cret", "redis://:s3cret@here/0", TOO_LONG, "s3cret\0", "ab/s3cret=="]
+)
+def test_a_secret_in_the_place_of_its_file_is_not_shown(secret: str) -> None:
+    assert mistakes({"HF_TOKEN_FILE": secret}) == (
+        "HF_TOKEN_FILE names no file (does it hold the secret itself?)",
+    )
+
+
+def test_a_file_of_a_secret_may_be_named_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "token").touch()
+
+    assert mistakes({"HF_TOKEN_FILE": "token"}) == ("HF_TOKEN_FILE='token' is empty",)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file: run as somebody else")

@@ -92,6 +92,17 @@ async def test_a_worker_that_dies_leaves_its_notice_for_a_minute(store: Store) -
     assert 50 < float(due) / 1000 - int(seconds) <= 61
 
 
+async def test_a_damaged_notice_is_dropped_and_stops_no_worker(store: Store) -> None:
+    damaged = ["", "x", "1 tokens 80 20783 console:local 1", "now tokens 80 20783 s 1 2"]
+    for one in damaged:
+        await store.command("ZADD", store.key("notices"), 0, one)
+    await ask(make_queue(store), Quota(server_tokens=100), 1, estimate=Estimate(90))
+
+    (text,) = await told(store)
+
+    assert "80 % of its tokens" in text
+
+
 @pytest.mark.parametrize(
     ("notice", "said"),
     [

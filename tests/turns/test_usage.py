@@ -260,6 +260,29 @@ async def test_the_sums_of_a_forgotten_server_go(store: Store) -> None:
     assert await store.command("ZRANGE", store.key("notices"), 0, -1) == []
 
 
+async def test_a_damaged_notice_ends_no_forgetting(store: Store) -> None:
+    queue = make_queue(store)
+    await store.command("ZADD", store.key("notices"), 0, "damaged")
+    await store.command("RPUSH", store.key("kept", "console:u1"), "damaged")
+
+    await queue.forgetting.begin(who := named("server", "console", "local"))
+    await queue.forgetting.carry_out(who)
+
+    assert await queue.forgetting.is_done(who)
+
+
+async def test_a_damaged_sum_is_left_out(store: Store) -> None:
+    queue = make_queue(store)
+    await queue.admit(make_turn(1))
+    await end(queue, await take(queue), LARGE)
+    for name in ("usage", "usage_of"):
+        (key,) = await store.command("KEYS", store.key(name, "*"))
+        for field in ("u1 m", "n"):
+            await store.command("HSET", key, field, "1 2 x 4")
+
+    assert await by_person(store) == {("console:u1", "large"): Sums(1, 100, 20, money=400)}
+
+
 async def test_money_of_a_month_is_reserved_settled_and_refused(store: Store) -> None:
     queue, quota = make_queue(store), Quota(money=1000)
     for number in (1, 2):
@@ -317,6 +340,44 @@ async def test_forgetting_a_person_renews_no_money(store: Store) -> None:
 
     with pytest.raises(QuotaUsed):
         await queue.admit(make_turn(2), quota=quota)
+
+
+async def test_forgetting_renews_nothing_though_the_salts_of_earlier_ones_end(
+    store: Store,
+) -> None:
+    queue, quota = make_queue(store), Quota(questions=1, money=400)
+    somebody, ann = (named("person", "console", it) for it in ("somebody", ANN.id))
+    await queue.forgetting.begin(somebody)
+    await queue.forgetting.carry_out(somebody)
+    earlier = await store.command("KEYS", store.key("spent", "salt*"))
+    await queue.admit(make_turn(1), quota=quota)
+    await end(queue, await take(queue), LARGE)
+
+    await queue.forgetting.begin(ann)
+    await queue.forgetting.carry_out(ann)
+    await store.command("DEL", *earlier)
+
+    for one in (Quota(questions=1), Quota(money=400)):
+        with pytest.raises(QuotaUsed):
+            await queue.admit(make_turn(2), quota=one)
+    for salt in await store.command("KEYS", store.key("spent", "salt:*")):
+        # Longer than the month, or the day, for which it hides.
+        assert await store.command("PTTL", salt) > (31 if "-" in salt[-3:] else 1) * DAY_MS
+
+
+async def test_a_server_that_removes_the_bot_renews_no_money(store: Store) -> None:
+    queue, quota = make_queue(store), Quota(server_money=400)
+    await queue.admit(make_turn(1), quota=quota)
+    await end(queue, await take(queue), LARGE)
+
+    for _ in range(2):
+        await queue.forgetting.begin(who := named("server", "console", "local"))
+        await queue.forgetting.carry_out(who)
+
+    with pytest.raises(QuotaUsed):
+        await queue.admit(make_turn(2), quota=quota)
+    assert (await queue.usage(KEY, ANN, quota)).server_money == 400
+    assert await store.command("KEYS", store.key("spent", "*local*")) == []
 
 
 async def test_months_are_those_of_the_calendar(store: Store) -> None:

@@ -66,14 +66,16 @@ function verbs.erase(id, stays_known)
   return 1
 end
 
--- What a person has used in a day or a month still counts, under a name that is anonymous once the salt is gone.
-function verbs.hide_spent(period, who)
-  local name = key('spent', period, who)
-  local hidden = key('spent', period, redis.sha1hex((salt_of(period) or '') .. who))
+-- What a person or a server has used in a day or a month still counts, under a name that is anonymous once the salt is
+-- gone. The first one to be hidden brings the `salt` of the period, which outlives it.
+function verbs.hide_spent(period, who, salt)
+  local name, keep_ms = key('spent', period, who), is_month(period) and MONTH_MS or SPENT_MS
+  redis.call('SET', key('spent', 'salt', period), salt, 'NX', 'PX', keep_ms)
+  local hidden = key('spent', period, redis.sha1hex(redis.call('GET', key('spent', 'salt', period)) .. who))
   for _, field in ipairs({'questions', 'tokens', 'calls', 'money'}) do
     redis.call('HINCRBY', hidden, field, natural(redis.call('HGET', name, field)))
   end
-  redis.call('PEXPIRE', hidden, is_month(period) and MONTH_MS or SPENT_MS)
+  redis.call('PEXPIRE', hidden, keep_ms)
   return redis.call('DEL', name)
 end
 

@@ -37,13 +37,9 @@ local function is_month(period)
   return string.find(period, '-', 1, true)
 end
 
-local function salt_of(period)
-  return redis.call('GET', is_month(period) and key('spent', 'salt', 'month') or key('spent', 'salt'))
-end
-
--- Includes the use of a person who was forgotten since; see `hide_spent`.
+-- Includes the use of a person or a server that was forgotten since; see `hide_spent`.
 local function spent_on(period, who, field)
-  local salt = salt_of(period)
+  local salt = redis.call('GET', key('spent', 'salt', period))
   local hidden = salt and redis.call('HGET', key('spent', period, redis.sha1hex(salt .. who)), field)
   return natural(redis.call('HGET', key('spent', period, who), field)) + natural(hidden or 0)
 end

@@ -69,7 +69,12 @@ class StoreUnavailable(ParleyError):
 
 
 class TooFewReplicas(StoreUnavailable):
-    """The primary has done it and answered with `answer`, but may lose it: too few replicas."""
+    """The primary has done it and answered with `answer`, but may lose it: too few replicas.
+
+    It is not taken back: another call with the same words may have been acknowledged.
+    """
+
+    apology = "I may lose this. If nothing comes of it within a minute, please try again."
 
     def __init__(self, has: int, needs: int, answer: object = None) -> None:
         super().__init__(

@@ -17,7 +17,7 @@ from bot.commands.form import Form as Form
 from bot.commands.form import Part as Part
 from bot.concurrency import Backoff
 from bot.domain import ANYBODY, Asker, Json, Person, Preferences, ThreadKey
-from bot.errors import ParleyError, Refused, StoreUnavailable, SurfaceError, until
+from bot.errors import ParleyError, Refused, StoreUnavailable, SurfaceError, TooFewReplicas, until
 from bot.intake.access import Chosen
 from bot.intake.intake import Intake
 from bot.text.sanitize import in_code
@@ -485,7 +485,8 @@ def _summed(found: Iterable[Sums]) -> str:
 def excuse(error: ParleyError) -> str:
     """Return the sentence for a person whose command was not carried out."""
     # The apologies of these errors are about questions and answers.
-    return AWAY if isinstance(error, StoreUnavailable | SurfaceError) else error.apology
+    is_away = isinstance(error, StoreUnavailable | SurfaceError)
+    return AWAY if is_away and not isinstance(error, TooFewReplicas) else error.apology
 
 
 _OF_THREADS = ("quiet", "follow")  # which are not there in a DM

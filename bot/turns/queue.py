@@ -184,25 +184,18 @@ class TurnQueue:
         question and the estimated tokens of its person's `quota` until it ends.
         """
         limits = self._limits
-        try:
-            answer = await self._script.run(
-                "admit",
-                turn.id,
-                str(turn.key),
-                person_key(turn.key.platform, turn.person),
-                write_turn(turn),
-                limits.waiting_per_thread,
-                limits.waiting_per_person,
-                limits.waiting,
-                write_context(turn.quote, turn.context),
-                write_quota(quota, estimate),
-            )
-        except TooFewReplicas as error:
-            if error.answer == "admitted":
-                # Who reads that it was refused must not get an answer later.
-                with suppress(StoreUnavailable):
-                    await self._script.run("withdraw", turn.id)
-            raise
+        answer = await self._script.run(
+            "admit",
+            turn.id,
+            str(turn.key),
+            person_key(turn.key.platform, turn.person),
+            write_turn(turn),
+            limits.waiting_per_thread,
+            limits.waiting_per_person,
+            limits.waiting,
+            write_context(turn.quote, turn.context),
+            write_quota(quota, estimate),
+        )
         return answer == "admitted"
 
     async def check_room(

@@ -78,7 +78,7 @@ VERBS: dict[str, tuple[str, ...]] = {
         "hide_spent",
         "release_others",
     ),
-    "lease": ("release", "save", "save_context", "save_file", "withdraw"),
+    "lease": ("release", "save", "save_context", "save_file"),
     "people": ("note_speakers",),
     "press": ("continue", "regenerate"),
     "quota": ("claim_notice", "usage"),

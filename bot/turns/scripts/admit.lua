@@ -117,11 +117,7 @@ function verbs.admit(id, thread, person, fields, thread_limit, person_limit, tot
   if known[1] then
     -- It may be the same call, sent again because its answer was lost.
     local same = known[2] == thread and known[3] == fields.place and known[4] == fields.asked_at
-    if known[1] == 'dropped' or not same then return 'duplicate' end
-    unset(id, 'withdrawn')
-    -- See `withdraw`.
-    if is_open(record(id)) then redis.call('HINCRBY', key('turn', id), 'again', 1) end
-    return 'admitted'
+    return known[1] ~= 'dropped' and same and 'admitted' or 'duplicate'
   end
   if redis.call('EXISTS', key('answered', id)) == 1 then return 'duplicate' end
   -- A refused person has spoken, but the thread does not become the bot's.

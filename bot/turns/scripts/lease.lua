@@ -52,29 +52,11 @@ function verbs.save_file(id, fence, message, file, text)
   return ''
 end
 
-local function drop_unadmitted(id, turn)
-  settle(id, turn, false, use_so_far(id))
-  leave_thread(id, turn)
-  redis.call('DEL', key('turn', id), key('context', id))
-  return 'ok'
-end
-
--- Takes an admission back that too few replicas have, so that its person may be refused. The turn stays if another call
--- has admitted it as well (`again`), or once a worker shows something: then replicas have it after all. A worker that
--- has just taken it, and for the same reason gives it back, drops it.
-function verbs.withdraw(id)
-  local turn = record(id)
-  if not is_open(turn) or redis.call('HINCRBY', key('turn', id), 'again', -1) >= 0 then return end
-  if turn.state == 'queued' and not has(id, 'lead') then return drop_unadmitted(id, turn) end
-  set(id, 'withdrawn', '1')
-end
-
 -- `counts` is '1' if the attempt counts, '' if the turn is only handed over.
 function verbs.release(id, fence, delay, counts, used, bill)
   local turn = record(id)
   if turn.fence == fence and turn.state == 'queued' then return 'ok' end
   if not holds(turn, fence) then return 'lost' end
-  if has(id, 'withdrawn') and last_message(id) == '' then return drop_unadmitted(id, turn) end
   redis.call('HSET', key('turn', id), 'state', 'queued')
   set_used(id, used, bill)
   if counts == '' then redis.call('HINCRBY', key('turn', id), 'attempts', -1) end

@@ -349,7 +349,7 @@ class SeveralWorkspaces:
         except Undecipherable as error:
             return self._useless(id_, "", str(error))
         except CannotStart as error:
-            return self._useless(id_, found.sealed, str(error))
+            return self._useless(id_, found.sealed if found else "", str(error))
         if id_ not in (identity.team, identity.enterprise):
             why = f"the token of {id_} is that of {identity.team}"
             return self._useless(id_, found.sealed, why)

@@ -162,6 +162,7 @@ function verbs.end_all(moment, is_live, removed_ms, limits, histories, ...)
       set(id, 'message_ids', '', 'shown', previous or '', 'ended', previous and '' or 'failed')
       unset(id, 'previous_answer', 'edited_since_take')
       limits.history = histories[string.match(turn.thread, '^[^:]*:([^:]*)')] or histories['']
+      settle(id, turn, false, use_so_far(id)) -- costs its person nothing
       end_turn(id, turn, previous and 'done' or 'failed', nil, use_so_far(id), limits)
       ended = ended + 1
     end

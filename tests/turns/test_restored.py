@@ -113,6 +113,7 @@ async def test_an_answer_that_was_being_written_anew_stays(store: Store) -> None
     assert await remembered(store) == [("question 1", "Hello")]
     (standing,) = await queue.lookup.standings("console:1", person_id=ANN.id)
     assert (standing.state, standing.answer) == ("done", "Hello")
+    assert (await queue.usage(make_turn(1).key, ANN, Quota())).questions == 1
     await press(store, press_id="p2")
     assert (await take(queue)).previous_answer == "Hello"
 

@@ -339,15 +339,19 @@ class SeveralWorkspaces:
     async def _made(self, id_: str) -> _Open | SurfaceError | None:
         client = self._client(id_)
         try:
-            if (found := await self._installations.read(id_)) is None:
-                return None
-            if self._refused.get(id_) == found.sealed:
-                return TokenRefused(f"Slack refuses the token of {id_}")
-            identity = await identify(client, whose=f"the token of {id_}")
-        except (StoreUnavailable, Unreachable) as error:
+            found = await self._installations.read(id_)
+        except StoreUnavailable as error:
             return WriteFailed(str(error))
         except Undecipherable as error:
             return self._useless(id_, "", str(error))
+        if found is None:
+            return None
+        if self._refused.get(id_) == found.sealed:
+            return TokenRefused(f"Slack refuses the token of {id_}")
+        try:
+            identity = await identify(client, whose=f"the token of {id_}")
+        except Unreachable as error:
+            return WriteFailed(str(error))
         except CannotStart as error:
             return self._useless(id_, found.sealed, str(error))
         if id_ not in (identity.team, identity.enterprise):

@@ -167,6 +167,22 @@ class SeveralWorkspaces:
         async with platform.surface(turn, purpose) as surface:
             yield surface
 
+    async def tell(self, person: str, text: str) -> None:
+        """Send a person a direct message in the first workspace that takes it.
+
+        Guess: a workspace refuses the ids of people who are not in it. Raises SurfaceError.
+        """
+        failed: SurfaceError = PlaceGone(f"the app is installed nowhere for {person}")
+        try:
+            for id_ in await self._installations.ids():
+                try:
+                    return await (await self._of(id_)).tell(person, text)
+                except SurfaceError as error:
+                    failed = failed if isinstance(error, PlaceGone) else error
+        except StoreUnavailable as error:
+            failed = WriteFailed(str(error))
+        raise failed
+
     async def read_context(self, turn: Turn, *, since: str, most: int) -> Sequence[ContextMessage]:
         """Return the messages of a thread before a question. Raises SurfaceError."""
         platform = await self._of(turn.key.workspace)

@@ -97,8 +97,7 @@ class SlackPlatform:
     async def tell(self, person: str, text: str) -> None:
         """Send a person a direct message. Raises SurfaceError.
 
-        A person's id as the channel stands for the bot's DM with them (docs: chat.postMessage,
-        "Post to a DM").
+        Guess: a person's id as the channel stands for the bot's DM with them.
         """
         async with translated():
             await self.workspace.client.chat_postMessage(

@@ -54,14 +54,14 @@ async def _connect_several(
     store, intake, budgets = process.store, process.intake, process.budgets
     async with connect(own, store=store, intake=intake, budgets=budgets, rated=rated) as platform:
         if "slack" not in process.roles:
-            yield Connected(platform)
+            yield Connected(platform, tell=platform.tell)
         elif own.app_token:
             handler = platform.handler(posts=False)
             listen = partial(platform.listen, store=store)
-            yield Connected(platform, listen, platform.downtime, handler)
+            yield Connected(platform, listen, platform.downtime, handler, platform.tell)
         else:
             handler = platform.handler(posts=True)
-            yield Connected(platform, asyncio.Event().wait, lambda: 0.0, handler)
+            yield Connected(platform, asyncio.Event().wait, lambda: 0.0, handler, platform.tell)
 
 
 async def _print_install_link(

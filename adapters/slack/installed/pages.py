@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,6 +20,7 @@ from bot.errors import StoreUnavailable, SurfaceError
 log = logging.getLogger(__name__)
 
 _LONGEST = 2000  # characters of a code or a state; Slack's and ours have a few hundred
+_AT_ONCE = 8  # codes that are exchanged: strangers can make them up, with a good state
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -56,6 +58,7 @@ class InstallPages:
         self._installations = installations
         self._exchange = exchange
         self._on_installed = on_installed
+        self._exchanges = asyncio.Semaphore(_AT_ONCE)
         self._states = OAuthStateUtils()
         self._address = AuthorizeUrlGenerator(
             client_id=own.client_id, redirect_uri=own.public(REDIRECT_PATH), scopes=[*SCOPES]
@@ -78,13 +81,22 @@ class InstallPages:
 
     async def _come_back(self, query: Mapping[str, str], cookies: str) -> web.Response:
         state, code = query.get("state", "")[:_LONGEST], query.get("code", "")[:_LONGEST]
-        seconds = self._states.expiration_seconds
-        is_same = state and self._states.is_valid_browser(state, {"cookie": cookies})
-        if not is_same or not await self._installations.use_state(state, seconds=seconds):
+        if not state or not self._states.is_valid_browser(state, {"cookie": cookies}):
             return _page(400, "This link is not valid any more", _AGAIN)
+        # Nothing is stored before there is a code.
         if not code:
             log.info("An installation was refused at Slack")
             return _page(200, "Not installed", f"Slack was told not to. {_AGAIN}")
+        if self._exchanges.locked():
+            text = "Too many are being installed. Please load this page again in a minute."
+            return _page(503, "Not installed", text)
+        async with self._exchanges:
+            return await self._install(state, code)
+
+    async def _install(self, state: str, code: str) -> web.Response:
+        seconds = self._states.expiration_seconds
+        if not await self._installations.use_state(state, seconds=seconds):
+            return _page(400, "This link is not valid any more", _AGAIN)
         asked_at = time.time()
         try:
             installation = Installation.of(await self._exchange(code), asked_at=asked_at)

@@ -167,6 +167,22 @@ class SeveralWorkspaces:
         async with platform.surface(turn, purpose) as surface:
             yield surface
 
+    async def tell(self, person: str, text: str) -> None:
+        """Send a person a direct message in the first workspace that takes it.
+
+        Guess: a workspace refuses the ids of people who are not in it. Raises SurfaceError.
+        """
+        failed: SurfaceError = PlaceGone(f"the app is installed nowhere for {person}")
+        try:
+            for id_ in await self._installations.ids():
+                try:
+                    return await (await self._of(id_)).tell(person, text)
+                except SurfaceError as error:
+                    failed = failed if isinstance(error, PlaceGone) else error
+        except StoreUnavailable as error:
+            failed = WriteFailed(str(error))
+        raise failed
+
     async def read_context(self, turn: Turn, *, since: str, most: int) -> Sequence[ContextMessage]:
         """Return the messages of a thread before a question. Raises SurfaceError."""
         platform = await self._of(turn.key.workspace)
@@ -339,15 +355,19 @@ class SeveralWorkspaces:
     async def _made(self, id_: str) -> _Open | SurfaceError | None:
         client = self._client(id_)
         try:
-            if (found := await self._installations.read(id_)) is None:
-                return None
-            if self._refused.get(id_) == found.sealed:
-                return TokenRefused(f"Slack refuses the token of {id_}")
-            identity = await identify(client, whose=f"the token of {id_}")
-        except (StoreUnavailable, Unreachable) as error:
+            found = await self._installations.read(id_)
+        except StoreUnavailable as error:
             return WriteFailed(str(error))
         except Undecipherable as error:
             return self._useless(id_, "", str(error))
+        if found is None:
+            return None
+        if self._refused.get(id_) == found.sealed:
+            return TokenRefused(f"Slack refuses the token of {id_}")
+        try:
+            identity = await identify(client, whose=f"the token of {id_}")
+        except Unreachable as error:
+            return WriteFailed(str(error))
         except CannotStart as error:
             return self._useless(id_, found.sealed if found else "", str(error))
         if id_ not in (identity.team, identity.enterprise):

@@ -83,7 +83,7 @@ class Chat:
         self._violations = violations
 
     def post(self, workspace: Workspace, args: Payload) -> Payload:
-        """chat.postMessage; a person's id stands for the DM with them (docs: "Post to a DM")."""
+        """chat.postMessage; a person's id stands for the DM with them (a guess)."""
         person = text(args, "channel")
         channel = workspace.dm(person) if person in workspace.users else joined(workspace, args)
         post = self.show(workspace, channel, args)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import aiohttp
 import pytest
 
 from adapters.slack.settings import INSTALL_PATH, REDIRECT_PATH
-from bot.errors import StoreUnavailable
+from bot.errors import StoreUnavailable, WriteFailed
 from bot.store import Store
 from tests.emulators.slack import SlackEmulator
 from tests.support.fakes import FakeQueue
@@ -23,6 +26,7 @@ from tests.support.slack_installed import (
     store_of,
 )
 from tests.support.slack_platform import TEAM
+from tests.support.waiting import until
 
 
 async def test_a_workspace_installs_the_app_and_its_token_is_kept(store: Store) -> None:
@@ -101,6 +105,36 @@ async def test_who_refuses_at_slack_reads_so(store: Store) -> None:
         status, page = await come_back(url, slack.oauth.refuse(there), cookie)
 
         assert (status, "Slack was told not to" in page) == (200, True)
+        assert await store.command("KEYS", store.key("slack_state", "*")) == []
+
+
+async def test_of_many_made_up_codes_few_reach_slack_and_the_store(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with SlackEmulator() as slack, app(slack, store, FakeQueue()) as (platform, url):
+        held, asked = asyncio.Event(), []
+
+        async def exchange(**given: str) -> Mapping[str, Any]:
+            asked.append(given)
+            await held.wait()
+            raise WriteFailed("invalid_code")
+
+        async def made_up() -> int:
+            _, cookie = await begin(url)
+            state = cookie.partition("=")[2]
+            back = f"{PUBLIC}{REDIRECT_PATH}?code=1&state={state}"
+            return (await come_back(url, back, cookie))[0]
+
+        with monkeypatch.context() as patch:
+            patch.setattr(platform, "_exchange", exchange)
+            waiting = [asyncio.create_task(made_up()) for _ in range(20)]
+            await until(lambda: sum(one.done() for one in waiting) == 12)
+            assert len(asked) == 8
+            assert len(await store.command("KEYS", store.key("slack_state", "*"))) == 8
+            held.set()
+            assert sorted(await asyncio.gather(*waiting)) == [502] * 8 + [503] * 12
+
+        assert await install(slack, url, TEAM)
 
 
 async def test_a_code_that_slack_does_not_take_is_no_installation(

@@ -16,7 +16,7 @@ from adapters.slack.inbound.app import installed_in
 from adapters.slack.installed.installations import Installation
 from adapters.slack.setup import examine_several
 from bot.domain import FileRef, Person, ThreadKey, Turn
-from bot.errors import PlaceGone
+from bot.errors import PlaceGone, WriteFailed
 from bot.store import Store
 from bot.turns.forgetting import named
 from tests.emulators.model import ModelEmulator
@@ -208,6 +208,43 @@ async def test_an_organisation_leaves_though_the_event_names_a_workspace_first(
         assert await store_of(store).ids() == []
         due = await store.command("ZRANGE", store.key("forgetting"), 0, -1)
         assert due == [named("server", "slack", ORG)]
+
+
+async def test_an_admin_is_told_in_the_workspace_that_knows_them(store: Store) -> None:
+    async with SlackEmulator() as slack, app(slack, store, FakeQueue()) as (platform, url):
+        with pytest.raises(PlaceGone, match="installed nowhere for U0NOBODY"):
+            await platform.tell("U0NOBODY", "80 % is used")
+        other = slack.install("Umbrella")
+        for team in (TEAM, other.team_id):
+            await install(slack, url, team)
+        bob = slack.user("Bob", other.team_id)
+
+        await platform.tell(bob, "80 % is used")
+
+        posts = [call for call in slack.requests if call.method == "chat.postMessage"]
+        assert [call.error for call in posts] == ["channel_not_found", None]
+        # One that does not answer may be the right one.
+        slack.fail("chat.postMessage", status=503)
+        with pytest.raises(WriteFailed):
+            await platform.tell("U0NOBODY", "80 % is used")
+
+
+async def test_admins_are_told_of_quotas_in_their_own_workspace(
+    own_store: Store, model: ModelEmulator
+) -> None:
+    async with SlackEmulator() as slack:
+        other = slack.install("Umbrella")
+        bob = slack.user("Bob", other.team_id)
+        quota = {"SERVER_TOKENS_PER_DAY": "1000", "MAX_TOKENS": "900", "ADMINS": bob}
+        async with serving(own_store, variables=app_variables(slack, model) | quota) as service:
+            await slack.verify(f"{service.address}/slack/events")
+            for team in (TEAM, other.team_id):
+                await install(slack, service.address, team)
+            await answer(slack, slack.channel_id, "one?", service)
+            dm = slack.dm(bob)
+            await until(lambda: slack.screen(dm), why=service.text)
+
+    assert TEAM in slack.screen(dm)[0].text
 
 
 async def test_what_is_left_of_a_workspace_that_is_gone_ends_and_shows_nothing(

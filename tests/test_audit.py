@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import stat
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,9 +88,12 @@ async def test_what_is_reset_and_forgotten_has_lines_with_the_person_who_wants_i
     store: Store, lines: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     queue, intake = make_queue(store), intake_of(store)
-    call = Call(id="1", thread=KEY, person=ANN, scopes={"thread": "here"}, own_thread=True)
+    call = Call(id="1", thread=TALK, person=ANN, scopes={"thread": "here"}, own_thread=True)
+    await answer(store, FakePlatform(), FakeModel(), make_turn(1))
     await intake.receive(said("zebra"))
-    await CommandHandlers(intake).run("reset", call)
+    for number in range(3):
+        # The others find nothing to forget.
+        await CommandHandlers(intake).run("reset", replace(call, id=str(number)))
     await queue.forgetting.begin(named("server", "discord", "81"), by=audit.OPERATOR)
     await intake.forget_person("discord", ANN)
     # A second request is the same job.
@@ -98,7 +102,7 @@ async def test_what_is_reset_and_forgotten_has_lines_with_the_person_who_wants_i
 
     *first, last = caplog.messages
     assert first == [
-        f"reset thread={KEY} by=ann",
+        f"reset thread={TALK} by=ann",
         "forget kind=server platform=discord id=81 by=operator",
         "forget kind=person platform=discord id=ann by=ann",
     ]
@@ -154,6 +158,9 @@ async def test_the_file_survives_a_rename_and_a_path_that_cannot_be_written(tmp_
     assert process.returncode == 0, log.decode()
     files = [(tmp_path / name).read_text() for name in ("audit.1", "audit.2", "audit")]
     found = [[json.loads(line) for line in text.splitlines()] for text in files]
+    assert {stat.filemode((tmp_path / name).stat().st_mode) for name in ("audit.1", "audit")} == {
+        "-rw-r-----"
+    }
     assert [[(it["event"], it["by"]) for it in one] for one in found] == [
         [("one", "u1")],
         [("two", "u1")],

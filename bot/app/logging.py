@@ -8,6 +8,7 @@ import os
 import sys
 from contextlib import suppress
 from datetime import UTC, datetime
+from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler, WatchedFileHandler
 from pathlib import Path
 
@@ -72,6 +73,11 @@ class _AuditFile(WatchedFileHandler):
     def __init__(self, path: Path) -> None:
         super().__init__(path, "a", encoding="utf-8", errors="backslashreplace")
         self._fails = False
+
+    def _open(self) -> TextIOWrapper:
+        # Who has asked for what is for this user and their group.
+        os.close(os.open(self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640))
+        return super()._open()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line, also after a rename; log the first failure of several."""

@@ -142,5 +142,5 @@ class TurnChanges:
         they are removed. Turns that wait are answered. Earlier messages are not read as context any
         more. `by` is the id of the person who wants it, for auditors.
         """
-        await self._script.run("reset", str(thread), event_id)
-        audit.note("reset", thread=thread, by=by)
+        if await self._script.run("reset", str(thread), event_id):
+            audit.note("reset", thread=thread, by=by)

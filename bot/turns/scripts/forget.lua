@@ -128,22 +128,24 @@ end
 
 -- Forgets all that was said in a thread, and stops the answer that grows; questions that wait are answered without what
 -- was before them. `event` is the id of a command in a thread whose replies have buttons, else ''. It counts once.
+-- Returns how much there was to forget.
 function verbs.reset(thread, event)
   if event ~= '' and not redis.call('SET', key('pressed', event), thread, 'NX', 'PX', PRESS_MS) then return 0 end
-  local ids = redis.call('ZRANGE', key('turns', thread), 0, -1)
+  local ids, dropped = redis.call('ZRANGE', key('turns', thread), 0, -1), 0
   for _, id in ipairs(redis.call('LRANGE', key('history', thread), 0, -1)) do table.insert(ids, id) end
   for _, id in ipairs(redis.call('LRANGE', key('mailbox', thread), 0, -1)) do
     if has(id, 'message_ids') or record(id).state == 'running' then
       -- In front, joined questions before their lead: otherwise they would be answered by themselves.
       for _, one in ipairs({id, unpack(ids_of(id, 'joined'))}) do table.insert(ids, 1, one) end
     end
-    redis.call('DEL', key('context', id), key('files', id))
+    dropped = dropped + redis.call('DEL', key('context', id), key('files', id))
   end
   forget_turns(ids, false)
   for _, id in ipairs(ids) do drop_forgotten_answer(id, event == '' and WITH_ANSWER or AFTER_REPAIR) end
-  redis.call('DEL', key('history', thread), key('names', thread), key('told', thread), key('turns', thread))
+  local names = {key('history', thread), key('names', thread), key('told', thread), key('turns', thread)}
+  dropped = dropped + #ids + redis.call('DEL', unpack(names))
   note_seen(thread)
-  return 1
+  return dropped
 end
 
 -- Drops the answers of turns that were forgotten, also of those that end later. For platforms on which no late

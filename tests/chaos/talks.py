@@ -315,6 +315,14 @@ class SlackTalk(Talk):
         team = self._slack.team_id
         await self._forgotten(f"slack:{team}:{self._channel}:{self.message_of(of)}")
 
+    def acknowledged(self) -> list[str]:
+        """Return the ids of the turns of a DM's questions of which the bot has taken the event."""
+        if not self._dm:
+            return []
+        known = self._acknowledged(0, but=set())
+        start = f"slack:{self._slack.team_id}:{self._channel}:"
+        return [start + ts for ts in self._ids.values() if ts in known]
+
     def _acknowledged(self, since: float, *, but: set[str]) -> set[str]:
         tries = (one for one in self._slack.deliveries if one.at >= since)
         return {one.ts for one in tries if one.status == 200 and one.event_id not in but}

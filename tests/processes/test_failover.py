@@ -1,7 +1,10 @@
 """Primaries that are killed while people ask: nothing that was acknowledged is lost.
 
 FAILOVERS in the environment says how often, PEOPLE how many ask at once, and REPLICAS is the bot's
-REDIS_REPLICAS: with 0, what is lost is counted. The defaults are for every day.
+REDIS_REPLICAS: with 0, what is lost is counted. What people miss is less than what the primaries
+have lost: Discord's catch-up and Slack's second events bring questions again. So the direct
+messages to Slack that were acknowledged, and that the next primary does not know, are counted as
+well. The defaults are for every day.
 """
 
 from __future__ import annotations
@@ -59,7 +62,7 @@ async def test_failovers_lose_and_double_nothing_that_replicas_have(
             await until(lambda: len(bots.up()) == len(ROLES), why=lambda: bots.texts)
             await until(discord.connected.is_set)
             await until(slack.connected.is_set)
-            is_over, away = asyncio.Event(), list[float]()
+            is_over, away, unknown = asyncio.Event(), list[float](), list[str]()
             # Answers of several messages take long.
             numbers = (it for it in count(1) if it % LONG or FAILOVERS > 1)
             kinds: list[Callable[[int], Talk]] = [
@@ -82,8 +85,12 @@ async def test_failovers_lose_and_double_nothing_that_replicas_have(
 
             async def strike() -> None:
                 for _ in range(FAILOVERS):
-                    away.append(await fail_over(servers))
+                    away.append(await fail_over(servers, acknowledged, unknown))
                 is_over.set()
+
+            def acknowledged() -> list[str]:
+                dms = (it for it in talks if isinstance(it, SlackTalk))
+                return [turn for talk in dms for turn in talk.acknowledged()]
 
             async with asyncio.TaskGroup() as group:
                 group.create_task(strike())
@@ -112,16 +119,22 @@ async def test_failovers_lose_and_double_nothing_that_replicas_have(
     away.sort()
     print(
         f"failovers {FAILOVERS}, REDIS_REPLICAS={REPLICAS}, people {PEOPLE}: turns "
-        f"{sum(ends.values())}, {dict(ends)}, besides {dict(extras)}, without a primary for "
+        f"{sum(ends.values())}, {dict(ends)}, besides {dict(extras)}, "
+        f"{len(unknown)} acknowledged ones unknown to the next primary, without a primary for "
         f"{away[len(away) // 2]:.1f} s (median) and {away[-1]:.1f} s (worst)"
     )
     assert "Traceback" not in logs
-    assert REPLICAS == "0" or not bad, bad
+    assert REPLICAS == "0" or not (bad or unknown), (bad, unknown)
     assert ends["whole"] > sum(ends.values()) // 2
 
 
-async def fail_over(servers: Watched) -> float:
-    """Cut the primary off, kill it while turns are answered, and return how long there was none."""
+async def fail_over(
+    servers: Watched, acknowledged: Callable[[], list[str]], unknown: list[str]
+) -> float:
+    """Cut the primary off, kill it while turns are answered, and return how long there was none.
+
+    The acknowledged turns that the next one does not know are added to `unknown`.
+    """
     before = await servers.primary()
 
     async def is_busy() -> bool:
@@ -131,9 +144,13 @@ async def fail_over(servers: Watched) -> float:
     await settled(is_busy)
     await before.cut_off()
     await asyncio.sleep(CUT)
-    began = time.monotonic()
-    after = await servers.fail_over()
+    began, known = time.monotonic(), acknowledged()
+    after = await servers.fail_over(before)
     lasted = time.monotonic() - began
+    pipe = after.redis.pipeline(transaction=False)
+    for turn in known:
+        pipe.exists(f"parley:{{0}}:turn:{turn}")
+    unknown += (one for one, has in zip(known, await pipe.execute(), strict=True) if not has)
     await servers.join_again(before, after)
     return lasted
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -110,18 +111,25 @@ class Watched:
         await settled(is_known)
         return found[0]
 
-    async def fail_over(self) -> Node:
+    async def fail_over(self, before: Node | None = None) -> Node:
         """Kill the primary, and return the next one; the dead one is not started again."""
-        before = await self.primary()
+        before = before or await self.primary()
         await before.kill()
         (other,) = (it for it in self.nodes if it is not before)
         await settled(lambda: _is_primary(other))
         return other
 
     async def join_again(self, node: Node, primary: Node) -> None:
-        """Start a server that was killed as the replica of another."""
+        """Start a server that was killed as the replica of another.
+
+        A busy machine may answer the Sentinels so late that they fail over once more.
+        """
         await node.start("--replicaof", f"127.0.0.1 {primary.port}")
-        await settled(primary.has_replica)
+        await settled(self._has_replica)
+
+    async def _has_replica(self) -> bool:
+        found = [await it.has_replica() for it in self.nodes if await it.role() == "master"]
+        return found == [True]
 
 
 async def _is_primary(node: Node) -> bool:
@@ -139,12 +147,14 @@ async def _named(sentinel: Node) -> int:
 
 async def settled(condition: Callable[[], Awaitable[object]]) -> None:
     """Return when a condition, which may fail at first, holds."""
-    async with asyncio.timeout(STARTING):
-        while True:
-            with suppress(RedisError, OSError):
-                if await condition():
-                    return
-            await asyncio.sleep(0.02)
+    # redis-py 8.1 can lose the cancellation of a timeout, see `_Client` of bot/store.py.
+    ends = time.monotonic() + STARTING
+    while time.monotonic() < ends:
+        with suppress(RedisError, OSError):
+            if await condition():
+                return
+        await asyncio.sleep(0.02)
+    raise TimeoutError
 
 
 @asynccontextmanager

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+TELL_SECONDS = 45.0  # for all admins: a notice is claimed for a minute (quota.lua)
 RETRY_SECONDS = 10.0  # between two attempts to reach a platform while another one runs
 BUILT_IN = ("discord", "slack", "web", "console")
 WORKER = "worker"  # the role that is no platform's
@@ -142,18 +143,23 @@ class Platforms:
         return await connected.handler(request)
 
     async def tell(self, people: Sequence[str], text: str) -> bool:
-        """Send a direct message to people, by their ids; False if none of some can be reached."""
+        """Send a direct message to people, by their ids; False if none of some can be reached.
+
+        Who is not told within TELL_SECONDS cannot be.
+        """
         waits = told = False
+        ends_at = asyncio.get_running_loop().time() + TELL_SECONDS
         for spec in all_specs():
             connected, own = self._connected.get(spec.name), spec.own_ids(people)
             waits |= bool(own) and spec.name in self.off
             if connected and connected.tell:
                 for person in own:
                     try:
-                        await connected.tell(person, text)
+                        async with asyncio.timeout_at(ends_at):
+                            await connected.tell(person, text)
                         told = True
-                    except SurfaceError as error:
-                        log.warning("Admin %s cannot be told: %s", person, error)
+                    except (SurfaceError, TimeoutError) as error:
+                        log.warning("Admin %s cannot be told: %s", person, error or "too slow")
                         waits = True
         return told or not waits
 

@@ -17,7 +17,8 @@ from bot.turns.script import QueueScript
 
 log = logging.getLogger(__name__)
 
-# Sends a text to all admins that it can reach. False if there are some and none was reached.
+# Sends a text to all admins that it can reach, in less than the minute for which `claim_notice`
+# claims. False if there are some and none was reached.
 Tell = Callable[[str], Awaitable[bool]]
 
 PAUSE_SECONDS = 5.0

@@ -251,3 +251,29 @@ async def test_the_last_platform_that_fails_ends_the_listening_with_all_reasons(
 
             with pytest.raises(CannotStart, match=r"(?s)DISCORD_TOKEN.*SLACK_APP_TOKEN"):
                 failed.result()
+
+
+async def test_an_admin_who_cannot_be_told_for_long_has_nobody_told_twice(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = "123456789012345678", "223456789012345678"
+    told: list[str] = []
+
+    async def tell(person: str, _: str) -> None:
+        if person == second:
+            await asyncio.Event().wait()
+        told.append(person)
+
+    monkeypatch.setattr("bot.app.platforms.TELL_SECONDS", 1.0)
+    async with (
+        DiscordEmulator() as discord,
+        SlackEmulator() as slack,
+        opened(store, discord, slack) as platforms,
+    ):
+        connected = replace(platforms._connected["discord"], tell=tell)
+        monkeypatch.setitem(platforms._connected, "discord", connected)
+        async with asyncio.timeout(30):
+            assert await platforms.tell([first, second], "80 %")
+            assert not await platforms.tell([second], "80 %")
+
+    assert told == [first]

@@ -25,7 +25,7 @@ from tests.emulators.model.behaviour import tokens
 from tests.support.process import DiscordDm, discord_variables
 from tests.support.waiting import until
 
-TURNS = int(os.environ.get("USAGE_TURNS", "16"))
+TURNS = int(os.environ.get("USAGE_TURNS", "8"))
 TURNS_PER_KILL = 8
 AT_ONCE = 6
 ROLES = (("discord",), ("worker",), ("worker",))

@@ -2,7 +2,7 @@
 
 FAILOVERS in the environment says how often, PEOPLE how many ask at once, and REPLICAS is the bot's
 REDIS_REPLICAS: with 0, what is lost is counted. What people miss is less than what the primaries
-have lost: Discord's catch-up and Slack's second events bring questions again. So the direct
+have lost: a reply that has begun goes on, and a catch-up may bring a question again. So the direct
 messages to Slack that were acknowledged, and that the next primary does not know, are counted as
 well. The defaults are for every day.
 """

@@ -1,7 +1,8 @@
 """A gateway and a worker are replaced one after the other while people ask, and so is the way back.
 
 OLD_VERSION in the environment is a folder with the version to come from and to go back to; without
-it, that is this one. QUESTIONS says how many are answered between two replacements.
+it, that is this one. PEOPLE says how many ask on each platform, and QUESTIONS how many are answered
+between two replacements. The defaults are for every day: who asks takes the time of who starts.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ from tests.support.waiting import until
 
 NEW = str(ROOT)
 OLD = os.environ.get("OLD_VERSION", NEW)
-QUESTIONS = int(os.environ.get("QUESTIONS", "6"))
-PEOPLE = 3  # on each platform
+QUESTIONS = int(os.environ.get("QUESTIONS", "4"))
+PEOPLE = int(os.environ.get("PEOPLE", "1"))
 GATEWAY, WORKER = ("discord", "slack"), ("worker",)
 
 
@@ -56,7 +57,7 @@ class Person:
 async def test_nothing_is_lost_or_doubled_over_an_upgrade_and_the_way_back(
     data_dir: Path, model: ModelEmulator
 ) -> None:
-    model.delay = 0.05
+    model.delay = 0.15
     async with AsyncExitStack() as stack:
         discord = await stack.enter_async_context(DiscordEmulator())
         slack = await stack.enter_async_context(SlackEmulator())

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import shutil
 import stat
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from bot.__main__ import main
 from bot.app.backup import backup, restore
+from bot.app.shutdown import ShutdownSignals
 from bot.concurrency import running
 from bot.embedded_store import locked
 from bot.errors import CannotStart
@@ -233,3 +237,38 @@ async def test_a_redis_of_the_operators_has_its_own_tools(data_dir: Path) -> Non
     for command in (backup, restore):
         with pytest.raises(CannotStart, match="REDIS_URL is set"):
             await command(settings, data_dir / "old", io.StringIO())
+
+
+def command(*words: str) -> int:
+    """Run a command of the bot in this process, and return its status."""
+    sys.argv[1:] = words
+    try:
+        return main(ShutdownSignals(serves=False))
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
+def test_the_commands_back_up_and_restore_what_is_meant(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(data_dir)
+    monkeypatch.setenv("DATA_DIR", str(data_dir))
+    monkeypatch.setattr("sys.argv", ["parley"])
+    asyncio.run(write(data_dir, "one"))
+
+    made = command("backup", "old.rdb")
+    asyncio.run(write(data_dir, "two"))
+    restored = command("restore", "old.rdb", "--until", "2026-11-26T09:58")
+    said = capsys.readouterr().out
+    again = command("restore", "--loaded")
+    nothing = command("restore")
+    both = command("restore", "old.rdb", "--loaded")
+    future = command("restore", "--loaded", "--until", "2100-01-01T09:58")
+
+    assert (made, restored, again, nothing, both, future) == (0, 0, 0, 2, 2, 1)
+    assert "MB in" in said
+    assert "is kept in" in said
+    refused = capsys.readouterr().err
+    assert "FILE" in refused
+    assert "bot: TIME is in the future" in refused
+    assert asyncio.run(read(data_dir)) == "one"

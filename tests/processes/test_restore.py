@@ -1,7 +1,8 @@
-"""`python -m bot backup` and `restore`, and what people see of a store of an hour ago."""
+"""What people see of a store of an hour ago that was restored."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -10,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from bot.store import Store, connect
+from tests.app.test_backup import back_up, put_back
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SlackEmulator
@@ -22,7 +24,6 @@ from tests.support.process import (
     Way,
     discord_variables,
     offers_another,
-    python,
     shows,
     slack_variables,
 )
@@ -35,21 +36,6 @@ FIRST, SECOND, THIRD = "zebra one", "zebra two", "zebra three"
 OPEN = "zebra open"
 ROLES = ("discord", "slack", "web", "worker")
 HOUR = 3600
-
-
-async def command(data_dir: Path, *words: str, **variables: str) -> tuple[int, str]:
-    """Run a command of the bot, and return its status and what it said."""
-    variables = {"DATA_DIR": str(data_dir), **variables}
-    async with python("-m", "bot", *words, folder=data_dir, variables=variables) as process:
-        out, errors = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, (out + errors).decode()
-
-
-async def succeeds(data_dir: Path, *words: str, **variables: str) -> str:
-    status, said = await command(data_dir, *words, **variables)
-    assert status == 0, said
-    return said
 
 
 def answer(text: str) -> str:
@@ -97,10 +83,16 @@ async def scene(model: ModelEmulator) -> AsyncIterator[Scene]:
         yield Scene(discord, slack, model, page, new_talk(), variables)
 
 
+async def heard_at(store: Store) -> str | None:
+    """Return the key that says when Slack was heard last, once it is there."""
+    names = (one.name for one in await stored(store))
+    return next((store.key(it) for it in names if re.fullmatch("slack:.*:heard", it)), None)
+
+
 async def let_pass(store: Store, seconds: int) -> None:
     """Let the store be so old that processes search for what they missed."""
-    name = next(one.name for one in await stored(store) if re.fullmatch("slack:.*:heard", one.name))
-    heard = store.key(name)
+    heard = await heard_at(store)
+    assert heard
     await store.command("SET", heard, int(await store.command("GET", heard)) - seconds)
 
 
@@ -133,7 +125,10 @@ async def ask_while_a_backup_is_made(
             await way.ask(OPEN)
         waiting = await scene.page.ask(scene.talk, OPEN)
         await until(lambda: all(way.finals() for way in late), why=service.text)
-        assert "MB in" in await succeeds(data_dir, "backup", "backup.rdb")
+        async with asyncio.timeout(60):
+            while not await heard_at(store):
+                await asyncio.sleep(0.05)
+        await back_up(data_dir)
         scene.model.delay = 0.0
 
         # Edits begin anew, and a stop ends, what was open in the backup.
@@ -171,7 +166,7 @@ async def test_nothing_is_answered_twice_after_a_restore_of_an_hour_ago(
         screens = [way.finals() for way in everywhere]
         asked = len(model.requests)
 
-        said = await succeeds(data_dir, "restore", "backup.rdb")
+        said = await put_back(data_dir, data_dir / "old")
         async with connect(url="", data_dir=data_dir) as store:
             await let_pass(store, HOUR)
             async with here.served(store) as service:
@@ -210,13 +205,3 @@ async def test_nothing_is_answered_twice_after_a_restore_of_an_hour_ago(
         assert FIRST in texts
         assert "edited" not in texts
     assert not service.errors()
-
-
-async def test_a_restore_asks_for_what_is_meant(data_dir: Path) -> None:
-    nothing, said = await command(data_dir, "restore")
-    both, _ = await command(data_dir, "restore", "old.rdb", "--loaded")
-    future, why = await command(data_dir, "restore", "--loaded", "--until", "2100-01-01T09:58")
-
-    assert (nothing, both, future) == (2, 2, 1)
-    assert "FILE" in said
-    assert why.startswith("bot: TIME is in the future")

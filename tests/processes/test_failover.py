@@ -139,8 +139,11 @@ async def fail_over(
     before = await servers.primary()
 
     async def is_busy() -> bool:
-        await settled(before.has_replica)
-        return int(await before.redis.zcard("parley:{0}:open")) >= PEOPLE // 2
+        nonlocal before
+        # On a busy machine the Sentinels may have failed over once more.
+        before = await servers.primary()
+        has = await before.has_replica()
+        return has and int(await before.redis.zcard("parley:{0}:open")) >= PEOPLE // 2
 
     await settled(is_busy)
     await before.cut_off()

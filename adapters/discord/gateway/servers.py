@@ -9,7 +9,7 @@ import discord
 
 from adapters.discord.gateway.shard import Shard
 from adapters.discord.rest import request
-from bot.errors import PlaceGone, SurfaceError
+from bot.errors import PlaceGone, StoreUnavailable, SurfaceError
 from bot.intake.intake import Intake
 from bot.store import Store
 
@@ -58,25 +58,33 @@ class OwnServers:
             await self._add(keys=[self._key], args=some)
 
     async def find_removed(self, servers: Collection[str], shard: Shard) -> None:
-        """Have those servers forgotten that a session's list of a shard lacks."""
-        known: set[str] = await self._store.command("SMEMBERS", self._key)
-        for server in sorted(known.difference(servers)):
-            # Discord's documentation, "Gateway", "Sharding".
-            if (int(server) >> 22) % (shard.count or 1) != (shard.number or 0):
-                continue
-            try:
-                await request(self._client, "GET", "/guilds/{guild_id}", {"guild_id": int(server)})
-            except PlaceGone as error:
-                if getattr(error.__cause__, "code", 0) in _NOT_A_MEMBER:
-                    await self.forget(server)
-            except SurfaceError as error:
-                _log.warning("Cannot ask for server %s, which may be gone: %s", server, error)
+        """Have those servers forgotten that a session's list of a shard lacks.
+
+        While the store is away none is; the next session tells of them again.
+        """
+        try:
+            known: set[str] = await self._store.command("SMEMBERS", self._key)
+            for server in sorted(known.difference(servers)):
+                # Discord's documentation, "Gateway", "Sharding".
+                if (int(server) >> 22) % (shard.count or 1) == (shard.number or 0):
+                    await self._ask_for(server)
+        except StoreUnavailable as error:
+            _log.warning("Servers that may be gone are looked for at the next session: %s", error)
 
     async def forget(self, server: str) -> None:
         """Have a server forgotten that the bot is no longer in."""
         self._listed.discard(server)
         await self._intake.forget_server(_NAME, server)
         await self._store.command("SREM", self._key, server)
+
+    async def _ask_for(self, server: str) -> None:
+        try:
+            await request(self._client, "GET", "/guilds/{guild_id}", {"guild_id": int(server)})
+        except PlaceGone as error:
+            if getattr(error.__cause__, "code", 0) in _NOT_A_MEMBER:
+                await self.forget(server)
+        except SurfaceError as error:
+            _log.warning("Cannot ask for server %s, which may be gone: %s", server, error)
 
 
 def _parts(servers: list[str]) -> Iterator[list[str]]:

@@ -112,6 +112,24 @@ async def test_a_server_that_removed_the_bot_while_it_was_off_is_to_be_forgotten
     assert await servers(store) == set()
 
 
+async def test_a_session_without_a_store_leaves_what_is_gone_to_the_next(
+    store: RefusingStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with after_a_session(store) as (emulator, _):
+        emulator.let_bot(leave=True)
+        store.refused.add("SMEMBERS")
+        async with at_work(store, emulator):
+            await until(lambda: store.refusals)
+        store.refused.clear()
+        assert await due(store, emulator) is None
+        emulator.clock.advance(3600)
+
+        async with at_work(store, emulator):
+            await until_due(store, emulator)
+
+    assert "Traceback" not in caplog.text
+
+
 async def test_a_server_that_was_added_again_while_the_bot_was_off_is_kept(store: Store) -> None:
     async with DiscordEmulator(gateway=FAST) as emulator:
         async with at_work(store, emulator):

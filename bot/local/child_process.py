@@ -28,7 +28,7 @@ _CHUNK_BYTES = 65_536  # of standard error; also the limit of a line while it is
 _LINE_LENGTH = 1000  # characters that are kept of a line
 # Parts of names of secrets; TOKENIZERS_PARALLELISM has none. An address may contain a password.
 _HIDDEN = re.compile(
-    r"(?i)(?<![a-z])(token|secret|pass(word|wd)?|credentials?|(api)?keys?|url)(?![a-z])"
+    r"(?i)(?<![a-z])(token|secret|pass(word|wd)?|credentials?|(api)?keys?|url|dsn)(?![a-z])"
 )
 _LOGIN = re.compile(r"://[^/@\s]*:[^/@\s]*@")
 _REPOSITORY = Path(__file__).resolve().parents[2]

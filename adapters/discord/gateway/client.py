@@ -118,8 +118,8 @@ class Gateway(discord.Client):
                     self._servers.note_list(servers)
                     keep = partial(self._servers.keep, servers)
                     self._inbox.add(InboxItem(keep, pending.hold()))
-                    find = partial(self._servers.find_removed, servers, self._shard)
-                    self._start(find, pending)
+                    # Nothing is repeated for it: the next session's list tells the same.
+                    self._tasks.start(self._servers.find_removed(servers, self._shard))
                 case Joined(server, name):
                     if not self._servers.is_listed(server):
                         keep = partial(self._servers.keep, [server])

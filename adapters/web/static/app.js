@@ -85,15 +85,11 @@ class App {
   go(path) {
     const [place, turn] = path.split("#");
     this.sought = turn;
+    this.paintSoon();
     if (place !== location.pathname) history.pushState(null, "", place);
     this.route();
     this.sidebar.setOpen(false);
     this.composer.box.focus();
-    this.seek();
-  }
-
-  seek() {
-    if (this.sought && this.log.goTo(this.sought)) this.sought = "";
   }
 
   leave({ isMissing }) {
@@ -130,8 +126,7 @@ class App {
     for (const turn of new Set([...ended, ...begun])) this.say(turn);
     if (state.title !== title) this.sidebar.load();
     this.dropDelivered();
-    this.paint();
-    this.seek();
+    this.paintSoon();
     const known = new Set(before.map((turn) => turn.consent));
     const asking = this.conversation.turns.find((turn) => turn.consent && !known.has(turn.consent));
     if (asking) this.askForConsent(asking);
@@ -477,6 +472,7 @@ class App {
     if (card?.hidden) this.toBox();
     const asking = turns.find((turn) => turn.consent?.startsWith("form-"));
     if (asking) this.loadFields(asking);
+    if (this.sought && this.log.goTo(this.sought)) this.sought = "";
   }
 }
 

@@ -109,8 +109,12 @@ export class TurnView {
     const model = turn.answer ? turn.model || place.model : "";
     setText(this.model, shortName(model));
     this.model.title = model;
-    this.more.replaceChildren(...waysOn(turn, ended && free));
-    this.more.hidden = !this.more.childElementCount;
+    // A button that is being pressed stays while an answer above grows.
+    const ways = waysOn(turn, ended && free);
+    const names = ways.map(({ dataset }) => dataset.action).join();
+    if (names !== this.ways) this.more.replaceChildren(...ways);
+    this.ways = names;
+    this.more.hidden = !ways.length;
   }
 }
 

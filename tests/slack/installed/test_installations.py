@@ -60,6 +60,7 @@ async def test_a_token_is_on_the_replicas_before_it_is_used_if_there_are_any(
     prefix = own_store.key().removesuffix(":{0}")
     replicated = Store(client=own_store.redis, url=own_store.url, prefix=prefix, replicas=1)
     installations = store_of(replicated)
+    await own_store.command("CONFIG", "RESETSTAT")  # other tests have used the server
 
     await installations.add(ONE)
     found = await installations.read("T1")

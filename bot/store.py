@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -39,6 +39,7 @@ _FULL = 0.95  # of the server's memory
 RETRY_SECONDS = 0.15
 CONNECTIONS = 100
 _SUBSCRIPTIONS = 10  # connections among these
+_NAMES_AT_ONCE = 200  # few enough that neither the store nor this process stands still
 FORMAT = "2"  # of the keys and records in a store
 REPLICA_SECONDS = 1.0  # for which a write waits for replicas
 SENTINEL_PORT = 26379
@@ -192,6 +193,16 @@ class Store:
             return []
         with store_errors():
             return await self._send(commands)
+
+    async def names(self, pattern: str = "*") -> AsyncGenerator[list[str]]:
+        """Yield the names of all keys, without the prefix, some at a time; one may come again."""
+        prefix, cursor = self.key(""), 0
+        while True:
+            scan = "SCAN", cursor, "MATCH", f"{prefix}{pattern}", "COUNT", _NAMES_AT_ONCE
+            cursor, found = await self.command(*scan)
+            yield [name.removeprefix(prefix) for name in dict.fromkeys(found)]
+            if not cursor:
+                return
 
     def script(self, source: str, *, if_full: bool = False, lasting: bool = False) -> Script:
         """Register a script; all its keys come from `key`.

@@ -26,7 +26,7 @@ from adapters.slack.settings import SlackSettings
 from adapters.slack.workspace import Directory, Workspace, cannot_start, identify
 from bot.concurrency import BackgroundTasks, together
 from bot.domain import ContextMessage, FileRef, Purpose, Turn
-from bot.errors import CannotStart, SurfaceError
+from bot.errors import SurfaceError
 from bot.intake.intake import Intake
 from bot.ports import Downtime, ReadEarlier
 from bot.proxy import proxy_for
@@ -149,14 +149,11 @@ class SlackPlatform:
 
         Raises CannotStart without a signing secret.
         """
-        if not self._own.signing_secret.strip():
-            raise CannotStart("SLACK_SIGNING_SECRET is required to receive events over HTTP")
         handler = EventHandler(self.workspace, intake)
+        dispatcher = Dispatcher(self.workspace, intake, handler, on_event=handler.on_event)
+        signed = signed_handler(dispatcher.dispatch, signing_secret=self._own.signing_secret)
         self.log_identity("HTTP")
-        return signed_handler(
-            Dispatcher(self.workspace, intake, handler, on_event=handler.on_event).dispatch,
-            signing_secret=self._own.signing_secret,
-        )
+        return signed
 
     def log_identity(self, transport: str) -> None:
         """Log who the bot is, and where."""

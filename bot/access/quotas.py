@@ -52,6 +52,11 @@ class Usage:
     month_renews_in: float = 0.0
 
 
+def money_of(used: int, most: int) -> str:
+    """Return how much of how much is used, in dollars, from millionths."""
+    return f"${used / MILLION:,.2f} of ${most / MILLION:,.2f}"
+
+
 class Price(NamedTuple):
     """What a million tokens cost, read and written."""
 

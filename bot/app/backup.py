@@ -147,9 +147,9 @@ async def _end_all(store: Store, settings: Settings, *, until: float, is_live: b
             f"{settings.lease_seconds:.0f} s, and say it again"
         )
     for pattern in (pattern for spec in all_specs() for pattern in spec.sessions):
-        with store_errors():
-            async for key in store.redis.scan_iter(match=store.key(pattern)):
-                await store.command("DEL", key)
+        async for names in store.names(pattern):
+            for name in names:
+                await store.command("DEL", store.key(name))
     return ended
 
 

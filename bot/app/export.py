@@ -77,7 +77,8 @@ async def export_person(settings: Settings, written: str, out: TextIO, *, report
     Raises CannotStart if the id is no person's, or the store has nothing of it; and
     StoreUnavailable.
     """
-    person, kinds = id_of(written), [it for it in kinds_of(id_of(written)) if it[0] == "person"]
+    person = id_of(written)
+    kinds = [it for it in kinds_of(person) if it[0] == "person"]
     if not kinds:
         raise CannotStart(f"{one_line(person)} is the id of a server: name a person")
     _as_utf_8(out)

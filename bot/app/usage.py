@@ -75,7 +75,7 @@ def _table(sums: Mapping[str, Sums], by: By, first: date) -> str:
     shown = _HEADS[: 6 if total.money else 5]
     lines = [[by, *shown]]
     for name, one in {**sums, "all": total}.items():
-        lines.append([name, *(f"{it:,}" for it in one.numbers[:5])])
+        lines.append([name, *(f"{it:,}" for it in one[:5])])
         if total.money:
             lines[-1].append(_dollars(one))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -94,7 +94,7 @@ def _write_csv(sums: Mapping[str, Sums], by: By, output: TextIO) -> None:
     for name, one in sums.items():
         # Spreadsheets take such a text for a formula (OWASP, "CSV Injection").
         safe = f"'{name}" if name.startswith(("=", "+", "-", "@")) else name
-        writer.writerow([safe, *one.numbers[:5], _dollars(one), one.unpriced])
+        writer.writerow([safe, *one[:5], _dollars(one), one.unpriced])
 
 
 def _dollars(one: Sums) -> str:

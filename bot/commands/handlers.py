@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from bot import audit
 from bot.access.preferences import Scope as Scope
 from bot.access.preferences import resolved
-from bot.access.quotas import MILLION
+from bot.access.quotas import MILLION, money_of
 from bot.commands.form import PARTS, Filled, changes_in, chosen_lines, form_of
 from bot.commands.form import Field as Field
 from bot.commands.form import Form as Form
@@ -342,9 +342,10 @@ class CommandHandlers:
         lines.append(f"Limits reset at 00:00 UTC, {until(used.renews_in)}.")
         renewed = f"That limit resets {until(used.month_renews_in)}."
         if quota.money is not None:
-            lines.append(f"What you cost this month: {_money(used.money, quota.money)}. {renewed}")
+            cost = money_of(used.money, quota.money)
+            lines.append(f"What you cost this month: {cost}. {renewed}")
         if quota.server_money is not None:
-            everybody = _money(used.server_money, quota.server_money)
+            everybody = money_of(used.server_money, quota.server_money)
             lines.append(f"What everybody here costs this month: {everybody}. {renewed}")
         is_admin = call.manages_server or self._intake.access.rules.is_admin(call.person)
         if is_admin and "server" in call.scopes:
@@ -467,10 +468,6 @@ def _line(tool: Listed) -> str:
 
 def _of(used: int, most: int | None) -> str:
     return f"{used:,}" if most is None else f"{used:,} of {most:,}"
-
-
-def _money(used: int, most: int) -> str:
-    return f"${used / MILLION:,.2f} of ${most / MILLION:,.2f}"
 
 
 def _summed(found: Iterable[Sums]) -> str:

@@ -13,7 +13,6 @@ from bot.store import Command
 from bot.turns.erasing import Eraser, Subject, Verbs
 from bot.turns.records import read_file_text
 
-_KEYS_AT_ONCE = 200
 _JSON_FIELDS = ("place", "pressed_place", "files", "question_files")  # of a record
 # How a key is read, by its type, and the command that reads all of it.
 _WHOLE: Mapping[str, tuple[str | int, ...]] = {
@@ -64,25 +63,16 @@ class Collector(Eraser):
         """Yield all that is found, each once, and count it in `tally`."""
         await self.begin()
         # The person's own turns lead to further threads, in which others quote them.
-        async for names in self._pages():
+        async for names in self._script.store.names():
             async for _, thread, is_own in self._own_turns(names):
                 if is_own:
                     self._threads.add(thread)
         known = set[str]()
-        async for names in self._pages():
+        async for names in self._script.store.names():
             new = [name for name in names if name not in known]
             async for found in self._of_keys(new):
                 known.add(found.key)
                 yield found
-
-    async def _pages(self) -> AsyncGenerator[list[str]]:
-        prefix, cursor = self._key(""), "0"
-        while True:
-            scan = "SCAN", cursor, "MATCH", f"{prefix}*", "COUNT", _KEYS_AT_ONCE
-            cursor, names = await self._script.store.command(*scan)
-            yield [name.removeprefix(prefix) for name in dict.fromkeys(names)]
-            if not int(cursor):
-                return
 
     async def _own_turns(self, names: Iterable[str]) -> AsyncGenerator[tuple[str, str, bool]]:
         """Yield the ids of turns with their threads, and whether they are the person's own."""

@@ -23,7 +23,6 @@ _WAIT = Backoff(first=0.2, longest=10.0)  # for a turn that has to end, or be re
 # a job reads all keys.
 _PAUSE, _LONGEST_PAUSE = 10, 60.0
 _AT_ONCE = 4  # jobs of one worker: one that waits for a turn delays no others
-_KEYS_AT_ONCE = 200  # few enough that neither the store nor this process stands still
 _SALT_MS = 2 * 24 * 3600 * 1000  # of that which hides who has just been forgotten
 
 
@@ -95,17 +94,15 @@ class Forgetting:
 
         Return how much was removed, and how much has to end first.
         """
-        prefix, cursor, found, waits = self._store.key(""), 0, 0, 0
+        found = waits = 0
         await eraser.begin()
-        # Another worker may have ended the job, and the person may have asked again.
-        while await self._script.run("claim_forgetting", who):
-            scan = "SCAN", cursor, "MATCH", f"{prefix}*", "COUNT", _KEYS_AT_ONCE
-            cursor, names = await self._store.command(*scan)
-            some, waiting = await eraser.erase([name.removeprefix(prefix) for name in names])
+        async for names in self._store.names():
+            # Another worker may have ended the job, and the person may have asked again.
+            if not await self._script.run("claim_forgetting", who):
+                return None
+            some, waiting = await eraser.erase(names)
             found, waits = found + some, waits + waiting
-            if not cursor:
-                return found, waits
-        return None
+        return found, waits
 
     async def _end(self, who: str, took_seconds: float) -> bool:
         """Remove the job; False if another worker has."""

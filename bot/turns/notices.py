@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from prometheus_client import Counter
 
-from bot.access.quotas import MILLION
+from bot.access.quotas import money_of
 from bot.errors import StoreUnavailable
 from bot.turns.script import QueueScript
 
@@ -83,7 +83,7 @@ def text_of(kind: str, percent: int, period: str, server: str, used: int, limit:
     month = f"for {period}" if "-" in period else "for today"
     figures = f"{used:,} of {limit:,}"
     if kind == "money":
-        figures = f"${used / MILLION:,.2f} of ${limit / MILLION:,.2f}"
+        figures = money_of(used, limit)
     what = "money" if kind == "money" else "tokens"
     if percent < 100:
         return f"The server {server} has used {percent} % of its {what} {month}: {figures}."

@@ -321,13 +321,19 @@ class TurnLeases:
         self._running_per_person = limits.running_per_person
         self._calls_per_day = "" if limits.calls_per_day is None else limits.calls_per_day
         self._lease_ms = int(lease_seconds * 1000)
-        self._end_limits = {
+        at_end = {
             "late_write_ms": int(late_write_seconds * 1000),
             "history": limits.history,
             "history_bytes": limits.history_bytes,
             "file_bytes": limits.file_bytes,
             "person_bytes": limits.person_bytes,
         }
+        keeping, nothing = script.keeping, {**at_end, "history": 0}
+        servers = {quote(it, safe=""): days for it, days in keeping.server_days.items()}
+        # No quoted server is "?": that stands for a damaged thread.
+        remembers = {"": keeping.remembers, "?": False, **servers}
+        limits_of = {it: at_end if on else nothing for it, on in remembers.items()}
+        self._end_limits = json.dumps(limits_of)
 
     async def take(
         self, platforms: Sequence[str], *, own: Iterable[str] = (), holds_due: bool = False
@@ -363,7 +369,7 @@ class TurnLeases:
                 )
                 which = thread, record["fence"], record.get("position", "")
                 with suppress(LeaseLost):
-                    await self._script.run("give_up", *which, self._limits_in(thread))
+                    await self._script.run("give_up", *which, self._end_limits)
 
     async def end_all(self, platforms: Sequence[str], *, until: float, is_live: bool) -> int:
         """End all open turns of a restored store without a word, and return how many.
@@ -373,11 +379,7 @@ class TurnLeases:
         returned as a negative one.
         """
         how = int(until * 1000) + 1, "1" if is_live else "", REMOVED_SECONDS * 1000
-        most, keeping = self._end_limits["history"], self._script.keeping
-        remembers = {"": keeping.remembers, **keeping.server_days}
-        histories = {quote(it, safe=""): most if on else 0 for it, on in remembers.items()}
-        limits = json.dumps(self._end_limits), json.dumps(histories)
-        answer = await self._script.run("end_all", *how, *limits, *platforms)
+        answer = await self._script.run("end_all", *how, self._end_limits, *platforms)
         return answer if isinstance(answer, int) else 0
 
     async def wait(self, platforms: Sequence[str], seconds: float) -> None:
@@ -435,7 +437,7 @@ class TurnLeases:
             *("finish", taken.turn.id, taken.fence, shown.outcome, write_progress(shown)),
             write_exchange(exchange) if exchange else "",
             json.dumps({"tokens": used, "bill": bill, "model": model}, ensure_ascii=False),
-            self._limits_in(str(taken.turn.key)),
+            self._end_limits,
         )
         return answer[0] if isinstance(answer, list) else ""
 
@@ -495,14 +497,6 @@ class TurnLeases:
         """Return whether a turn waits in the thread that is not answered together with this one."""
         turn = taken.turn
         return bool(await self._script.run("others_wait", turn.id, str(turn.key)))
-
-    def _limits_in(self, thread: str) -> str:
-        """Return the limits of what is stored at the end of a turn, as JSON."""
-        try:
-            remembers = self._script.keeping.remembers_in(ThreadKey.parse(thread))
-        except ValueError:  # the record is damaged
-            remembers = False
-        return json.dumps(self._end_limits if remembers else {**self._end_limits, "history": 0})
 
     async def requests(self) -> AsyncGenerator[str]:
         """Yield the ids of turns that were stopped or edited."""

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from bot.domain import ThreadKey
@@ -16,12 +17,10 @@ log = logging.getLogger(__name__)
 
 DAYS = 90  # for which sums are kept: USAGE_MS of prelude.lua
 _EPOCH = date(1970, 1, 1)
-_KEYS_AT_ONCE = 1000
 _FIELDS_AT_ONCE = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Sums:
+class Sums(NamedTuple):
     """What was used: `money` in millionths, and the tokens of models whose price was not known.
 
     Among the questions are those of which the answer was `cut` at its longest length, and those
@@ -36,16 +35,9 @@ class Sums:
     money: int = 0
     unpriced: int = 0
 
-    @property
-    def numbers(self) -> tuple[int, ...]:
-        """All fields in their order."""
-        money = self.money, self.unpriced
-        return self.questions, self.read, self.written, self.cut, self.failed, *money
-
     def plus(self, other: Sums, factor: int = 1) -> Sums:
         """Return the sum of both."""
-        pairs = zip(self.numbers, other.numbers, strict=True)
-        return Sums(*(one + factor * another for one, another in pairs))
+        return Sums(*(one + factor * more for one, more in zip(self, other, strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +79,9 @@ class UsageSums:
 
     async def rows(self, since: date, *, by_person: bool) -> AsyncIterator[Row]:
         """Yield all sums from a day on; looks through the whole store."""
-        prefix, cursor, found = self._store.key(""), 0, set[str]()
-        while True:
-            scan = "SCAN", cursor, "MATCH", f"{prefix}usage:*", "COUNT", _KEYS_AT_ONCE
-            cursor, names = await self._store.command(*scan)
-            # The same name may come twice.
-            found.update(names)
-            if not cursor:
-                break
+        found = {name async for some in self._store.names("usage:*") for name in some}
         for name in sorted(found):
-            _, day, server = name.removeprefix(prefix).split(":", 2)
+            _, day, server = name.split(":", 2)
             if (on := _EPOCH + timedelta(int(day))) >= since:
                 for row in await self._rows_of(on, server, by_person=by_person):
                     yield row
@@ -110,13 +95,13 @@ class UsageSums:
         for name, text in people.items():
             person, _, model = name.partition(" ")
             sums = _read(text)
-            if any(sums.numbers):
+            if any(sums):
                 rows.append(Row(day, shown, model, sums, f"{platform}:{unquote(person)}"))
             left[model] = left.get(model, Sums()).plus(sums, -1)
         for model, sums in left.items():
             # That of people who were forgotten; a turn that has just ended is not among the totals.
-            rest = Sums(*(max(number, 0) for number in sums.numbers))
-            if any(rest.numbers):
+            rest = Sums(*(max(number, 0) for number in sums))
+            if any(rest):
                 rows.append(Row(day, shown, model, rest))
         return rows
 

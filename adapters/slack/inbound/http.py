@@ -11,6 +11,7 @@ from slack_bolt.adapter.aiohttp import to_aiohttp_response
 from slack_sdk.signature import SignatureVerifier
 
 from adapters.slack.inbound.app import Dispatch, parse_object
+from bot.errors import CannotStart
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +21,12 @@ _SIGNED = ("Request-Timestamp", "Signature")  # headers (docs: "Verifying reques
 
 
 def signed_handler(dispatch: Dispatch, *, signing_secret: str) -> Handler:
-    """Return a handler that passes on only bodies that Slack signed recently."""
+    """Return a handler that passes on only bodies that Slack signed recently.
+
+    Raises CannotStart without a secret.
+    """
+    if not signing_secret.strip():
+        raise CannotStart("SLACK_SIGNING_SECRET is required to receive events over HTTP")
     verifier = SignatureVerifier(signing_secret)
 
     async def handle(request: web.Request) -> web.StreamResponse:

@@ -244,8 +244,6 @@ class SeveralWorkspaces:
 
         Raises CannotStart without a signing secret.
         """
-        if posts and not self._own.signing_secret.strip():
-            raise CannotStart("SLACK_SIGNING_SECRET is required to receive events over HTTP")
         pages = InstallPages(
             self._own,
             self._installations,

@@ -78,9 +78,10 @@ local function store_outcome(id, outcome)
   drop_steps(id)
 end
 
--- Returns as `finish` does.
+-- Returns as `finish` does. `limits` are by server, with '' for all others and '?' for a damaged thread.
 local function end_turn(id, turn, outcome, exchange, use, limits)
   local thread, forgotten = turn.thread, get(id, 'forget')
+  limits = limits[string.match(thread, '^[^:]*:([^:]*):[^:]*:[^:]*$') or '?'] or limits['']
   -- A question that only failed costs nothing.
   local counts = exchange or outcome ~= 'failed' and outcome ~= 'dead'
   use.is_cut, use.is_failed = get(id, 'ended') == 'cut', outcome == 'failed' or outcome == 'dead'
@@ -109,8 +110,9 @@ end
 
 -- A repeated call, whose first answer was lost, changes nothing. `progress`, `exchange` and `limits` are JSON: fields
 -- of the record as the turn ends; the `question`, `answer` and `model` that are remembered, or ''; and after how long
--- a write of an earlier attempt has arrived, or never will (`late_write_ms`), with the limits of storage. `use` is
--- JSON: the `tokens` of all attempts, if the number is known, their `bill`, and the `model` that has answered. Returns 'ok', or {the turn whose reply is no longer the newest}.
+-- a write of an earlier attempt has arrived, or never will (`late_write_ms`), with the limits of storage, by server.
+-- `use` is JSON: the `tokens` of all attempts, if the number is known, their `bill`, and the `model` that has answered.
+-- Returns 'ok', or {the turn whose reply is no longer the newest}.
 function verbs.finish(id, fence, outcome, progress, exchange, use, limits)
   local turn = record(id)
   if turn.fence == fence and turn.state == outcome or is_record_lost(id) then return 'ok' end
@@ -144,8 +146,8 @@ end
 -- said up to then is not received any more. If `is_live` is '1' and workers have leases, it changes nothing and
 -- returns their number as a negative one; else how many turns it has ended. A second call ends nothing more.
 -- A server that had removed the bot may have it again, and its job be overdue: such jobs begin `removed_ms` from now, so
--- that the gateways can cancel them. `histories` is JSON: by server, as `KEPT`, how many exchanges are remembered.
-function verbs.end_all(moment, is_live, removed_ms, limits, histories, ...)
+-- that the gateways can cancel them.
+function verbs.end_all(moment, is_live, removed_ms, limits, ...)
   local open, leased, ended = redis.call('ZRANGE', key('open'), 0, -1), 0, 0
   for _, id in ipairs(open) do
     local turn = record(id)
@@ -153,7 +155,7 @@ function verbs.end_all(moment, is_live, removed_ms, limits, histories, ...)
     if lease and tonumber(lease) > now_ms() then leased = leased + 1 end
   end
   if is_live == '1' and leased > 0 then return -leased end
-  limits, histories = decoded(limits), decoded(histories)
+  limits = decoded(limits)
   for _, id in ipairs(open) do
     local turn = record(id)
     if is_open(turn) and turn.thread then
@@ -161,7 +163,6 @@ function verbs.end_all(moment, is_live, removed_ms, limits, histories, ...)
       local previous = get(id, 'previous_answer')
       set(id, 'message_ids', '', 'shown', previous or '', 'ended', previous and '' or 'failed')
       unset(id, 'previous_answer', 'edited_since_take')
-      limits.history = histories[string.match(turn.thread, '^[^:]*:([^:]*)')] or histories['']
       settle(id, turn, false, use_so_far(id)) -- costs its person nothing
       end_turn(id, turn, previous and 'done' or 'failed', nil, use_so_far(id), limits)
       ended = ended + 1

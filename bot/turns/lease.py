@@ -20,7 +20,7 @@ from bot.domain import (
     Turn,
 )
 from bot.errors import QuestionEdited, StoreUnavailable
-from bot.tokens.counters import Meter
+from bot.tokens.counters import Bill, Meter
 from bot.turns.context import TurnContext
 from bot.turns.queue import Taken, TurnLeases
 from bot.turns.records import write_bill
@@ -83,7 +83,7 @@ class Lease:
             self.news.clear()
             try:
                 with self._noting_away():
-                    self._set_stop(await self._leases.renew(self.taken, **self._use()))
+                    self._set_stop(await self._leases.renew(self.taken, **self._use_so_far()))
             except QuestionEdited:
                 # The next save raises the same error.
                 self.stop.set()
@@ -97,7 +97,7 @@ class Lease:
         if self._leases.store.is_away:
             return
         with self._noting_away():
-            self._set_stop(await self._leases.save(self.taken, shown, **self._use()))
+            self._set_stop(await self._leases.save(self.taken, shown, **self._use_so_far()))
 
     async def save_used(self) -> None:
         """Save the tokens used so far, before the model is asked. Raises LeaseLost."""
@@ -178,8 +178,11 @@ class Lease:
             self.taken, delay_seconds=delay_seconds, counts=counts, **self._use()
         )
 
-    def _use(self) -> _Use:
-        bill = self.meter.bill
+    def _use_so_far(self) -> _Use:
+        return self._use(self.meter.bill_to_save())
+
+    def _use(self, bill: Bill | None = None) -> _Use:
+        bill = bill or self.meter.bill
         return {"used": bill.tokens, "bill": write_bill(bill, self._prices)}
 
     @contextmanager

@@ -82,14 +82,16 @@ def make_leases(kind: type[_Leases], store: Store, *, lease: float = LEASE) -> _
     return kind(script, worker="w1", limits=LIMITS, lease_seconds=lease, late_write_seconds=0.0)
 
 
-def make_conversation(store: Store, model: Model, *, tools: Toolbox | None = None) -> Conversation:
+def make_conversation(
+    store: Store, model: Model, *, tools: Toolbox | None = None, patience: float = 2.0
+) -> Conversation:
     history = History(store=store, keep_seconds=KEEP)
     return Conversation(
         history=history,
         model=model,
         budgets=EditBudgets(store=store),
         system_prompt=SystemPrompt("Be brief.", adds_line=False),
-        patience=2.0,
+        patience=patience,
         context=ContextReader(queue=make_queue(store), history=history, most=50),
         files=FileReader(most=3, most_mb=1),
         tools=tools,
@@ -109,13 +111,14 @@ def make_worker(
     leases: TurnLeases | None = None,
     policy: WorkPolicy = POLICY,
     tools: Toolbox | None = None,
+    patience: float = 2.0,
 ) -> Worker:
     queue = make_queue(store, name, lease=lease, late_write_leases=late_write_leases)
     queue.leases = leases or queue.leases
     return Worker(
         queue=queue,
         platforms={"console": platform, "slack": platform},
-        conversation=make_conversation(store, model, tools=tools),
+        conversation=make_conversation(store, model, tools=tools, patience=patience),
         capacity=capacity,
         lease_seconds=lease,
         drain_seconds=drain,

@@ -21,6 +21,7 @@ from tests.support.at_work import (
     LEASE,
     POLICY,
     WORDS,
+    all_ended,
     all_repaired,
     cuttable,
     due_repair,
@@ -410,6 +411,41 @@ async def test_a_reply_that_is_the_newest_again_keeps_its_buttons(store: Store) 
 
     async with repairing(queue, platform) as reconciler:
         reconciler.take_buttons_away("console:1")
+        await until(lambda: platform.closed)
+
+    assert platform.shown.screen["m1"] == page
+
+
+async def test_a_page_whose_rest_went_below_is_closed_after_the_end_of_the_turn(
+    store: Store,
+) -> None:
+    # Longer than an edit is waited for.
+    surface = FakeSurface(errors=[None, WriteDelayed("slow", retry_after=8.0)])
+    model, queue = FakeModel(["One tw", "o three."], pause=0.3), make_queue(store)
+
+    async with working(make_worker(store, FakePlatform(shown=surface), model, patience=30.0)):
+        await queue.admit(make_turn())
+        await all_ended(store)
+        assert [page.final for page in surface.screen.values()] == [False, True]
+        await until(lambda: surface.screen["m1"].final)
+
+    assert [page.text for page in surface.screen.values()] == ["One", "two three."]
+
+
+@pytest.mark.parametrize("text", ["One three.", ""])
+async def test_a_page_is_not_closed_once_its_reply_was_written_again_or_forgotten(
+    store: Store, text: str
+) -> None:
+    platform, queue = Counting(), make_queue(store)
+    await queue.admit(make_turn())
+    ended = Shown(("m1", "m2"), text, text, outcome="done")
+    taken = await take(queue)
+    await queue.leases.finish(taken, ended, None)
+    page = Page(0, "New", final=True)
+    await platform.shown.post(page)
+
+    async with repairing(queue, platform) as reconciler:
+        reconciler.close(taken.turn, replace(ended, text="One two."), Page(0, "One", final=True))
         await until(lambda: platform.closed)
 
     assert platform.shown.screen["m1"] == page

@@ -474,11 +474,11 @@ async def restore(shown: Shown, *, surface: Surface, budgets: EditBudgets, patie
     """Write an ended reply again, in its messages. Raises SurfaceError.
 
     Messages that are gone or read-only are skipped: the id of a new one would not be recorded.
+    None is deleted, as a person would have forgotten the answer: each has a part of the text.
     """
     if shown.outcome == "dead":
         shown = fitted(shown, limit=surface.limit, measure=surface.measure)
-    draft = _ended(shown, surface)
-    pages = draft.pages(len(shown.message_ids))
+    pages = _parts(shown, surface)
     for message_id, page in zip(shown.message_ids, pages, strict=False):
         deadline = asyncio.get_running_loop().time() + patience
         await budgets.final(surface.budget(page, new=False), deadline=deadline)
@@ -502,8 +502,7 @@ async def close(
 
 async def take_buttons_away(shown: Shown, *, surface: Surface, budgets: EditBudgets) -> bool:
     """Write a superseded reply without buttons; False without a spare slot. Raises SurfaceError."""
-    draft = _ended(shown, surface)
-    pages = draft.pages(len(shown.message_ids))
+    pages = _ended(shown, surface, surface.limit).pages(len(shown.message_ids))
     if len(pages) != len(shown.message_ids) or not pages[-1].last:
         # Another version has cut the text into other pages.
         return True
@@ -518,8 +517,17 @@ async def take_buttons_away(shown: Shown, *, surface: Surface, budgets: EditBudg
     return True
 
 
-def _ended(shown: Shown, surface: Surface) -> Draft:
-    limit, measure, shows_whole = surface.limit, surface.measure, surface.shows_whole
+def _parts(shown: Shown, surface: Surface) -> list[Page]:
+    """Return the pages of a reply, of which one may have been cut to go on below: as many again."""
+    limit, messages = surface.limit, len(shown.message_ids)
+    pages = _ended(shown, surface, limit).pages(messages)
+    while shown.outcome != "dead" and not pages[-1].text and (limit := limit * 49 // 50):
+        pages = _ended(shown, surface, limit).pages(messages)
+    return pages
+
+
+def _ended(shown: Shown, surface: Surface, limit: int) -> Draft:
+    measure, shows_whole = surface.measure, surface.shows_whole
     return Draft(limit=limit, measure=measure, shows_whole=shows_whole, earlier=shown)
 
 

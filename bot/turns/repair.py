@@ -181,8 +181,7 @@ class Reconciler:
         if repair.late_writes:
             await self._retried(turn, partial(self._restore, turn, repair.late_writes))
         apology = await self._retried(turn, partial(self._apologize, turn))
-        orphans = partial(self._delete_orphans, turn, [apology] if apology else [])
-        await self._retried(turn, orphans)
+        await self._retried(turn, partial(self._delete_orphans, repair, apology or ""))
 
     async def _restore(self, turn: Turn, late_writes: Sequence[str]) -> None:
         """Write the final text again, and delete late messages that are not part of it.
@@ -209,16 +208,19 @@ class Reconciler:
         async with self._platform_of(turn).surface(turn, Purpose.APOLOGIZE) as surface:
             return await apologize(surface=surface, budgets=self._budgets, patience=self._patience)
 
-    async def _delete_orphans(self, turn: Turn, known: Sequence[str]) -> None:
+    async def _delete_orphans(self, repair: Repair, apology: str) -> None:
+        turn = repair.turn
         result, platform = await self._queue.lookup.result(turn.id), self._platform_of(turn)
         if result is None:
             return
-        own = (*result.message_ids, *known)
+        own = (*result.message_ids, *filter(None, (apology,)))
         found = await platform.orphaned_messages(turn, but=own)
-        if any(one in own for one in found):
+        if any(one in own for one in found) and not repair.late_writes:
             # From a process that was killed before it could report its write.
             log.warning("Turn %s: writing its reply in %s again", turn.id, turn.key)
-            await self._retried(turn, partial(self._restore, turn, ()))
+            # A repair that dies over it is made again.
+            await self._queue.repairs.report_late_writes(turn, result.message_ids)
+            return
         orphans = await self._unsaved(turn, [one for one in found if one not in own])
         if not orphans:
             return

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bot.domain import Delta, EditBudget, Page
+from bot.domain import Delta, EditBudget, Page, Shown
 from bot.errors import (
     AnswerCut,
     LeaseLost,
@@ -188,6 +188,17 @@ async def test_an_unfinished_code_block_is_shown_closed(store: Store) -> None:
 
     assert all(state.count("```") == 2 for state in surface.states)
     assert surface.text == "```python\na = 1\nb = 2\n```"
+
+
+async def test_restore_keeps_the_message_below_a_page_that_was_cut(store: Store) -> None:
+    text = " ".join(f"word{number}" for number in range(60))
+    surface = FakeSurface(screen={one: Page(0, "?", final=True) for one in ("m1", "m2")})
+    shown = Shown(("m1", "m2"), text, text, outcome="done")
+
+    await restore(shown, surface=surface, budgets=EditBudgets(store=store), patience=5)
+
+    first, second = (page.text for page in surface.screen.values())
+    assert f"{first} {second}" == text
 
 
 @pytest.mark.parametrize("error", [None, MessageGone("m1"), WriteRefused("too old")])

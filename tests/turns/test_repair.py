@@ -214,6 +214,26 @@ async def test_what_a_killed_process_wrote_over_an_answer_goes(store: Store) -> 
         await until_shown(platform, {"m1": "The end."})
 
 
+async def test_a_repair_that_dies_over_the_pages_of_an_answer_is_made_again(store: Store) -> None:
+    platform = FakePlatform(left=["m1"], unfinished=["m1"])
+    queue, whole = make_queue(store, lease=LEASE), " ".join(["word"] * 600)
+    await queue.admit(make_turn(1))
+    await queue.leases.release(await take(queue), delay_seconds=0, counts=True)
+    ended = Shown(("m1", "m2"), whole, whole, outcome="done")
+    await queue.leases.finish(await take(queue), ended, None)
+    for number in (0, 1):
+        await platform.shown.post(Page(number, "?", final=False))
+    platform.shown.errors = [None, RuntimeError("the process dies")]
+
+    async with repairing(queue, platform, replace(POLICY, repair_leases=1)):
+        await until(lambda: platform.shown.screen["m1"].final)
+        # A message that is closed tells nobody that the other one is not.
+        platform.unfinished = []
+        await until(lambda: platform.shown.screen["m2"].final)
+
+    assert platform.shown.text.split() == whole.split()
+
+
 @pytest.mark.parametrize("saves", [True, False])
 async def test_a_message_that_a_turn_under_way_has_not_saved_yet_stays(
     saves: bool, store: Store

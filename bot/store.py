@@ -44,6 +44,7 @@ FORMAT = "2"  # of the keys and records in a store
 REPLICA_SECONDS = 1.0  # for which a write waits for replicas
 SENTINEL_PORT = 26379
 SENTINEL_SECONDS = 0.5  # for one Sentinel: of three, two may hang
+_SILENT = "it does not answer in time"  # what an error without words says
 
 log = logging.getLogger(__name__)
 
@@ -299,7 +300,7 @@ def store_errors() -> Iterator[None]:
     except redis.ResponseError as error:
         raise StoreUnavailable(f"the store refuses a command: {error}") from error
     except (redis.RedisError, OSError) as error:
-        detail = str(error) or "it does not answer in time"
+        detail = str(error) or _SILENT
         raise StoreUnavailable(
             f"the store cannot be reached (at REDIS_URL, or see DATA_DIR/store): {detail}"
         ) from error
@@ -413,7 +414,7 @@ async def _check_version(client: redis.asyncio.Redis) -> None:
         return
     # The ssl module raises ValueError for some options of the address.
     except (redis.RedisError, OSError, ValueError) as error:
-        problem = f"cannot be used: {error}"
+        problem = f"cannot be used: {str(error) or _SILENT}"
         # Over a Unix socket redis-py raises another error from it.
         if redis.AuthenticationError in (type(error), type(error.__cause__)):
             problem = (

@@ -316,6 +316,21 @@ async def test_an_unreachable_server_is_named_without_its_password(tmp_path: Pat
     assert "s3cret" not in str(caught.value)
 
 
+async def test_a_server_that_hangs_at_the_start_is_said_to_be_silent(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.store.COMMAND_SECONDS", 0.2)
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(hang, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(CannotStart, match="cannot be used: it does not answer in time"):
+            await connect(url=f"redis://127.0.0.1:{port}", data_dir=data_dir).__aenter__()
+
+
 @pytest.mark.parametrize("option", ["ssl_min_version=9", "ssl_cert_reqs=nope", "protocol=9"])
 async def test_a_wrong_value_of_an_option_is_reported_in_a_sentence(
     option: str, tmp_path: Path

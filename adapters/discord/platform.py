@@ -79,8 +79,6 @@ async def connect(
     reached.
     """
     use_gateway(own.gateway_url)
-    # The bot does not use voice, so discord.py need not warn about its dependencies.
-    discord.VoiceClient.warn_nacl = discord.VoiceClient.warn_dave = False
     trace = limit_requests(fail_at_once(), budgets)
     async with logged_in(own, trace=trace, tuning=tuning, rated=rated) as client:
         yield DiscordPlatform(client, budgets, leaves_other_servers=leaves_other_servers)

@@ -127,6 +127,8 @@ async def logged_in(
     Raises CannotStart if the token is refused, and Unreachable if Discord is unavailable.
     """
     Route.BASE = own.api_url or API_URL
+    # The bot does not use voice, so discord.py need not warn about its dependencies.
+    discord.VoiceClient.warn_nacl = discord.VoiceClient.warn_dave = False
     client = RestClient(own, tuning=tuning or Tuning(), rated=rated, trace=trace)
     try:
         await _log_in(client)

@@ -24,7 +24,7 @@ from bot.access.preferences import (
     place_of,
 )
 from bot.app.forget import ELSEWHERE, id_of, kinds_of
-from bot.app.platforms import own_names
+from bot.app.platforms import all_specs, own_names
 from bot.domain import Json, Preferences, ThreadKey
 from bot.errors import CannotStart, ParleyError
 from bot.store import connect
@@ -163,6 +163,8 @@ def _read_entry(entry: Json) -> tuple[str, Preferences]:
     key = ThreadKey(*(whole_characters(str(part)) for part in parts))
     if not key.platform or (key.thread and not key.channel):
         raise NotImported(f"it has no {'channel' if key.platform else 'platform'}")
+    if key.platform not in (known := [spec.name for spec in all_specs()]):
+        raise NotImported(f"its platform is none of {', '.join(known)}")
     scope: Scope = "thread" if key.thread else "channel" if key.channel else "server"
     return place_of(key, scope), checked(scope, written)
 

@@ -100,10 +100,10 @@ class Collector(Eraser):
     def _by_verb(self, name: str, values: Mapping[str, Any]) -> Iterator[Command]:
         """Yield the commands whose keys a verb erases (`Eraser.erase`)."""
         kind, _, rest = name.partition(":")
-        if name == self._of().removeprefix(self._key("")):
-            yield "DEL", self._key(name)
         if not self._who.is_person:
             return
+        if name == self._of().removeprefix(self._key("")):
+            yield "DEL", self._key(name)
         if kind == "spent" and self._who.is_key(rest.partition(":")[2]):
             yield "DEL", self._key(name)
         if kind == "preferences" and values.get(name) == json.dumps(

@@ -183,7 +183,7 @@ class Eraser:
         kind, _, rest = name.partition(":")
         who = self._who
         if (
-            kind in (*_OF_QUEUE, "spent")
+            kind in (*_OF_QUEUE, "of", "spent")
             or (kind == "turn" and value[0])
             or (kind == "live" and who.is_person)
         ):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import discord
 import pytest
 
 from adapters.discord import setup as discord_setup
@@ -102,12 +103,21 @@ async def test_secrets_in_files_work_and_are_not_shown(store: Store, tmp_path: P
     assert not any(name in text + why for name in (*secrets.values(), "s3cret"))
 
 
-async def test_a_set_up_that_works_has_no_cure(store: Store, tmp_path: Path) -> None:
+async def test_a_set_up_that_works_has_no_cure(
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     (tmp_path / ".env").touch(mode=0o600)
+    # As in a process of its own.
+    for name in ("warn_nacl", "warn_dave"):
+        monkeypatch.setattr(discord.VoiceClient, name, True)
     async with scene(store, tmp_path) as it:
         works, said = await it.check()
 
     assert works, said
+    assert "voice" not in caplog.text
     assert "✗" not in said
     for subject in ("Settings", "Files", "Store", "Model", "Discord", "Slack", "Ports"):
         assert f"✓ {subject}: " in said

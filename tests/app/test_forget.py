@@ -154,6 +154,19 @@ async def test_an_id_that_nobody_has_reads_otherwise_than_one_that_is_forgotten(
     )
 
 
+async def test_an_id_of_discord_is_a_persons_alone_if_no_server_has_it(own_store: Store) -> None:
+    ann = Person("123456789012345678", "Ann")
+    key = ThreadKey("discord", "g1", "c1", "t1")
+    await make_queue(own_store).admit(make_turn(1, key=key, person=ann))
+    output = io.StringIO()
+
+    await forget(make_settings(own_store, {}), ann.id, output)
+
+    assert "Of this person the store had 1 question in 1 conversation" in output.getvalue()
+    assert "of 1," in output.getvalue()
+    assert "Of this server" not in output.getvalue()
+
+
 @pytest.mark.parametrize(
     "written",
     ["*", "?", "[a-z]*", "%", "%3A", "a:b", "person:discord:u1", "", "\n", "\udce9", "ann\x1b[2J"],

@@ -1,5 +1,7 @@
 """The commands of docs/operating.md that back up, restore and replace a store do what it says.
 
+So does the configuration of docs/scale.md.
+
 `make check-shipping` runs them; they are not part of `make test`.
 """
 
@@ -10,8 +12,9 @@ import os
 import re
 import shlex
 import sys
+from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,7 @@ import redis.exceptions
 from redis.asyncio import Redis
 
 from bot.embedded_store import _binary
+from bot.errors import CannotStart, StoreUnavailable
 from bot.store import connect
 from tests.support.process import ROOT
 from tests.support.web_page import free_port
@@ -190,6 +194,45 @@ async def test_the_procedures_of_a_redis_work(data_dir: Path) -> None:
     assert "parley-preferences" in told
     assert "Restored" in said
     assert (followed, found) == ("two", "one")
+
+
+async def test_the_configuration_of_servers_and_sentinels_works(data_dir: Path) -> None:
+    text = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
+    server, sentinel, variables = re.findall(r"^```\n(.*?)^```", text, re.M | re.S)
+    ports = [free_port() for _ in range(6)]
+    hosts = dict(zip(("FIRST", "SECOND", "THIRD"), ports[3:], strict=True))
+    watches = sentinel.replace("FIRST 6379", f"127.0.0.1 {ports[0]}")
+    follows = f"replicaof 127.0.0.1 {ports[0]}\n"
+    async with AsyncExitStack() as stack:
+        for at, port in enumerate(ports):
+            folder = data_dir / str(port)
+            folder.mkdir()
+            role = ["--sentinel"] if at >= 3 else []
+            written = watches if role else server + (follows if at else "")
+            (folder / "valkey.conf").write_text(f"{written}\nport {port}\nbind 127.0.0.1\n")
+            process = await asyncio.create_subprocess_exec(
+                *(str(_binary()), "valkey.conf", *role), cwd=folder, stdout=DEVNULL
+            )
+            stack.push_async_callback(gone, process)
+        url = re.search(r"REDIS_URL=(\S+)", variables)
+        assert url
+        address = url[1]
+        for host, port in hosts.items():
+            address = address.replace(host, f"127.0.0.1:{port}")
+        async with asyncio.timeout(60):
+            while True:
+                with suppress(CannotStart, StoreUnavailable):
+                    async with connect(url=address, data_dir=data_dir) as store:
+                        await store.command("SET", KEY, "one")
+                        if await store.redis.wait(2, 1000) == 2:
+                            break
+                await asyncio.sleep(0.1)
+
+
+async def gone(process: asyncio.subprocess.Process) -> None:
+    with suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()
 
 
 async def answering(shell: Shell, name: str) -> str:

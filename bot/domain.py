@@ -158,7 +158,8 @@ class Preferences:
 class Turn:
     """A question, and where it was asked.
 
-    `where` and `zone` are empty if the platform does not report them.
+    `where` and `zone` are empty if the platform does not report them. `language` is the one in
+    which the person is told about it, set by the queue.
     """
 
     id: str  # the platform and its event's id: an event that is delivered twice is one turn
@@ -178,6 +179,7 @@ class Turn:
     context: tuple[ContextMessage, ...] | None = None
     joins: bool = False  # it may be answered together with others of the same person
     preferences: Preferences = Preferences()  # those at the admission, set by the queue
+    language: str = field(default="", compare=False)
     asker: Asker = field(default=ANYBODY, compare=False)  # for admission; not stored
     traceparent: str = field(default="", compare=False)  # of its trace; "" if nothing is recorded
 

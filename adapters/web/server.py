@@ -31,6 +31,7 @@ from bot.errors import (
     StoreUnavailable,
     ThreadBusy,
 )
+from bot.languages import speak
 from bot.platform_spec import Process
 from bot.proxy import is_loopback
 from bot.text.attachments import ENDINGS
@@ -134,6 +135,7 @@ def _authentication(
 ) -> Callable[..., Awaitable[web.StreamResponse]]:
     @web.middleware
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
+        speak(assets.language_of(request))
         if sentence := _refusal(request, way=sign_in.way, home=sign_in.home):
             return answer({"error": sentence}, status=403)
         try:

@@ -8,6 +8,8 @@ from enum import Enum, auto
 from typing import Literal
 from urllib.parse import quote, unquote
 
+from bot.languages import later, say
+
 Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
 Place = Mapping[str, Json]
 Role = Literal["system", "user", "assistant", "tool"]
@@ -20,10 +22,14 @@ Consent = Literal["allow", "always", "deny", "late", "answer", "done"]
 # The ids of such questions begin so; those of calls have no "-".
 FORM, LINK = "form-", "link-"
 # The answers that a person can choose, with the labels of their buttons.
-CONSENT_LABELS: Mapping[Consent, str] = {"allow": "Allow", "always": "Allow always", "deny": "Deny"}
+CONSENT_LABELS: Mapping[Consent, str] = {
+    "allow": later("Allow"),
+    "always": later("Allow always"),
+    "deny": later("Deny"),
+}
 _QUESTION_LABELS: Mapping[str, Mapping[Consent, str]] = {
-    FORM: {"answer": "Answer", "deny": "Deny"},
-    LINK: {"done": "Done", "deny": "Deny"},
+    FORM: {"answer": later("Answer"), "deny": later("Deny")},
+    LINK: {"done": later("Done"), "deny": later("Deny")},
 }
 # The names of all buttons, with what a press of one means.
 PRESSES: Mapping[str, Consent] = {
@@ -330,7 +336,8 @@ class StepNotes:
 
 def choices(call_id: str) -> Mapping[Consent, str]:
     """Return the answers that a person can choose for a call, or for a question of its server."""
-    return _QUESTION_LABELS.get(call_id[: len(FORM)], CONSENT_LABELS)
+    labels = _QUESTION_LABELS.get(call_id[: len(FORM)], CONSENT_LABELS)
+    return {one: say(label) for one, label in labels.items()}
 
 
 @dataclass(frozen=True, slots=True)

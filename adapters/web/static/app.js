@@ -60,7 +60,7 @@ class App {
       this.composer.files.limits = this.me;
       byId("attach").hidden = !this.me.files;
       this.outbox.load();
-      byId("me").textContent = this.me.name || "";
+      byId("me").textContent = this.me.name === "Guest" ? t("Guest") : this.me.name || "";
       byId("demo").hidden = !this.me.demo;
       byId("logout").hidden = this.me.login !== "password";
       this.answers.name = shortName(this.me.model || "");

@@ -159,7 +159,9 @@ function plain(text) {
 }
 
 function waysOn(turn, free) {
-  if (turn.why) return [wide("again", t("Try again"), "resend"), wide("edit", t("Edit"), "unsend")];
+  if (turn.why) {
+    return [wide("again", t("Try again"), "resend"), wide("edit", t("Edit"), "unsend")];
+  }
   if (!free) return [];
   if (turn.end === "cut") return [wide("on", t("Continue"), "continue")];
   if (turn.end === "failed") return [wide("again", t("Try again"), "regenerate")];

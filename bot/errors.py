@@ -47,7 +47,7 @@ ParleyError
 
 from __future__ import annotations
 
-from bot.languages import say
+from bot.languages import later, say
 
 
 class _Apology:
@@ -171,12 +171,12 @@ class QuotaUsed(Refused):
 
 
 _USED_UP = {
-    "questions": "You have used all your questions for today.",
-    "tokens": "You have used all your tokens for today.",
-    "server_tokens": "Everybody here together has used all tokens for today.",
-    "money": "You have used all that I may spend on you this month.",
-    "server_money": "Everybody here together has used all that I may spend this month.",
-    "tools": "You have used all your calls of tools for today.",
+    "questions": later("You have used all your questions for today."),
+    "tokens": later("You have used all your tokens for today."),
+    "server_tokens": later("Everybody here together has used all tokens for today."),
+    "money": later("You have used all that I may spend on you this month."),
+    "server_money": later("Everybody here together has used all that I may spend this month."),
+    "tools": later("You have used all your calls of tools for today."),
 }
 
 
@@ -190,9 +190,9 @@ def until(seconds: float) -> str:
 
 
 _UNTIL = (
-    ("in {number} minute", "in {number} minutes"),
-    ("in {number} hour", "in {number} hours"),
-    ("in {number} day", "in {number} days"),
+    (later("in {number} minute"), later("in {number} minutes")),
+    (later("in {number} hour"), later("in {number} hours")),
+    (later("in {number} day"), later("in {number} days")),
 )
 
 

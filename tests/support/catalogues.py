@@ -49,7 +49,7 @@ def catalogue(language: str) -> Mapping[str, str]:
         (ROOT / f"bot/languages/{language}.json").read_text(encoding="utf-8"),
         object_pairs_hook=lambda found: found,
     )
-    assert len(dict(pairs)) == len(pairs), [one for one, _ in pairs if pairs.count(one) > 1]
+    assert len(dict(pairs)) == len(pairs), f"{language}.json has a sentence twice"
     return dict(pairs)
 
 
@@ -82,6 +82,7 @@ class _Said(ast.NodeVisitor):
 
     def __init__(self, tree: ast.Module) -> None:
         self.found: list[tuple[int, str]] = []
+        self._wanted = set[str]()  # local names of the function that is visited
         self._constants = {
             target.id: node.value
             for node in tree.body
@@ -147,7 +148,7 @@ class _Said(ast.NodeVisitor):
             self._note_imported(*self._imported[name])
         else:
             # A local name: every text that the function gives it.
-            self.wanted.add(name)
+            self._wanted.add(name)
 
     def _note_imported(self, module: str, name: str) -> None:
         path = ROOT / f"{module.replace('.', '/')}.py"
@@ -158,18 +159,19 @@ class _Said(ast.NodeVisitor):
                 there._note(there._constants[name])
                 self.found += there.found
 
-    wanted: set[str]
-
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
-        before, self.wanted = getattr(self, "wanted", set()), set()
+        before = self._wanted
+        self._wanted = set[str]()
         self.generic_visit(node)
         for one in ast.walk(node):
-            if isinstance(one, ast.Assign) and isinstance(one.targets[0], ast.Name):
-                if one.targets[0].id in self.wanted and not isinstance(one.value, ast.Name):
-                    self._note(one.value)
-        self.wanted = before
+            match one:
+                case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                    if name in self._wanted and not isinstance(value, ast.Name):
+                        self._note(value)
+        self._wanted = before
 
-    visit_AsyncFunctionDef = visit_FunctionDef
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
+        self.visit_FunctionDef(node)
 
 
 # Errors whose first argument is an apology.

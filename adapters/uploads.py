@@ -8,6 +8,7 @@ from dataclasses import replace
 from bot.domain import FileRef, ThreadKey
 from bot.errors import MessageGone, Refused, StoreUnavailable, WriteFailed
 from bot.files.reading import MB
+from bot.languages import say
 from bot.store import Store, store_errors
 from bot.text.files import plain_name
 
@@ -67,7 +68,7 @@ class Uploads:
         if not self._one_question:
             raise Refused("No files are read here.")
         if size > self._most_mb * MB:
-            raise Refused(f"{self._most_mb} MB is the limit for a file.")
+            raise Refused(say("{mb} MB is the limit for a file.", mb=self._most_mb))
         if not size:
             raise Refused("There is nothing in this file.")
         if name in self._arriving:
@@ -103,7 +104,7 @@ class Uploads:
         kept = await self._store.commands([("EXPIRE", key, _ASKED_SECONDS) for key in keys])
         for file, is_there in zip(files, kept, strict=True):
             if not is_there:
-                raise Refused(f"I no longer have {file.name}. Please add it again.")
+                raise Refused(say("I no longer have {name}. Please add it again.", name=file.name))
 
     async def drop(self, name: ThreadKey) -> None:
         """Remove an upload."""

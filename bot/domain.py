@@ -8,6 +8,8 @@ from enum import Enum, auto
 from typing import Literal
 from urllib.parse import quote, unquote
 
+from bot.languages import later, say
+
 Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
 Place = Mapping[str, Json]
 Role = Literal["system", "user", "assistant", "tool"]
@@ -20,10 +22,14 @@ Consent = Literal["allow", "always", "deny", "late", "answer", "done"]
 # The ids of such questions begin so; those of calls have no "-".
 FORM, LINK = "form-", "link-"
 # The answers that a person can choose, with the labels of their buttons.
-CONSENT_LABELS: Mapping[Consent, str] = {"allow": "Allow", "always": "Allow always", "deny": "Deny"}
+CONSENT_LABELS: Mapping[Consent, str] = {
+    "allow": later("Allow"),
+    "always": later("Allow always"),
+    "deny": later("Deny"),
+}
 _QUESTION_LABELS: Mapping[str, Mapping[Consent, str]] = {
-    FORM: {"answer": "Answer", "deny": "Deny"},
-    LINK: {"done": "Done", "deny": "Deny"},
+    FORM: {"answer": later("Answer"), "deny": later("Deny")},
+    LINK: {"done": later("Done"), "deny": later("Deny")},
 }
 # The names of all buttons, with what a press of one means.
 PRESSES: Mapping[str, Consent] = {
@@ -158,7 +164,8 @@ class Preferences:
 class Turn:
     """A question, and where it was asked.
 
-    `where` and `zone` are empty if the platform does not report them.
+    `where` and `zone` are empty if the platform does not report them. `language` is the one in
+    which the person is told about it, set by the queue.
     """
 
     id: str  # the platform and its event's id: an event that is delivered twice is one turn
@@ -178,6 +185,7 @@ class Turn:
     context: tuple[ContextMessage, ...] | None = None
     joins: bool = False  # it may be answered together with others of the same person
     preferences: Preferences = Preferences()  # those at the admission, set by the queue
+    language: str = field(default="", compare=False)
     asker: Asker = field(default=ANYBODY, compare=False)  # for admission; not stored
     traceparent: str = field(default="", compare=False)  # of its trace; "" if nothing is recorded
 
@@ -328,7 +336,8 @@ class StepNotes:
 
 def choices(call_id: str) -> Mapping[Consent, str]:
     """Return the answers that a person can choose for a call, or for a question of its server."""
-    return _QUESTION_LABELS.get(call_id[: len(FORM)], CONSENT_LABELS)
+    labels = _QUESTION_LABELS.get(call_id[: len(FORM)], CONSENT_LABELS)
+    return {one: say(label) for one, label in labels.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,11 +47,27 @@ ParleyError
 
 from __future__ import annotations
 
+from bot.languages import later, say
+
+
+class _Apology:
+    """A sentence that is read in the language of the task that reads it."""
+
+    def __init__(self, sentence: str) -> None:
+        self._sentence = sentence
+
+    def __get__(self, instance: object, owner: object) -> str:
+        return say(self._sentence)
+
 
 class ParleyError(Exception):
-    """An error that Parley reports; `apology` is shown to people."""
+    """An error that Parley reports; `apology` is shown to people, in their language."""
 
-    apology = "Something went wrong on my side. Please ask again."
+    apology: str = _Apology("Something went wrong on my side. Please ask again.")  # type: ignore[assignment]
+
+    def __init_subclass__(cls) -> None:
+        if isinstance(sentence := vars(cls).get("apology"), str):
+            cls.apology = _Apology(sentence)  # type: ignore[assignment]
 
 
 class CannotStart(ParleyError):
@@ -103,7 +119,7 @@ class Refused(ParleyError):
 
     def __init__(self, apology: str = "") -> None:
         super().__init__(apology)
-        self.apology = apology or self.apology
+        self.apology = say(apology) or self.apology
 
 
 class NothingAsked(Refused):
@@ -147,27 +163,37 @@ class QuotaUsed(Refused):
         super().__init__(kind)
         self.kind = kind
         self.renews_in = renews_in
-        used = _USED_UP.get(kind, _USED_UP["tokens"])
-        self.apology = f"{used} You can ask me again after 00:00 UTC, {until(renews_in)}."
+        self.apology = say(
+            "{used} You can ask me again after 00:00 UTC, {when}.",
+            used=say(_USED_UP.get(kind, _USED_UP["tokens"])),
+            when=until(renews_in),
+        )
 
 
 _USED_UP = {
-    "questions": "You have used all your questions for today.",
-    "tokens": "You have used all your tokens for today.",
-    "server_tokens": "Everybody here together has used all tokens for today.",
-    "money": "You have used all that I may spend on you this month.",
-    "server_money": "Everybody here together has used all that I may spend this month.",
-    "tools": "You have used all your calls of tools for today.",
+    "questions": later("You have used all your questions for today."),
+    "tokens": later("You have used all your tokens for today."),
+    "server_tokens": later("Everybody here together has used all tokens for today."),
+    "money": later("You have used all that I may spend on you this month."),
+    "server_money": later("Everybody here together has used all that I may spend this month."),
+    "tools": later("You have used all your calls of tools for today."),
 }
 
 
 def until(seconds: float) -> str:
     """Return a duration as people write it, such as "in 3 hours"."""
     minutes = max(round(seconds / 60), 1)
-    number, unit = (round(minutes / 60), "hour") if minutes > 90 else (minutes, "minute")
-    if number > 48 and unit == "hour":
-        number, unit = round(number / 24), "day"
-    return f"in {number} {unit}{'s' if number > 1 else ''}"
+    number, unit = (round(minutes / 60), 1) if minutes > 90 else (minutes, 0)
+    if number > 48 and unit:
+        number, unit = round(number / 24), 2
+    return say(_UNTIL[unit][number > 1], number=number)
+
+
+_UNTIL = (
+    (later("in {number} minute"), later("in {number} minutes")),
+    (later("in {number} hour"), later("in {number} hours")),
+    (later("in {number} day"), later("in {number} days")),
+)
 
 
 class NotTheAsker(Refused):
@@ -184,9 +210,6 @@ class NotRemembered(Refused):
 
 class HasEnded(Refused):
     apology = "This answer has already ended."
-
-
-_TELL = "Please tell the person who runs me."
 
 
 class ModelError(ParleyError):
@@ -208,19 +231,19 @@ class ModelError(ParleyError):
 
 
 class ModelDenied(ModelError):
-    apology = f"My model server does not accept my key. {_TELL}"
+    apology = "My model server does not accept my key. Please tell the person who runs me."
 
 
 class ModelUnpaid(ModelError):
-    apology = f"The credit for my language model is used up. {_TELL}"
+    apology = "The credit for my language model is used up. Please tell the person who runs me."
 
 
 class ModelUnknown(ModelError):
-    apology = f"My language model cannot be found. {_TELL}"
+    apology = "My language model cannot be found. Please tell the person who runs me."
 
 
 class ModelElsewhere(ModelError):
-    apology = f"My model server has a wrong address. {_TELL}"
+    apology = "My model server has a wrong address. Please tell the person who runs me."
 
 
 class ModelBusy(ModelError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from adapters.console.commands import ALLOW, VISITED
 from bot.commands.form import Field, Form
 from bot.domain import LINK
+from bot.languages import say
 
 
 class Answering:
@@ -32,11 +33,11 @@ class Answering:
 
 def prompt_of(call_id: str) -> str:
     """Return how a person is asked for one word."""
-    return VISITED if call_id.startswith(LINK) else ALLOW
+    return say(VISITED if call_id.startswith(LINK) else ALLOW)
 
 
 def _prompt(field: Field) -> str:
     options = ", ".join(f"{number} {label}" for number, label in field.options)
-    parts = filter(None, (field.hint, options, "" if field.is_required else "may be empty"))
+    parts = filter(None, (field.hint, options, "" if field.is_required else say("may be empty")))
     more = "; ".join(parts)
     return f"{field.label} ({more}): " if more else f"{field.label}: "

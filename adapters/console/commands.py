@@ -11,36 +11,31 @@ from bot.commands import handlers
 from bot.domain import LINK, Asker, Consent, Person, ThreadKey
 from bot.intake.addressed import is_help
 from bot.intake.intake import Intake
-
-
-def _does(name: str) -> str:
-    does = handlers.COMMANDS[name]
-    return does[0].lower() + does[1:]
-
+from bot.languages import later, say
 
 COMMANDS = {
-    "/help": "show this",
-    "/reset": _does("reset"),
-    "/regenerate": "answer the last question again",
-    "/edit": "change your last question",
-    "/file": "add a file to your next question: /file PATH",
-    "/stop": "stop the answer (so does Ctrl-C)",
-    "/model": "show or choose the model: /model NAME, or off for the default",
-    "/persona": "show or choose how I answer: /persona TEXT, or off",
-    "/temperature": "how surprising answers are, from 0 to 2: /temperature 0.5, or off",
-    "/longest": "the longest answer, in tokens: /longest 500, or off",
-    "/tools": "show my tools: /tools, or off, or on, or revoke NAME",
-    "/usage": _does("usage"),
-    "/forget-me": _does("forget-me"),
-    "/save": "write the conversation to a file: /save FILE",
-    "/quit": "leave (so do Ctrl-D, exit and quit)",
+    "/help": later("show this"),
+    "/reset": handlers.COMMANDS["reset"],
+    "/regenerate": later("answer the last question again"),
+    "/edit": later("change your last question"),
+    "/file": later("add a file to your next question: /file PATH"),
+    "/stop": later("stop the answer (so does Ctrl-C)"),
+    "/model": later("show or choose the model: /model NAME, or off for the default"),
+    "/persona": later("show or choose how I answer: /persona TEXT, or off"),
+    "/temperature": later("how surprising answers are, from 0 to 2: /temperature 0.5, or off"),
+    "/longest": later("the longest answer, in tokens: /longest 500, or off"),
+    "/tools": later("show my tools: /tools, or off, or on, or revoke NAME"),
+    "/usage": handlers.COMMANDS["usage"],
+    "/forget-me": handlers.COMMANDS["forget-me"],
+    "/save": later("write the conversation to a file: /save FILE"),
+    "/quit": later("leave (so do Ctrl-D, exit and quit)"),
 }
 KEYS = {
-    "Enter": "sends; during an answer, your question waits for its end",
-    "Alt-Enter": "adds a line; so does a \\ at the end of a line",
-    "↑": "earlier questions; during an answer, your last question to change it",
-    "Ctrl-R": "searches your earlier questions",
-    "Ctrl-C": "stops the answer, denies, or clears your input; press it twice to leave",
+    "Enter": later("sends; during an answer, your question waits for its end"),
+    "Alt-Enter": later("adds a line; so does a \\ at the end of a line"),
+    "↑": later("earlier questions; during an answer, your last question to change it"),
+    "Ctrl-R": later("searches your earlier questions"),
+    "Ctrl-C": later("stops the answer, denies, or clears your input; press it twice to leave"),
 }
 _ONLY_IN_THE_WINDOW = ("/regenerate", "/edit", "/stop", "/save")
 # Also without the window; there, any other line that begins with a slash is a question.
@@ -87,22 +82,29 @@ def consent_of(line: str, call_id: str) -> Consent | None:
 
 def unknown(name: str) -> str:
     """Return the message for an unknown command."""
-    return f"There is no {name}. /help lists the commands; begin with a space to send it as text."
+    lists = "There is no {name}. /help lists the commands; begin with a space to send it as text."
+    return say(lists, name=name)
+
+
+def does(sentence: str) -> str:
+    """Return what a command or a key does, as it stands behind its name."""
+    said = say(sentence)
+    return said[:1].lower() + said[1:]
 
 
 def plain_help() -> str:
     """Return the commands without the window, as lines of plain text."""
     width = max(map(len, COMMANDS)) + 1
-    return "\n".join(f"{name:{width}} {COMMANDS[name]}" for name in PLAIN)
+    return "\n".join(f"{name:{width}} {does(COMMANDS[name])}" for name in PLAIN)
 
 
 def help_tables() -> str:
     """Return the commands and the keys of the window, as Markdown."""
-    return f"{_table('Command', COMMANDS)}\n\n{_table('Key', KEYS)}"
+    return f"{_table(say('Command'), COMMANDS)}\n\n{_table(say('Key'), KEYS)}"
 
 
 def _table(head: str, rows: Mapping[str, str]) -> str:
-    lines = (f"| `{name}` | {does} |" for name, does in rows.items())
+    lines = (f"| `{name}` | {does(one)} |" for name, one in rows.items())
     return "\n".join([f"| {head} | |", "| --- | --- |", *lines])
 
 
@@ -123,7 +125,7 @@ class ThreadCommands:
         if name == "forget-me":
             if text.casefold() == _YES:
                 return await self._handlers.forget_me(call)
-            return f"{handlers.FORGET_QUESTION}\nIf so, write: /forget-me {_YES}"
+            return f"{say(handlers.FORGET_QUESTION)}\n{say('If so, write: /forget-me yes')}"
         if name not in _FIELDS:
             clears = is_off and name != "tools"
             return await self._handlers.run(name, call, handlers.DEFAULT if clears else text)
@@ -141,7 +143,7 @@ class ThreadCommands:
             id=f"{self._key.platform}:{uuid4()}",
             thread=self._key,
             person=self._person,
-            scopes={"thread": "this conversation"},
+            scopes={"thread": say("this conversation")},
             asker=Asker(direct=True, operator=True),
             in_thread=True,
             own_thread=True,

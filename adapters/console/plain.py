@@ -17,6 +17,7 @@ from bot.commands import handlers
 from bot.concurrency import cancelled, running
 from bot.domain import FORM, Consent
 from bot.errors import ParleyError, Refused, StoreUnavailable
+from bot.languages import say
 from bot.text.sanitize import strip_controls
 from bot.tools.questions import AnswerRefused
 
@@ -26,7 +27,7 @@ YOU, BOT = "you> ", "bot> "
 QUIT = "/quit"
 HEAD = (
     "I remember what we said before; /reset forgets it. Ctrl-C stops an answer, "
-    f"{QUIT} leaves, /help shows the commands."
+    "/quit leaves, /help shows the commands."
 )
 FORGOTTEN = "Forgotten. Ask me something new."
 
@@ -49,7 +50,7 @@ class PlainConversation:
 
     async def at_terminal(self, banner: str) -> None:
         """Converse at a terminal until `/quit`; during an answer, SIGINT stops it."""
-        await self.print(f"{banner}\n{HEAD}\n\n")
+        await self.print(f"{banner}\n{say(HEAD)}\n\n")
         await self._converse(you=YOU, prompt=BOT)
 
     async def in_pipe(self) -> None:
@@ -96,7 +97,7 @@ class PlainConversation:
                     notice = plain_help()
                 case "/reset":
                     await self._talk.reset()
-                    notice = "" if is_quiet else FORGOTTEN
+                    notice = "" if is_quiet else say(FORGOTTEN)
                 case "/file":
                     waits = await self._talk.add_file(command.argument)
                     notice = "" if is_quiet else waits
@@ -105,7 +106,7 @@ class PlainConversation:
         except (Refused, StoreUnavailable) as error:
             notice = error.apology
         await self.print(notice and f"{notice}\n")
-        if notice == handlers.FORGETTING:
+        if notice == say(handlers.FORGETTING):
             await self.print(f"{await self._talk.commands.forgotten()}\n")
 
     async def _line(self, you: str) -> str:

@@ -19,9 +19,10 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.styles import Style
 
-from adapters.console.commands import COMMANDS
+from adapters.console.commands import COMMANDS, does
 from adapters.console.render import Renderer
 from adapters.console.transcript import AskedQuestion, Transcript
+from bot.languages import say
 from bot.text.markdown import tidy
 from bot.text.sanitize import one_line
 
@@ -58,7 +59,11 @@ class WindowScreen:
             self._message,
             multiline=True,
             prompt_continuation=lambda width, number, wraps: " " * width,
-            completer=WordCompleter([*COMMANDS], meta_dict=COMMANDS, sentence=True),
+            completer=WordCompleter(
+                [*COMMANDS],
+                meta_dict={name: does(it) for name, it in COMMANDS.items()},
+                sentence=True,
+            ),
             complete_while_typing=Condition(lambda: self.typed.startswith("/")),
             reserve_space_for_menu=len(COMMANDS),
             search_ignore_case=True,
@@ -121,7 +126,7 @@ class WindowScreen:
         self._session.app.invalidate()
 
     def _reset_hint(self) -> None:
-        self.show_hint(EDITING if self.edited else "")
+        self.show_hint(say(EDITING) if self.edited else "")
 
     @property
     def _buffer(self) -> Buffer:
@@ -168,7 +173,7 @@ class WindowScreen:
         asks = self._transcript.growing and self._transcript.growing.consent
         if self._session.layout.is_searching or colourless or asks:
             return []
-        return [("class:placeholder", "Ask anything, or /help")]
+        return [("class:placeholder", say("Ask anything, or /help"))]
 
     def _live(self, growing: AskedQuestion | None, columns: int, *, most: int) -> list[str]:
         if growing is None:

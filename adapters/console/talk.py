@@ -19,6 +19,7 @@ from bot.commands.form import Form, answer_form
 from bot.domain import Asker, Consent, Exchange, FileRef, Person, Standing, ThreadKey, Turn
 from bot.errors import HasEnded, Refused, StoreUnavailable
 from bot.intake.intake import Intake
+from bot.languages import say
 from bot.reply.draft import with_notice
 from bot.store import Store
 from bot.text.sanitize import whole_characters
@@ -92,10 +93,16 @@ class ConsoleConversation:
                 await self._uploads.save(upload, _parts(found), size=size)
             except (OSError, ValueError, RuntimeError) as error:
                 reason = getattr(error, "strerror", error)
-                raise Refused(f"I cannot read {path}: {reason}.") from error
+                raise Refused(
+                    say("I cannot read {path}: {reason}.", path=path, reason=reason)
+                ) from error
             self._files.append(file_ref(upload, turn_id="", name=found.name))
         names = ", ".join(one.name for one in self._files)
-        return f"For your next question: {names}." if names else "No file waits: write /file PATH."
+        return (
+            say("For your next question: {names}.", names=names)
+            if names
+            else say("No file waits: write /file PATH.")
+        )
 
     async def edit(self, turn: Turn, text: str) -> Turn:
         """Change the question of the last turn, which is answered again."""

@@ -12,6 +12,7 @@ from uuid import uuid4
 from adapters.console.plain import PlainConversation
 from adapters.console.talk import ConsoleConversation
 from adapters.uploads import Uploads
+from bot.languages import say, speak
 from bot.platform_spec import Process
 
 _WINDOW_PACKAGES = ("prompt_toolkit", "rich", "markdown_it")  # requirements-terminal.txt
@@ -19,6 +20,8 @@ _WINDOW_PACKAGES = ("prompt_toolkit", "rich", "markdown_it")  # requirements-ter
 
 async def listen(process: Process, *, stdin: TextIO, stdout: TextIO) -> None:
     """Read questions and print answers until the end of the input or `/quit`."""
+    # As the C library looks for the language of messages (POSIX, "Internationalization Variables").
+    speak(next(filter(None, map(os.environ.get, ("LC_ALL", "LC_MESSAGES", "LANG"))), ""))
     for stream in (stdin, stdout):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -26,7 +29,9 @@ async def listen(process: Process, *, stdin: TextIO, stdout: TextIO) -> None:
     at_terminal = stdin.isatty() and sys.platform != "win32"
     # At a terminal, each start continues the same thread.
     thread = "terminal" if at_terminal else uuid4().hex
-    banner = "\n".join((f"Parley. Answers come from {process.answers_from}.", *process.notices))
+    banner = "\n".join(
+        (say("Parley. Answers come from {model}.", model=process.answers_from), *process.notices)
+    )
     settings, store, patience = process.settings, process.store, process.patience
     uploads = Uploads(store, most_files=settings.files_per_question, most_mb=settings.file_max_mb)
     talk = ConsoleConversation(intake=process.intake, store=store, thread=thread, uploads=uploads)

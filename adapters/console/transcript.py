@@ -10,6 +10,7 @@ from adapters.console.answering import Answering, prompt_of
 from adapters.console.render import BlockSplitter, BlockUpdate
 from adapters.console.talk import ReplyState
 from bot.domain import FORM, Turn
+from bot.languages import say
 from bot.text.sanitize import strip_controls
 
 _MOST = 500  # exchanges; the history of the thread is shorter
@@ -125,14 +126,14 @@ class Transcript:
     def save(self, name: str) -> str:
         """Write the exact texts to a new file, as Markdown; return a status message."""
         if not name:
-            return "Which file? Write /save FILE."
+            return say("Which file? Write /save FILE.")
         parts = (f"## you\n\n{one.turn.text}\n\n## bot\n\n{one.text}\n" for one in self.all)
         try:
             with Path(name).expanduser().open("x", encoding="utf-8", errors="replace") as file:
                 file.write("\n".join(parts))
         except FileExistsError:
-            return f"{name} exists already: choose another name."
+            return say("{name} exists already: choose another name.", name=name)
         except (OSError, ValueError, RuntimeError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
-            return f"I cannot write {name}: {reason}"
-        return f"Saved to {name}."
+            return say("I cannot write {name}: {reason}", name=name, reason=reason)
+        return say("Saved to {name}.", name=name)

@@ -25,6 +25,7 @@ from bot.commands import handlers
 from bot.concurrency import BackgroundTasks, together
 from bot.domain import FORM, Consent, Turn
 from bot.errors import ParleyError, Refused, StoreUnavailable
+from bot.languages import say
 from bot.tools.questions import AnswerRefused
 
 _LEAVING = "Press Ctrl-C again to leave."
@@ -73,7 +74,7 @@ class Window:
                 await self._talk.forget(*turns[1:])
 
     async def _greet(self) -> None:
-        head = "I remember what we said before. /help shows the commands, Ctrl-D leaves."
+        head = say("I remember what we said before. /help shows the commands, Ctrl-D leaves.")
         self._screen.say(f"{self._banner}\n{head}")
         with suppress(StoreUnavailable):
             self.transcript.all = [
@@ -110,15 +111,15 @@ class Window:
             self._work.put_nowait(partial(self._decide, growing, growing.consent, "deny"))
         elif growing and growing is self._stopped:
             # No worker has the turn, or it has died.
-            notice = "I no longer wait for that answer."
+            notice = say("I no longer wait for that answer.")
             self._work.put_nowait(partial(self._give_up, growing, notice))
         elif growing:
             self._stopped = growing
             self._work.put_nowait(self._stop)
-        elif self._screen.hint == _LEAVING:
+        elif self._screen.hint == say(_LEAVING):
             self._screen.leave()
         else:
-            self._screen.show_hint(_LEAVING)
+            self._screen.show_hint(say(_LEAVING))
 
     async def _carry_out(self) -> None:
         while True:
@@ -146,7 +147,7 @@ class Window:
             case "/reset":
                 await self._talk.reset()
                 self.transcript.forget()
-                self._screen.say(FORGOTTEN)
+                self._screen.say(say(FORGOTTEN))
             case "/regenerate" | "/edit":
                 await self._answer_again(command)
             case "/file":
@@ -159,16 +160,16 @@ class Window:
                 self._screen.leave()
             case _:
                 notice = await self._talk.commands.run(command)
-                if notice == handlers.FORGOTTEN:
+                if notice == say(handlers.FORGOTTEN):
                     self._forget_person()
                 self._screen.say(notice)
-                if notice == handlers.FORGETTING:
+                if notice == say(handlers.FORGETTING):
                     self._tasks.start(self._await_forgotten())
 
     async def _answer_again(self, command: Command) -> None:
         last = self.transcript.last
         if last is None:
-            self._screen.say("There is no question yet.")
+            self._screen.say(say("There is no question yet."))
         elif command.name == "/regenerate":
             await self._talk.regenerate(last.turn)
             self._reopen(last, last.turn)
@@ -234,10 +235,10 @@ class Window:
     async def _stop(self) -> None:
         if growing := self.transcript.growing:
             self._stopped = growing
-            self._screen.show_hint("Stopping … (press Ctrl-C again to stop waiting)")
+            self._screen.show_hint(say("Stopping … (press Ctrl-C again to stop waiting)"))
             await self._talk.stop(growing.turn)
         else:
-            self._screen.say("There is no answer to stop.")
+            self._screen.say(say("There is no answer to stop."))
 
     def _note_stopped(self) -> None:
         self._stopped = None
@@ -271,7 +272,7 @@ class Window:
                 asked.answering = Answering(reply.consent, form) if form else None
         growth = asked.show(reply)
         if growth.anew:
-            self._screen.say("Another try:")
+            self._screen.say(say("Another try:"))
         if growth.finished:
             self._screen.show_answer(growth.finished)
         if reply.last:

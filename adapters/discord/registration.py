@@ -9,6 +9,7 @@ import discord
 from adapters.discord.rest import Payload, request
 from bot.commands.handlers import ASK_ABOUT, COMMANDS, SUMMARISE, Scope
 from bot.domain import Json
+from bot.languages import later, say
 from bot.store import Store
 
 # Discord's documentation, "Application Commands", "Application Command Types" and "Option Type".
@@ -18,30 +19,32 @@ _SUBCOMMAND, _TEXT, _SWITCH, _FILE = 1, 3, 5, 11
 # in all contexts, and to people if the application can be installed by them.
 _SERVERS = 0
 _IN_SERVER, _IN_OWN_DM = 0, 1
+# Discord's documentation, "Locales". The names of commands stay English.
+_LOCALES = {"de": "de", "fr": "fr", "es-ES": "es", "es-419": "es", "ja": "ja"}
 _LONGEST_QUESTION = 6000  # Discord's limit for a text option
 _LONGEST_PERSONA = 2000
 
 SCOPE_NAMES: Mapping[Scope, str] = {
-    "thread": "this conversation",
-    "channel": "this channel",
-    "server": "this server",
+    "thread": later("this conversation"),
+    "channel": later("this channel"),
+    "server": later("this server"),
 }
 
 
 def definitions() -> list[Payload]:
     """Return all commands; everybody may use them unless a server's admins restrict that."""
-    question = _option(_TEXT, "question", "Your question", max_length=_LONGEST_QUESTION)
-    private = _option(_SWITCH, "private", "Only you see the question and the answer")
-    file = _option(_FILE, "file", "A file to read")
+    question = _option(_TEXT, "question", later("Your question"), max_length=_LONGEST_QUESTION)
+    private = _option(_SWITCH, "private", later("Only you see the question and the answer"))
+    file = _option(_FILE, "file", later("A file to read"))
     # The bot can read messages only if it is a member.
     as_member: Payload = {"integration_types": [_SERVERS], "contexts": [_IN_SERVER, _IN_OWN_DM]}
     return [
-        _described("ask", "Ask me something")
+        _described("ask", later("Ask me something"))
         | {"type": SLASH, "options": [question | {"required": True}, private, file]},
-        _described("parley", "What I do here, and how I answer")
+        _described("parley", later("What I do here, and how I answer"))
         | {"type": SLASH, "options": [_subcommand(name) for name in COMMANDS]},
-        {"name": ASK_ABOUT, "type": MESSAGE_MENU},
-        {"name": SUMMARISE, "type": MESSAGE_MENU} | as_member,
+        _menu(ASK_ABOUT),
+        _menu(SUMMARISE) | as_member,
     ]
 
 
@@ -79,22 +82,25 @@ def _subcommand(name: str) -> Payload:
     options: list[Payload] = []
     match name:
         case "model":
-            what = "The model, or default; without it I show which answers"
+            what = later("The model, or default; without it I show which answers")
             options = [_option(_TEXT, "name", what, autocomplete=True), _place()]
         case "persona":
-            what = "How I should answer, or default; without it I show the present persona"
+            what = later("How I should answer, or default; without it I show the present persona")
             options = [_option(_TEXT, "text", what, max_length=_LONGEST_PERSONA), _place()]
         case "tools":
-            what = "off, on, or revoke and the name of a tool; without it I show what I can use"
+            what = later(
+                "off, on, or revoke and the name of a tool; without it I show what I can use"
+            )
             options = [_option(_TEXT, "change", what), _place()]
     return _described(name, COMMANDS[name]) | {"type": _SUBCOMMAND, "options": options}
 
 
 def _place() -> Payload:
     choices: list[Payload] = [
-        {"name": label, "value": scope} for scope, label in SCOPE_NAMES.items()
+        {"name": label, "value": scope, "name_localizations": _localized(label)}
+        for scope, label in SCOPE_NAMES.items()
     ]
-    what = "Where it applies; this conversation by default"
+    what = later("Where it applies; this conversation by default")
     return _option(_TEXT, "where", what) | {"choices": choices}
 
 
@@ -103,4 +109,17 @@ def _option(kind: int, name: str, description: str, **more: Json) -> Payload:
 
 
 def _described(name: str, description: str) -> Payload:
-    return {"name": name, "description": description}
+    localized = _localized(description)
+    return {
+        "name": name,
+        "description": description,
+        "description_localizations": localized,
+    }
+
+
+def _menu(name: str) -> Payload:
+    return {"name": name, "name_localizations": _localized(name), "type": MESSAGE_MENU}
+
+
+def _localized(sentence: str) -> dict[str, Json]:
+    return {locale: say(sentence, language=name) for locale, name in _LOCALES.items()}

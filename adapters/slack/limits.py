@@ -18,6 +18,7 @@ class Limits:
 
     # Events. Slack waits 3 s for an acknowledgement, and for the answer to a command.
     name_timeout: float = 0.7  # for the name look-ups of an event or a prompt
+    language_timeout: float = 0.3  # before all that a command looks up
     lookup_timeout: float = 1.4  # for what a command looks up: rights, or messages
     notices_in_flight: int = 100  # further ones are dropped
     command_answered_within: float = 2.6

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 
 from bot.commands.handlers import ASK_ABOUT, COMMANDS, SUMMARISE
+from bot.languages import later
 
 ASK, PARLEY = "/ask", "/parley"
 ASKED_EVENT = "parley_asked"  # of the metadata of a question that the bot has posted for a person
@@ -36,21 +37,31 @@ SCOPES: Mapping[str, str] = {
     "groups:read": "as channels:read, for private channels",
     "im:history": "being asked in direct messages",
     "mpim:history": "as channels:history, in group messages",
-    "users:read": "what people are called, their time zone, who is an admin",
+    "users:read": "what people are called, their time zone and language, who is an admin",
 }
 # The effect of a missing scope, for help. Only these may be left out; all answers need the others.
 WITHOUT: Mapping[str, str] = {
-    "channels:history": "In public channels I only see messages that mention me, and I cannot "
-    "read what was said before",
-    "channels:read": "I cannot tell who created a public channel, so only admins can choose for it",
-    "files:read": "I cannot read files",
-    "files:write": "I cannot give long code and wide tables as files",
-    "groups:history": "In private channels I only see messages that mention me, and I cannot "
-    "read what was said before",
-    "groups:read": "I cannot tell who created a private channel, so only admins can choose for it",
-    "mpim:history": "In group messages I only see messages that mention me, and I cannot read "
-    "what was said before",
-    "users:read": "I do not know what people are called, nor who is an admin",
+    "channels:history": later(
+        "In public channels I only see messages that mention me, and I cannot read what was said "
+        "before."
+    ),
+    "channels:read": later(
+        "I cannot tell who created a public channel, so only admins can choose for it."
+    ),
+    "files:read": later("I cannot read files."),
+    "files:write": later("I cannot give long code and wide tables as files."),
+    "groups:history": later(
+        "In private channels I only see messages that mention me, and I cannot read what was said "
+        "before."
+    ),
+    "groups:read": later(
+        "I cannot tell who created a private channel, so only admins can choose for it."
+    ),
+    "mpim:history": later(
+        "In group messages I only see messages that mention me, and I cannot read what was said "
+        "before."
+    ),
+    "users:read": later("I do not know what people are called, nor who is an admin."),
 }
 EVENTS: Mapping[str, str] = {
     "agent_session_stopped": "Slack's own Stop",
@@ -65,8 +76,14 @@ EVENTS: Mapping[str, str] = {
 }
 # Titles and messages; docs: assistant.threads.setSuggestedPrompts, "up to four".
 PROMPTS: Sequence[tuple[str, str]] = (
-    ("Explain something", "Explain how a bicycle stays upright, in three sentences."),
-    ("Write something", "Write a friendly reminder that the meeting has moved to Thursday."),
+    (
+        later("Explain something"),
+        later("Explain how a bicycle stays upright, in three sentences."),
+    ),
+    (
+        later("Write something"),
+        later("Write a friendly reminder that the meeting has moved to Thursday."),
+    ),
 )
 _HEAD = """\
 # The app as Slack knows it: api.slack.com/apps, "Create New App", "From a manifest".

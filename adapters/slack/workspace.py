@@ -282,6 +282,7 @@ class _Profile:
     name: str
     zone: str = ""
     team: str = ""
+    locale: str = ""
 
 
 _UNKNOWN = _Profile("")
@@ -299,6 +300,7 @@ class Directory:
     def __init__(self, client: AsyncWebClient, *, limits: Limits, tasks: BackgroundTasks) -> None:
         self._client = client
         self._timeout = limits.name_timeout
+        self._language_timeout = limits.language_timeout
         self._refused_seconds = limits.refusals_remembered
         self._tasks = tasks
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -312,6 +314,15 @@ class Directory:
     def zone(self, user: str) -> str:
         """Return the time zone of a person whose name was looked up; empty if unknown."""
         return (self._profiles.get(user) or _UNKNOWN).zone
+
+    async def language(self, user: str, *, asks: bool = True) -> str:
+        """Return a person's locale; empty if Slack does not report it in time.
+
+        Unless it `asks` Slack, it is that of a person whose name was looked up.
+        """
+        if asks and user:
+            await self._resolve(user, self._person, self._language_timeout)
+        return (self._profiles.get(user) or _UNKNOWN).locale
 
     async def where(self, channel: str, *, workspace: str) -> str:
         """Return the known names of a channel and the workspace."""
@@ -367,10 +378,11 @@ class Directory:
             del self._running[id_]
 
     async def _person(self, user: str) -> _Profile:
-        person = (await self._client.users_info(user=user))["user"]
+        person = (await self._client.users_info(user=user, include_locale=True))["user"]
         profile = person.get("profile") or {}
         names = (profile.get("display_name"), profile.get("real_name"), person.get("name"))
-        fields = (next(filter(None, names), ""), person.get("tz"), person.get("team_id"))
+        name = next(filter(None, names), "")
+        fields = (name, person.get("tz"), person.get("team_id"), person.get("locale"))
         return _Profile(*(str(one or "") for one in fields))
 
     async def _public_channel(self, id_: str) -> _Profile:

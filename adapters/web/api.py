@@ -33,6 +33,7 @@ from bot.domain import PRESSES, Asker, FileRef, Json, Person, Rating, Standing, 
 from bot.errors import NothingAsked, NotRemembered, NotTheLast
 from bot.intake.answers import GO_ON
 from bot.intake.intake import Intake
+from bot.languages import later, say
 from bot.store import Store
 
 PERSON = web.RequestKey("person", Person)  # the authenticated person
@@ -45,10 +46,10 @@ _RATINGS: Mapping[str, Rating | Literal[""]] = {"good": "good", "bad": "bad", ""
 _SIGNED_IN = Asker(signed_in=True)
 _CHOSEN_HERE = frozenset({"model", "persona", "temperature", "max_tokens"})
 _WAYS = (
-    "Ask me below. I remember the conversation, but none of your others.",
-    "Add files by the paper clip, by pasting, or by dropping them here.",
-    "At the top, choose the model and its style; rename, export or delete the conversation.",
-    "Below an answer, copy, rate or regenerate it. You can also edit your last question.",
+    later("Ask me below. I remember the conversation, but none of your others."),
+    later("Add files by the paper clip, by pasting, or by dropping them here."),
+    later("At the top, choose the model and its style; rename, export or delete the conversation."),
+    later("Below an answer, copy, rate or regenerate it. You can also edit your last question."),
 )
 
 
@@ -101,12 +102,12 @@ class Api:
         commands, call = CommandHandlers(self.intake), _call(request)
         return answer(
             {
-                "help": await commands.help(call, HelpContext(ways=_WAYS, written="")),
+                "help": await commands.help(call, HelpContext(ways=[*map(say, _WAYS)], written="")),
                 "usage": await commands.run("usage", call),
                 "tools": [*await commands.tools(call)],
                 "allowed": [*await commands.allowed(call)],
-                "question": FORGET_QUESTION,
-                "yes": FORGET,
+                "question": say(FORGET_QUESTION),
+                "yes": say(FORGET),
             }
         )
 
@@ -116,11 +117,11 @@ class Api:
 
     async def _forget_me(self, request: web.Request) -> web.Response:
         notice = await CommandHandlers(self.intake).forget_me(_call(request))
-        return answer({"said": notice, "done": notice == FORGOTTEN}, status=202)
+        return answer({"said": notice, "done": notice == say(FORGOTTEN)}, status=202)
 
     async def _forgotten(self, request: web.Request) -> web.Response:
         done = await self.intake.has_forgotten(PLATFORM, request[PERSON])
-        return answer({"said": FORGOTTEN if done else FORGETTING, "done": done})
+        return answer({"said": say(FORGOTTEN if done else FORGETTING), "done": done})
 
     async def _conversations(self, request: web.Request) -> web.Response:
         """Return the conversations; those with all the words of a search, in title or talk."""
@@ -143,7 +144,7 @@ class Api:
     async def _rename(self, request: web.Request) -> web.Response:
         thread, title = await self._known(request), (await body(request)).get("title")
         if not isinstance(title, str) or not title.strip():
-            raise Unacceptable(400, "A conversation needs a title.")
+            raise Unacceptable(400, say("A conversation needs a title."))
         await self.talks.rename(thread, title)
         await live.announce(self.store, thread)
         return answer({"title": await self.talks.title(thread)})
@@ -164,7 +165,7 @@ class Api:
         """Set preferences; an empty text clears one."""
         (call, scope), filled = await self._place(request), await body(request)
         if not filled.keys() <= _CHOSEN_HERE:
-            raise Unacceptable(400, "This cannot be chosen here.")
+            raise Unacceptable(400, say("This cannot be chosen here."))
         if not all(isinstance(one, str) for one in filled.values()):
             raise Unacceptable(400, "A choice must be a text.")
         await CommandHandlers(self.intake).fill_in(call, scope, "answers", filled, seen="")
@@ -175,7 +176,7 @@ class Api:
         """Return a conversation, or the place of all conversations, which is the person's own."""
         if "talk" in request.match_info:
             call = replace(_call(request), thread=await self._known(request), own_thread=True)
-            return replace(call, scopes={"thread": "this conversation"}), "thread"
+            return replace(call, scopes={"thread": say("this conversation")}), "thread"
         return replace(_call(request), manages_channel=True), "channel"
 
     async def _delete(self, request: web.Request) -> web.Response:
@@ -376,7 +377,7 @@ class Api:
     async def _known(self, request: web.Request) -> ThreadKey:
         thread = _thread(request)
         if await self.talks.title(thread) is None:
-            raise Unacceptable(404, "There is no such conversation.")
+            raise Unacceptable(404, say("There is no such conversation."))
         return thread
 
 
@@ -416,7 +417,7 @@ def _call(request: web.Request) -> Call:
         id=f"{PLATFORM}:{uuid4()}",
         thread=thread_of(request[PERSON], ""),
         person=request[PERSON],
-        scopes={"channel": "all your conversations"},
+        scopes={"channel": say("all your conversations")},
         asker=_SIGNED_IN,
     )
 
@@ -461,7 +462,7 @@ def _files(
     """Return the files of a question, by the ids that its person chose for the uploads."""
     files = sent.get("files") or []
     if isinstance(files, list) and len(files) > most:
-        raise Unacceptable(400, f"A question has at most {most} files.")
+        raise Unacceptable(400, say("A question has at most {most} files.", most=most))
     found = []
     for one in files if isinstance(files, list) else [files]:
         match one:
@@ -475,14 +476,14 @@ def _files(
 def _thread(request: web.Request) -> ThreadKey:
     talk = request.match_info["talk"]
     if not is_id(talk):
-        raise Unacceptable(404, "There is no such conversation.")
+        raise Unacceptable(404, say("There is no such conversation."))
     return thread_of(request[PERSON], talk)
 
 
 def _upload(request: web.Request) -> ThreadKey:
     name = request.match_info["file"]
     if not is_id(name):
-        raise Unacceptable(404, "There is no such file.")
+        raise Unacceptable(404, say("There is no such file."))
     return thread_of(request[PERSON], name)
 
 

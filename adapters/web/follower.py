@@ -19,6 +19,7 @@ from bot.domain import Json, Standing, ThreadKey
 from bot.errors import StoreUnavailable
 from bot.intake.answers import GO_ON
 from bot.intake.intake import Intake
+from bot.languages import say
 from bot.store import Store
 
 log = logging.getLogger(__name__)
@@ -285,7 +286,7 @@ async def send_events(
                 asked = now()
         if page.close_reason == "crowded":
             async with asyncio.timeout(write_seconds):
-                await _write(response, _event("end", {"why": _CROWDED}).encode())
+                await _write(response, _event("end", {"why": say(_CROWDED)}).encode())
             return response
     if request.transport and not page.talk.is_gone:
         # Abort, or the buffer of a stalled page would stay.

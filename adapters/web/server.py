@@ -31,6 +31,7 @@ from bot.errors import (
     StoreUnavailable,
     ThreadBusy,
 )
+from bot.languages import say, speak
 from bot.platform_spec import Process
 from bot.proxy import is_loopback
 from bot.text.attachments import ENDINGS
@@ -134,6 +135,7 @@ def _authentication(
 ) -> Callable[..., Awaitable[web.StreamResponse]]:
     @web.middleware
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
+        speak(assets.language_of(request))
         if sentence := _refusal(request, way=sign_in.way, home=sign_in.home):
             return answer({"error": sentence}, status=403)
         try:
@@ -148,7 +150,7 @@ def _authentication(
             return sign_in.challenge(request)
         if visitor is not None:
             if request.headers.get(_WRITE_HEADER, "1") not in ("1", visitor.person.id):
-                return answer({"error": _ANOTHER}, status=403)
+                return answer({"error": say(_ANOTHER)}, status=403)
             request[PERSON] = visitor.person
             request[MAY_STAY] = lambda: _may_stay(sign_in, request)
             trust(request, visitor.person.id)
@@ -189,7 +191,7 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
         more = {"field": field} if field else {}
         return answer({"error": error.apology, **more}, status=status)
     except TimeoutError:
-        return answer({"error": "That took too long. Please try again."}, status=408)
+        return answer({"error": say("That took too long. Please try again.")}, status=408)
     except web.HTTPException as error:
         if error.status < 400 or not request.path.startswith("/api/"):
             raise

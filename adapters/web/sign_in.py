@@ -23,6 +23,7 @@ from adapters.web.api import Unacceptable, answer, body
 from adapters.web.settings import WebSettings
 from adapters.web.talks import PLATFORM
 from bot.domain import Person
+from bot.languages import say, spoken
 from bot.proxy import is_loopback
 from bot.store import Store
 from bot.text.sanitize import one_line, whole_characters
@@ -43,8 +44,8 @@ _TOO_MANY = "Too many wrong passwords came from here. Please try again in a few 
 _MOST_GUESTS, _GUESTS_SECONDS = 100, 3600  # guests that log in from one address
 _CROWDED = "Too many new people came from here. Please try again in an hour."
 _FAILED = (
-    '<!doctype html><html lang="en"><title>Parley</title>'
-    '<p>The sign-in did not work. <a href="/">Try again</a></p>'
+    '<!doctype html><html lang="{language}"><title>Parley</title>'
+    '<p>{why} <a href="/">{again}</a></p>'
 )
 
 
@@ -210,7 +211,7 @@ class SignIn:
     def challenge(self, request: web.Request) -> web.Response:
         """Return the response to an unauthenticated request: 401, or a redirect to the login."""
         if request.path.startswith("/api/") or request.method != "GET":
-            return answer({"error": "Please log in.", "login": self.way}, status=401)
+            return answer({"error": say("Please log in."), "login": self.way}, status=401)
         if self.way == "proxy":
             return web.Response(status=401, text="Please log in at the proxy of this page.\n")
         return _led_to(f"/login?next={quote(request.path)}")
@@ -259,12 +260,12 @@ class SignIn:
                 request.remote,
             )
         if attempts > _FREE_ATTEMPTS:
-            raise Unacceptable(429, _TOO_MANY)
+            raise Unacceptable(429, say(_TOO_MANY))
         password = self._settings.password.encode()
         # A lone surrogate of JSON has no bytes.
         if not hmac.compare_digest(str(given).encode("utf-8", "replace"), password):
             await self._store.command("EXPIRE", key, min(60 * 2**attempts, _LONGEST_PAUSE))
-            raise Unacceptable(403, "That is not the password.")
+            raise Unacceptable(403, say("That is not the password."))
         await self._store.command("DEL", key)
         response = answer({})
         known = await self.visitor(request)
@@ -277,7 +278,7 @@ class SignIn:
         many = int(await self._store.command("INCR", key))
         await self._store.command("EXPIRE", key, _GUESTS_SECONDS, "NX")
         if many > _MOST_GUESTS:
-            raise Unacceptable(429, _CROWDED)
+            raise Unacceptable(429, say(_CROWDED))
         return new_guest()
 
     async def _log_out(self, request: web.Request) -> web.Response:
@@ -344,4 +345,6 @@ def _led_to(address: str) -> web.Response:
 
 def _failed(error: SignInFailed) -> web.Response:
     log.warning("Sign-in failed: %s", one_line(str(error)))
-    return web.Response(status=403, text=_FAILED, content_type="text/html")
+    said = {"why": say("The sign-in did not work."), "again": say("Try again")}
+    text = _FAILED.format(language=spoken(), **said)
+    return web.Response(status=403, text=text, content_type="text/html")

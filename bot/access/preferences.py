@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from bot import audit
 from bot.domain import Follow, Json, Preferences, ThreadKey
 from bot.errors import Refused
+from bot.languages import later, number, say
 from bot.text.sanitize import strip_controls, whole_characters
 
 if TYPE_CHECKING:  # `bot ask` has no store, and need not import Redis
@@ -197,8 +198,8 @@ class PreferenceStore:
         if name == "model" and isinstance(found, str):
             return self._model(found)
         if name == "max_tokens" and isinstance(found, int) and found > self.max_tokens:
-            most = f"An answer may have {self.max_tokens} tokens at most. Please choose fewer."
-            raise InvalidPreference(most, field=name)
+            most = "An answer may have {most} tokens at most. Please choose fewer."
+            raise InvalidPreference(say(most, most=number(self.max_tokens)), field=name)
         return found
 
     def _model(self, typed: str) -> str:
@@ -208,7 +209,8 @@ class PreferenceStore:
             if typed.casefold() in (one.name.casefold(), one.label.casefold()):
                 return one.name
         offered = ", ".join(one.label for one in self.models)
-        raise InvalidPreference(f"There is no such model. You can choose {offered}.", field="model")
+        unknown = say("There is no such model. You can choose {offered}.", offered=offered)
+        raise InvalidPreference(unknown, field="model")
 
 
 def checked(scope: Scope, written: Changes) -> Preferences:
@@ -219,7 +221,8 @@ def checked(scope: Scope, written: Changes) -> Preferences:
 
 def _checked(scope: Scope, name: str, value: Json) -> object:
     if name not in _FIELDS[scope]:
-        raise InvalidPreference(f"You cannot choose a {name} for a {scope}.", field=name)
+        refused = say("You cannot choose a {name} for a {scope}.", name=name, scope=scope)
+        raise InvalidPreference(refused, field=name)
     try:
         return _CHECKS[name](value)
     except ValueError as error:
@@ -265,20 +268,19 @@ def _persona(value: Json) -> str:
     lines = _BREAK.split(whole_characters(value)) if isinstance(value, str) else ()
     text = "\n".join(" ".join(strip_controls(line).split()) for line in lines).strip()
     if not text:
-        raise ValueError("A persona is a text. Please write how I should answer.")
+        raise ValueError(say("A persona is a text. Please write how I should answer."))
     if len(text) > MOST_PERSONA:
-        raise ValueError(
-            f"A persona can have at most {MOST_PERSONA:,} characters; yours has {len(text):,}."
-        )
+        long = "A persona can have at most {most} characters; yours has {has}."
+        raise ValueError(say(long, most=number(MOST_PERSONA), has=number(len(text))))
     return text
 
 
 def _ids(value: Json) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or len(value) > _MOST_IDS:
-        raise ValueError(f"Please choose {_MOST_IDS} at most.")
+        raise ValueError(say("Please choose {most} at most.", most=_MOST_IDS))
     ids = [one for one in value if isinstance(one, str) and 0 < len(one) <= _ID_LENGTH]
     if len(ids) < len(value):
-        raise ValueError("I do not know one of the people you chose. Please choose again.")
+        raise ValueError(say("I do not know one of the people you chose. Please choose again."))
     return tuple(dict.fromkeys(map(whole_characters, ids)))
 
 
@@ -287,34 +289,40 @@ def _only(fits: Callable[[Any], object], problem: str) -> Callable[[Json], objec
 
     def check(value: Json) -> object:
         if not fits(value):
-            raise ValueError(problem)
+            raise ValueError(say(problem, most=number(_MOST)))
         return value
 
     return check
 
 
+_TOKENS = later("The number of tokens a day must be a whole number from 1 to {most}.")
+
+
 def _limit(of: str) -> Callable[[Json], object]:
-    problem = f"The {of} must be a whole number from 1 to {_MOST:,}."
-    return _only(lambda value: type(value) is int and 1 <= value <= _MOST, problem)
+    return _only(lambda value: type(value) is int and 1 <= value <= _MOST, of)
 
 
 _CHECKS: Mapping[str, Callable[[Json], object]] = {
     "model": _only(
         lambda value: isinstance(value, str) and value and value.isprintable(),
-        "There is no such model.",
+        later("There is no such model."),
     ),
     "persona": _persona,
     "temperature": _only(
         lambda value: type(value) in (int, float) and 0 <= value <= 2,
-        "The temperature must be a number from 0 to 2.",
+        later("The temperature must be a number from 0 to 2."),
     ),
-    "max_tokens": _limit("longest answer"),
-    "follow": _only(get_args(Follow).__contains__, f"Choose one of {', '.join(get_args(Follow))}."),
-    "tools": _only(lambda value: value == "off", "Tools can be switched off, or left on."),
+    "max_tokens": _limit(later("The longest answer must be a whole number from 1 to {most}.")),
+    "follow": _only(get_args(Follow).__contains__, later("Choose one of these options.")),
+    "tools": _only(lambda value: value == "off", later("Tools can be switched off, or left on.")),
     "people": _ids,
     "roles": _ids,
-    "questions_per_day": _limit("number of questions a day"),
-    "tokens_per_day": _limit("number of tokens a day"),
-    "server_tokens_per_day": _limit("number of tokens a day"),
-    "raised": _only(lambda value: value is True, "Please choose whether limits may be raised."),
+    "questions_per_day": _limit(
+        later("The number of questions a day must be a whole number from 1 to {most}.")
+    ),
+    "tokens_per_day": _limit(_TOKENS),
+    "server_tokens_per_day": _limit(_TOKENS),
+    "raised": _only(
+        lambda value: value is True, later("Please choose whether limits may be raised.")
+    ),
 }

@@ -9,10 +9,16 @@ from bot.access.preferences import InvalidPreference, Scope
 from bot.access.quotas import Quota
 from bot.domain import Asker, Json, Person, Preferences, ThreadKey
 from bot.errors import NotAllowed
+from bot.languages import later, number, say
 
 _CHANNEL_REFUSED = "I do not answer in this place. The person who runs me can change that."
 _DIRECT = "I do not answer direct messages from you. Please ask me in a channel."
 _PERSON = "I may not answer you here. The person who runs me can change that."
+_MOST: Mapping[str, str] = {
+    "questions": later("You can allow people at most {limit} questions a day here."),
+    "tokens": later("You can allow people at most {limit} tokens a day here."),
+    "server_tokens": later("You can allow everybody together at most {limit} tokens a day here."),
+}
 _ROLES = "Here I only answer people whom an admin has chosen. Please ask an admin."
 
 
@@ -111,8 +117,7 @@ class AccessRules:
             of = name.removesuffix("_per_day")  # as in a quota
             limit = getattr(quota, of, None)
             if limit is not None and isinstance(value, int) and value > limit:
-                most = f"You can allow people at most {limit} {of.replace('_', ' ')} a day here."
-                raise InvalidPreference(most, field=name)
+                raise InvalidPreference(say(_MOST[of], limit=number(limit)), field=name)
         return changes
 
     def _is_server(self, thread: ThreadKey, asker: Asker) -> bool:

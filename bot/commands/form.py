@@ -12,6 +12,7 @@ from typing import Literal, get_args
 
 from bot.access.preferences import MOST_PERSONA, SCOPES, InvalidPreference, ModelChoice, Scope
 from bot.domain import Json, Preferences
+from bot.languages import later, say
 from bot.tools.questions import MOST_ANSWER, Question, field_id
 
 # A form has room for five fields on every platform.
@@ -25,7 +26,7 @@ _PARTS: Mapping[str, Part] = {one: one for one in PARTS}
 # The scope and the part of a name; None for another text.
 scope_of, part_of = _SCOPES.get, _PARTS.get
 
-_AS_BEFORE = "Default"
+_AS_BEFORE = later("Default")
 _DIGEST = 4  # characters of a field in `Form.seen`
 _MOST_PEOPLE = 25
 _MOST_DISPLAYED = 200  # characters of a persona in an overview
@@ -82,7 +83,7 @@ def answer_form(question: Question) -> Form:
         )
         for number, one in enumerate(question.fields)
     )
-    return Form(title=question.message or "Your answer", fields=fields, seen="")
+    return Form(title=question.message or say("Your answer"), fields=fields, seen="")
 
 
 def changes_in(form: Form, filled: Filled, *, seen: str) -> dict[str, Json]:
@@ -110,9 +111,9 @@ def chosen_lines(
         fields = [*_fields(one, scope, "answers", models), *_fields(one, scope, "access", models)]
         lines = [f"- {each.label}: {_displayed(each)}" for each in fields if each.value]
         # No form has room for them.
-        lines += [f"- Tools: {one.tools}"] if one.tools else []
+        lines += [say("- Tools: {choice}", choice=one.tools)] if one.tools else []
         if lines:
-            yield from (f"For {name}:", *lines)
+            yield from (say("For {place}:", place=name), *lines)
 
 
 def _fields(
@@ -121,46 +122,57 @@ def _fields(
     for field in _FIELDS[part]:
         value, options = getattr(found, field.name), field.options
         if field.name == "model":
-            names = {"": _AS_BEFORE} | {one.name: one.label for one in models}
-            names.setdefault(value, f"{value} (is not there any more)")
+            names = {"": say(_AS_BEFORE)} | {one.name: one.label for one in models}
+            names.setdefault(value, say("{model} (is not there any more)", model=value))
             options = tuple(names.items())
         if scope == "server" or field.name != "server_tokens_per_day":
             shown = value if isinstance(value, str | tuple) else _written(value)
-            yield replace(field, value=shown, options=options)
+            if field.name != "model":
+                options = tuple((one, say(label)) for one, label in options)
+            label, hint = say(field.label), say(field.hint)
+            yield replace(field, label=label, hint=hint, value=shown, options=options)
 
 
-_PIRATE = "For example: answer briefly, and like a pirate"
-_WORDS = "How freely the model chooses its words, from 0 to 2"
-_THREADS = "In threads where I have answered"
-_EVERYBODY, _LIMIT = "Leave it empty for everybody", "Leave it empty for the default limit"
+_PIRATE = later("For example: answer briefly, and like a pirate")
+_WORDS = later("How freely the model chooses its words, from 0 to 2")
+_THREADS = later("In threads where I have answered")
+_TOKENS = later("In tokens; a token is about four letters")
+_EVERYBODY = later("Leave it empty for everybody")
+_LIMIT = later("Leave it empty for the default limit")
 _FOLLOW_OPTIONS = (
     ("", _AS_BEFORE),
-    ("auto", "Everything, while only one person writes there"),
-    ("all", "Everything"),
-    ("mention", "Only mentions and replies"),
+    ("auto", later("Everything, while only one person writes there")),
+    ("all", later("Everything")),
+    ("mention", later("Only mentions and replies")),
 )
 # Each is named as its preference.
 _FIELDS: Mapping[Part, Sequence[Field]] = {
     "answers": (
-        Field("model", "Model", "Which model answers", "choice"),
-        Field("persona", "Persona", _PIRATE, "text", most=MOST_PERSONA),
-        Field("temperature", "Temperature", _WORDS),
-        Field("max_tokens", "Longest answer", "In tokens; a token is about four letters"),
-        Field("follow", "What I answer in threads", _THREADS, "choice", options=_FOLLOW_OPTIONS),
+        Field("model", later("Model"), later("Which model answers"), "choice"),
+        Field("persona", later("Persona"), _PIRATE, "text", most=MOST_PERSONA),
+        Field("temperature", later("Temperature"), _WORDS),
+        Field("max_tokens", later("Longest answer"), _TOKENS),
+        Field(
+            "follow",
+            later("What I answer in threads"),
+            _THREADS,
+            "choice",
+            options=_FOLLOW_OPTIONS,
+        ),
     ),
     "access": (
-        Field("people", "People who may use me", _EVERYBODY, "people", most=_MOST_PEOPLE),
-        Field("roles", "Roles that may use me", _EVERYBODY, "roles", most=_MOST_PEOPLE),
-        Field("questions_per_day", "Questions per person and day", _LIMIT),
-        Field("tokens_per_day", "Tokens per person and day", _LIMIT),
-        Field("server_tokens_per_day", "Tokens of everybody per day", _LIMIT),
+        Field("people", later("People who may use me"), _EVERYBODY, "people", most=_MOST_PEOPLE),
+        Field("roles", later("Roles that may use me"), _EVERYBODY, "roles", most=_MOST_PEOPLE),
+        Field("questions_per_day", later("Questions per person and day"), _LIMIT),
+        Field("tokens_per_day", later("Tokens per person and day"), _LIMIT),
+        Field("server_tokens_per_day", later("Tokens of everybody per day"), _LIMIT),
     ),
 }
 
 
 def _displayed(one: Field) -> str:
     if isinstance(one.value, tuple):
-        return f"{len(one.value)} chosen"
+        return say("{many} chosen", many=len(one.value))
     shown = one.value if len(one.value) <= _MOST_DISPLAYED else f"{one.value[:_MOST_DISPLAYED]}…"
     return dict(one.options).get(one.value, " ".join(shown.split()))
 
@@ -182,10 +194,11 @@ def _parsed(one: Field, value: str | tuple[str, ...]) -> Json:
     try:
         return float(value.replace(",", ".")) if one.name == "temperature" else int(value)
     except ValueError:
-        number = "a number" if one.name == "temperature" else "a whole number"
-        raise InvalidPreference(
-            f"{one.label}: please enter {number}, not {value[:_MOST_QUOTED]!r}.", field=one.name
-        ) from None
+        asks = "{label}: please enter a whole number, not {value}."
+        if one.name == "temperature":
+            asks = "{label}: please enter a number, not {value}."
+        wrong = say(asks, label=one.label, value=repr(value[:_MOST_QUOTED]))
+        raise InvalidPreference(wrong, field=one.name) from None
 
 
 def _digest(value: str | tuple[str, ...]) -> str:

@@ -20,27 +20,28 @@ from bot.domain import ANYBODY, Asker, Json, Person, Preferences, ThreadKey
 from bot.errors import ParleyError, Refused, StoreUnavailable, SurfaceError, TooFewReplicas, until
 from bot.intake.access import Chosen
 from bot.intake.intake import Intake
+from bot.languages import later, number, say
 from bot.text.sanitize import in_code
 from bot.tools.toolset import Listed, may_use_in
 from bot.turns.usage import Sums
 
 # In the order of help. A platform registers them as `/parley NAME`, with these descriptions.
 COMMANDS: Mapping[str, str] = {
-    "reset": "Forget this conversation",
-    "stop": "Stop the answer that I am writing here",
-    "quiet": "Answer only mentions and replies in this thread",
-    "follow": "Answer everything in this thread",
-    "model": "Choose the model that answers",
-    "persona": "Choose how I should answer",
-    "tools": "Show my tools here, and switch them off or on",
-    "settings": "Show and change my settings here",
-    "usage": "Show what you have used today",
-    "forget-me": "Forget everything you have said to me",
-    "help": "Show what I can do here",
+    "reset": later("Forget this conversation"),
+    "stop": later("Stop the answer that I am writing here"),
+    "quiet": later("Answer only mentions and replies in this thread"),
+    "follow": later("Answer everything in this thread"),
+    "model": later("Choose the model that answers"),
+    "persona": later("Choose how I should answer"),
+    "tools": later("Show my tools here, and switch them off or on"),
+    "settings": later("Show and change my settings here"),
+    "usage": later("Show what you have used today"),
+    "forget-me": later("Forget everything you have said to me"),
+    "help": later("Show what I can do here"),
 }
 DEFAULT = "default"  # instead of a model or a persona: removes the choice
-ASK_ABOUT = "Ask about this"  # of a message's menu
-SUMMARISE = "Summarise from here"
+ASK_ABOUT = later("Ask about this")  # of a message's menu
+SUMMARISE = later("Summarise from here")
 SUMMARY_QUESTION = (
     "Summarise what was said from the quoted message on: what it is about, what was decided, and"
     " what is open. Say who said what where it matters."
@@ -81,10 +82,12 @@ class MayNotChange(Refused):
 
 
 _WHO: Mapping[Scope, str] = {
-    "thread": "Only the person who started this conversation, or somebody who manages the channel, "
-    "can change this.",
-    "channel": "Only somebody who manages this channel can change this.",
-    "server": "Only an admin can change this for everybody.",
+    "thread": later(
+        "Only the person who started this conversation, or somebody who manages the channel, "
+        "can change this."
+    ),
+    "channel": later("Only somebody who manages this channel can change this."),
+    "server": later("Only an admin can change this for everybody."),
 }
 
 
@@ -116,8 +119,8 @@ class Call:
 class MissingFeature:
     """A feature that does not work in a place: the effect, and what an admin can switch on."""
 
-    without: str  # "I see only messages that mention me"
-    cure: str  # "switch on Message Content Intent under Bot at …"
+    without: str  # "I see only messages that mention me."
+    cure: str  # "An admin can switch on Message Content Intent under Bot at …."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,13 +188,13 @@ class CommandHandlers:
         """Return what is chosen for a place, and which forms this person may open."""
         found = await self._check(call, settles=True)
         offered = [
-            (scope, part, f"{part.capitalize()} in {name}")
+            (scope, part, say(_FORMS[part], place=name))
             for scope, name in self.changeable(call).items()
             for part in PARTS
             if scope != "thread" or part == "answers"
         ]
         lines = chosen_lines(found, call.scopes, self._intake.preferences.offered)
-        text = "\n".join(lines) or "Nothing was changed here: I use my default settings."
+        text = "\n".join(lines) or say("Nothing was changed here: I use my default settings.")
         return Overview(text=f"{text}\n{self._how(call, '')}".strip(), forms=offered)
 
     def changeable(self, call: Call) -> Mapping[Scope, str]:
@@ -202,7 +205,7 @@ class CommandHandlers:
         """Return a form with what is chosen now."""
         found = (await self._check(call, settles=True)).get(scope) or Preferences()
         self._require(call, scope)
-        title = f"{part.capitalize()} in {call.scopes[scope]}"
+        title = say(_FORMS[part], place=call.scopes[scope])
         return form_of(found, scope, part, title=title, models=self._intake.preferences.offered)
 
     async def fill_in(
@@ -216,16 +219,16 @@ class CommandHandlers:
         form = form_of(Preferences(), scope, part, title="", models=models)
         changes = changes_in(form, values, seen=seen)
         if not changes:
-            return "Nothing was changed."
+            return say("Nothing was changed.")
         place, _ = await self._change(call, scope, changes)
         labels = ", ".join(one.label for one in form.fields if one.name in changes)
-        return f"Saved for {place}: {labels}."
+        return say("Saved for {place}: {labels}.", place=place, labels=labels)
 
     async def tools(self, call: Call) -> Sequence[str]:
         """Return a line for each tool that may be used in a place, or that they are off."""
         found = [_line(one) for one in self._intake.tools if may_use_in(call.thread, one.places)]
         is_off = resolved(await self._check(call)).tools
-        return ["My tools are switched off here."] if found and is_off else found
+        return [say("My tools are switched off here.")] if found and is_off else found
 
     async def allowed(self, call: Call) -> Sequence[str]:
         """Return the names of the tools that the person has allowed for always."""
@@ -236,7 +239,7 @@ class CommandHandlers:
         platform, person = call.thread.platform, call.person
         if not await self._intake.allowed.revoke(platform, person, name):
             raise NotOffered("You have not allowed a tool of that name for always.")
-        return f"I will ask you again before I use {in_code(name)}."
+        return say("I will ask you again before I use {name}.", name=in_code(name))
 
     async def forget_me(self, call: Call) -> str:
         """Begin to forget a person who has confirmed FORGET_QUESTION.
@@ -248,7 +251,7 @@ class CommandHandlers:
             async with asyncio.timeout(_FORGET_SECONDS):
                 return await self.forgotten(call)
         except TimeoutError:
-            return FORGETTING
+            return say(FORGETTING)
 
     async def forgotten(self, call: Call) -> str:
         """Wait until the person is forgotten, and return the sentence for them."""
@@ -257,7 +260,7 @@ class CommandHandlers:
                 if await self._intake.has_forgotten(call.thread.platform, call.person):
                     break
             await asyncio.sleep(pause)
-        return FORGOTTEN
+        return say(FORGOTTEN)
 
     async def help(self, call: Call, here: HelpContext) -> str:
         """Return what works in a place, for which people, and what an admin can switch on."""
@@ -265,21 +268,21 @@ class CommandHandlers:
         parts = ["\n".join(f"- {way}" for way in ways)]
         if here.written:
             commands = (
-                f"{here.written.format(name=one)}: {does}"
+                f"{here.written.format(name=one)}: {say(does)}"
                 for one, does in COMMANDS.items()
                 if not (call.asker.direct and one in _OF_THREADS)
             )
             parts.append("\n".join(commands))
         if here.lacks:
-            lines = [f"- {lack.without}. An admin can {lack.cure}." for lack in here.lacks]
-            parts.append("\n".join(["What does not work here:", *lines]))
+            lines = [f"- {lack.without} {lack.cure}" for lack in here.lacks]
+            parts.append("\n".join([say("What does not work here:"), *lines]))
         return "\n\n".join(parts)
 
     async def _reset(self, call: Call) -> str:
         await self._check(call)
         self._require(call, "thread")
         await self._intake.changes.reset(call.thread, call.id, by=call.person.id)
-        return "I have forgotten this conversation. Your next question begins a new one."
+        return say("I have forgotten this conversation. Your next question begins a new one.")
 
     async def _stop(self, call: Call) -> str:
         """End the answers of this person that run there, or another's if they manage messages."""
@@ -291,7 +294,7 @@ class CommandHandlers:
             channel="" if call.in_thread else call.thread.channel,
             manages=call.manages_messages,
         )
-        return "Stopped." if stopped else "I am not answering you here right now."
+        return say("Stopped.") if stopped else say("I am not answering you here right now.")
 
     async def _follow(self, call: Call, *, is_quiet: bool) -> str:
         if call.asker.direct:
@@ -300,30 +303,37 @@ class CommandHandlers:
             raise NotAThread
         await self._change(call, "thread", {"follow": "mention" if is_quiet else "all"})
         if is_quiet:
-            return "From now on I answer only mentions and replies here."
-        return "From now on I answer every message here, unless it is for somebody else."
+            return say("From now on I answer only mentions and replies here.")
+        return say("From now on I answer every message here, unless it is for somebody else.")
 
     async def _model(self, call: Call, name: str, scope: Scope | None) -> str:
         label_of = self._intake.preferences.label_of
         if name:
             place, chosen = await self._change(call, scope, {"model": _given(name)})
-            label = label_of(chosen.model) if chosen.model else "the default model"
-            return f"From now on {label} answers in {place}."
+            if not chosen.model:
+                return say("From now on the default model answers in {place}.", place=place)
+            model = label_of(chosen.model)
+            return say("From now on {model} answers in {place}.", model=model, place=place)
         model = label_of(resolved(await self._check(call)).model)
-        answers = f"{model or 'The default model'} answers here."
+        answers = say("The default model answers here.")
+        if model:
+            answers = say("{model} answers here.", model=model)
         offered = ", ".join(label for _, label in self.models())
-        how = self._how(call, f"Write the name of one, or `{DEFAULT}` for the default model.")
-        return f"{answers} Models: {offered}. {how}" if offered else answers
+        how = self._how(call, say("Write the name of one, or `default` for the default model."))
+        offers = say("Models: {offered}.", offered=offered)
+        return f"{answers} {offers} {how}" if offered else answers
 
     async def _persona(self, call: Call, text: str, scope: Scope | None) -> str:
         if text:
             place, chosen = await self._change(call, scope, {"persona": _given(text)})
             if not chosen.persona:
-                return f"I no longer use that persona in {place}."
-            return f"From now on I use this persona in {place}."
+                return say("I no longer use that persona in {place}.", place=place)
+            return say("From now on I use this persona in {place}.", place=place)
         persona = resolved(await self._check(call)).persona
-        shown = f"My persona here:\n{persona}" if persona else "No persona is chosen here."
-        how = self._how(call, f"Write how I should answer, or `{DEFAULT}` to remove it.")
+        shown = say("No persona is chosen here.")
+        if persona:
+            shown = f"{say('My persona here:')}\n{persona}"
+        how = self._how(call, say("Write how I should answer, or `default` to remove it."))
         return f"{shown}\n{how}"
 
     async def _usage(self, call: Call) -> str:
@@ -331,22 +341,24 @@ class CommandHandlers:
         used = await self._intake.access.usage(call.thread, call.person, call.asker)
         quota = used.quota
         lines = [
-            f"Your questions today: {_of(used.questions, quota.questions)}",
-            f"Your tokens today, read and written: {_of(used.tokens, quota.tokens)}",
+            say("Your questions today: {used}", used=_of(used.questions, quota.questions)),
+            say("Your tokens today, read and written: {used}", used=_of(used.tokens, quota.tokens)),
         ]
         if quota.server_tokens is not None:
             all_people = _of(used.server_tokens, quota.server_tokens)
-            lines.append(f"Tokens of everybody here today: {all_people}")
+            lines.append(say("Tokens of everybody here today: {used}", used=all_people))
         if used.calls_per_day is not None:
-            lines.append(f"Your calls of tools today: {_of(used.calls, used.calls_per_day)}")
-        lines.append(f"Limits reset at 00:00 UTC, {until(used.renews_in)}.")
-        renewed = f"That limit resets {until(used.month_renews_in)}."
+            calls = _of(used.calls, used.calls_per_day)
+            lines.append(say("Your calls of tools today: {used}", used=calls))
+        lines.append(say("Limits reset at 00:00 UTC, {when}.", when=until(used.renews_in)))
+        renewed = say("That limit resets {when}.", when=until(used.month_renews_in))
         if quota.money is not None:
             cost = money_of(used.money, quota.money)
-            lines.append(f"What you cost this month: {cost}. {renewed}")
+            lines.append(f"{say('What you cost this month: {cost}.', cost=cost)} {renewed}")
         if quota.server_money is not None:
-            everybody = money_of(used.server_money, quota.server_money)
-            lines.append(f"What everybody here costs this month: {everybody}. {renewed}")
+            cost = money_of(used.server_money, quota.server_money)
+            everybody = say("What everybody here costs this month: {cost}.", cost=cost)
+            lines.append(f"{everybody} {renewed}")
         is_admin = call.manages_server or self._intake.access.rules.is_admin(call.person)
         if is_admin and "server" in call.scopes:
             lines += await self._server_usage(call)
@@ -360,8 +372,8 @@ class CommandHandlers:
         by_month = await sums.of_server(call.thread, today.replace(day=1))
         label_of = self._intake.preferences.label_of
         return [
-            f"Everybody here today: {_summed(by_day.values())}",
-            f"This month: {_summed(by_month.values())}",
+            say("Everybody here today: {used}", used=_summed(by_day.values())),
+            say("This month: {used}", used=_summed(by_month.values())),
             *(f"- {label_of(it) or it}: {_summed([one])}" for it, one in sorted(by_month.items())),
         ]
 
@@ -370,24 +382,27 @@ class CommandHandlers:
         match verb.casefold():
             case "":
                 tools = await self.tools(call)
-                lines = [f"- {one}" for one in tools] or ["I have no tools here."]
+                lines = [f"- {one}" for one in tools] or [say("I have no tools here.")]
                 if allowed := await self.allowed(call):
                     named = ", ".join(map(in_code, allowed))
-                    lines.append(f"You have allowed for always: {named}.")
-                    lines.append("Write `revoke` and one of these names to be asked again.")
-                return "\n".join([*lines, self._how(call, "Write `off` or `on` to switch them.")])
+                    lines.append(say("You have allowed for always: {named}.", named=named))
+                    lines.append(say("Write `revoke` and one of these names to be asked again."))
+                return "\n".join(
+                    [*lines, self._how(call, say("Write `off` or `on` to switch them."))]
+                )
             case "revoke":
                 return await self.revoke(call, name.strip().strip("`"))
             case "off":
                 place, _ = await self._change(call, scope, {"tools": "off"})
-                return f"From now on I use no tools in {place}."
+                return say("From now on I use no tools in {place}.", place=place)
             case "on":
                 place, _ = await self._change(call, scope, {"tools": None})
                 found = await self._check(call, settles=True)
                 for it in (it for it, one in found.items() if one.tools):
-                    around = call.scopes.get(it, "the place around")
-                    return f"They stay switched off here, because they are off for {around}."
-                return f"From now on I may use tools in {place}."
+                    around = call.scopes.get(it) or say("the place around")
+                    off = "They stay switched off here, because they are off for {place}."
+                    return say(off, place=around)
+                return say("From now on I may use tools in {place}.", place=place)
         raise NotOffered("Write `off`, `on`, or `revoke` and the name of a tool.")
 
     async def _rules(self, call: Call) -> list[str]:
@@ -399,14 +414,14 @@ class CommandHandlers:
             return []
         follow = resolved(found).follow or self._intake.follow
         is_alone = call.asker.direct or call.asker.signed_in
-        rules = [] if is_alone else [_FOLLOWS[follow]]
+        rules = [] if is_alone else [say(_FOLLOWS[follow])]
         if model := self._intake.preferences.label_of(resolved(found).model):
-            rules.append(f"{model} answers here.")
+            rules.append(say("{model} answers here.", model=model))
         access = self._intake.access.rules
         if access.people or access.roles or any(one.people or one.roles for one in found.values()):
-            rules.append("Not everybody may use me here, but you may.")
+            rules.append(say("Not everybody may use me here, but you may."))
         if questions := access.quota_of(call.person, call.asker, found).questions:
-            rules.append(f"You may ask me {questions:,} questions a day.")
+            rules.append(say("You may ask me {many} questions a day.", many=number(questions)))
         return rules
 
     def _how(self, call: Call, how: str) -> str:
@@ -441,8 +456,7 @@ class CommandHandlers:
         """Raise Refused if the call's place has no such scope, or the person may not change it."""
         if scope not in call.scopes:
             is_thread = scope == "thread"
-            no_scope = NotOffered(f"This does not work here: there is no {scope}.")
-            raise NotAThread if is_thread else no_scope
+            raise NotAThread if is_thread else NotOffered(_NO_PLACE[scope])
         if not self._may_change(call, scope):
             audit.note_refusal(f"settings:{scope}", call.thread, call.person)
             raise MayNotChange(scope)
@@ -462,20 +476,26 @@ def _given(text: str) -> str:
 
 
 def _line(tool: Listed) -> str:
-    parts = in_code(tool.name), tool.does, "I ask you first" if tool.kind != "reads" else ""
+    asks = say("I ask you first") if tool.kind != "reads" else ""
+    parts = in_code(tool.name), say(tool.does), asks
     return ": ".join(filter(None, parts))
 
 
 def _of(used: int, most: int | None) -> str:
-    return f"{used:,}" if most is None else f"{used:,} of {most:,}"
+    if most is None:
+        return number(used)
+    return say("{used} of {most}", used=number(used), most=number(most))
 
 
 def _summed(found: Iterable[Sums]) -> str:
     total = Sums()
     for one in found:
         total = total.plus(one)
-    questions = f"{total.questions:,} question{'' if total.questions == 1 else 's'}"
-    text = f"{questions}, {total.read:,} tokens read, {total.written:,} written"
+    used = {"read": number(total.read), "written": number(total.written)}
+    text = say("1 question, {read} tokens read, {written} written", **used)
+    if total.questions != 1:
+        many = "{questions} questions, {read} tokens read, {written} written"
+        text = say(many, questions=number(total.questions), **used)
     return f"{text}, ${total.money / MILLION:,.4f}" if total.money else text
 
 
@@ -483,15 +503,25 @@ def excuse(error: ParleyError) -> str:
     """Return the sentence for a person whose command was not carried out."""
     # The apologies of these errors are about questions and answers.
     is_away = isinstance(error, StoreUnavailable | SurfaceError)
-    return AWAY if is_away and not isinstance(error, TooFewReplicas) else error.apology
+    return say(AWAY) if is_away and not isinstance(error, TooFewReplicas) else error.apology
 
 
+_FORMS: Mapping[Part, str] = {
+    "answers": later("Answers in {place}"),
+    "access": later("Access in {place}"),
+}
+_NO_PLACE: Mapping[Scope, str] = {
+    "channel": later("This does not work here: there is no channel."),
+    "server": later("This does not work here: there is no server."),
+}
 _OF_THREADS = ("quiet", "follow")  # which are not there in a DM
 _FOLLOWS: Mapping[str, str] = {
-    "auto": "In a thread where I have answered, I answer everything while only one person writes "
-    "there. When others join, I answer mentions and replies.",
-    "all": "In a thread where I have answered, I answer everything.",
-    "mention": "In a thread I only answer mentions and replies.",
+    "auto": later(
+        "In a thread where I have answered, I answer everything while only one person writes "
+        "there. When others join, I answer mentions and replies."
+    ),
+    "all": later("In a thread where I have answered, I answer everything."),
+    "mention": later("In a thread I only answer mentions and replies."),
 }
 _FORGET_SECONDS = 1.0  # in which most people are forgotten; a platform waits longer for an answer
 _POLL = Backoff(first=0.1, longest=5.0)  # somebody may press the button a hundred times

@@ -19,6 +19,7 @@ from bot.domain import FileText, Json
 from bot.files.formats import MOST_CHARACTERS
 from bot.files.pictures import read_picture
 from bot.files.problem import Problem
+from bot.languages import say
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ async def read_path(path: Path, *, most_mb: int) -> FileText:
 
 def too_large(name: str, *, most_mb: int) -> FileText:
     """Return that a file is larger than `most_mb`."""
-    return FileText(name, problem=Problem.LARGE.replace("{most}", str(most_mb)))
+    return FileText(name, problem=say(Problem.LARGE).replace("{most}", str(most_mb)))
 
 
 async def _read(name: str, kind: bytes, data: bytes | bytearray, seconds: float) -> FileText | None:

@@ -19,6 +19,7 @@ from bot.domain import (
     StepNotes,
 )
 from bot.errors import GivenUp
+from bot.languages import later, number, say
 from bot.reply.pages import Measure, Pager
 from bot.text.attachments import attachments
 from bot.text.markdown import close
@@ -45,12 +46,25 @@ ANSWERED_BY = "(Answered by `{model}`.)"
 # Below an answer to a question that was too long to be read whole.
 LEFT_OUT = (
     "(Your message is too long for me to read at once. I read its beginning and its end, and left"
-    " out {characters:,} characters between them.)"
+    " out {characters} characters between them.)"
 )
 # Below the first answer for which the conversation was too long.
 BEGINNING_LEFT_OUT = "(We have talked for so long that I no longer see how our conversation began.)"
 # Below an answer for which the platform let nobody read the thread.
 CONTEXT_UNREAD = "(I could not read all the messages before yours.)"
+# What becomes of calls (bot/tools/loop.py).
+_OUTCOMES = (
+    later("done"),
+    later("failed"),
+    later("denied"),
+    later("not known"),
+    later("not allowed in time"),
+    later("not answered in time"),
+    later("no time left"),
+    later("no calls left"),
+    later("waits to be allowed"),
+    later("waits for an answer"),
+)
 _LONG_WORD = 20  # characters
 
 
@@ -233,15 +247,15 @@ class Draft:
             return _finished(self._answer, ending.notice, "done", end)
         answer, previous, is_stop = self._longer, self.previous_answer, ending.outcome == "stopped"
         calls = "" if self._steps.notes else _named(self._unknown)
-        unknown = NOT_KNOWN.format(calls=calls) if calls else ""
+        unknown = say(NOT_KNOWN, calls=calls) if calls else ""
         if not previous or (is_stop and answer.text.strip()):
-            notice = STOPPED if is_stop else ending.notice
+            notice = say(STOPPED) if is_stop else ending.notice
             if not _said(answer):
                 # People read what was done, even if nothing was said.
                 notice = with_notice(self._steps_line, notice)
             return _finished(answer, with_notice(notice, unknown), ending.outcome)
         # The previous answer is remembered already.
-        notice = STOPPED_ANEW if is_stop else FAILED_ANEW.format(apology=ending.notice)
+        notice = say(STOPPED_ANEW) if is_stop else say(FAILED_ANEW, apology=ending.notice)
         end = "" if is_stop else "failed"
         notice = with_notice(with_notice(self._steps_line, notice), unknown)
         return Shown(text=with_notice(previous, notice), outcome=ending.outcome, end=end)
@@ -277,10 +291,13 @@ class Draft:
         """The calls in the order of their first outcomes, equal ones together."""
         counts: dict[str, int] = {}
         for one in self._steps.notes:
-            step = f"{one.what}: {one.outcome or UNKNOWN}"
+            step = f"{one.what}: {say(one.outcome or UNKNOWN)}"
             counts[step] = counts.get(step, 0) + 1
-        listed = [f"{step} ({n} times)" if n > 1 else step for step, n in counts.items()]
-        return STEPS.format(steps="; ".join(listed)) if listed else ""
+        listed = [
+            say("{step} ({n} times)", step=step, n=n) if n > 1 else step
+            for step, n in counts.items()
+        ]
+        return say(STEPS, steps="; ".join(listed)) if listed else ""
 
     @property
     def _answer(self) -> Shown:
@@ -289,11 +306,11 @@ class Draft:
         self._deltas = ["".join(self._deltas)]
         unread = self._left_out + self.left_out_by_model
         notes = (
-            ANSWERED_BY.format(model=self._model) if self._model else "",
-            LEFT_OUT.format(characters=unread) if unread else "",
-            BEGINNING_LEFT_OUT if self.is_beginning_left_out else "",
-            CONTEXT_UNREAD if self.is_context_unread else "",
-            CALLED_BEFORE.format(calls=self._called_before) if self._called_before else "",
+            say(ANSWERED_BY, model=self._model) if self._model else "",
+            say(LEFT_OUT, characters=number(unread)) if unread else "",
+            say(BEGINNING_LEFT_OUT) if self.is_beginning_left_out else "",
+            say(CONTEXT_UNREAD) if self.is_context_unread else "",
+            say(CALLED_BEFORE, calls=self._called_before) if self._called_before else "",
             f"({self.files_left_out})" if self.files_left_out else "",
         )
         # Half a character may come before its other half.
@@ -346,10 +363,10 @@ class Draft:
         if self.consent:
             return self.consent.question
         if doing := self._steps.doing:
-            return DOING.format(what=doing)
+            return say(DOING, what=doing)
         if self.reading:
-            return READING.format(names=", ".join(f"`{name}`" for name in self.reading))
-        return BUSY if self.is_retried else WAITING
+            return say(READING, names=", ".join(f"`{name}`" for name in self.reading))
+        return say(BUSY if self.is_retried else WAITING)
 
 
 def given_up(earlier: Shown, previous_answer: str, unknown: Sequence[str] = ()) -> Shown:
@@ -387,7 +404,7 @@ def sources_below(answer: str, found: Sequence[Source]) -> str:
     named = {int(number) for number in _CITED.findall(answer)}
     chosen = [one for one in found if one.number in named] or found
     lines = [f"[{one.number}] {one.address}" for one in chosen[:_MOST_SOURCES]]
-    return "\n".join([SOURCES, *lines])
+    return "\n".join([say(SOURCES), *lines])
 
 
 def _named(calls: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import islice
 
 from bot.domain import FileText, Message
+from bot.languages import later, number, say
 from bot.text.context import block
 from bot.text.graphemes import cut_before
 from bot.text.sanitize import mark_control_tokens, one_line, whole_characters
@@ -20,6 +21,12 @@ FILES_NOTICE = (
 _NAME_LENGTH = 100  # characters
 _MOST_NAMES = 5  # with the same problem
 _MOST_SHOWN = 20  # of a message: no more are read, and a thread may have hundreds
+_NO_ROOM = later("I have not read {names}: there is no room beside the question.")
+_PARTS = {
+    "page": later("I read the first {whole} of {total} pages of {names}."),
+    "slide": later("I read the first {whole} of {total} slides of {names}."),
+    "sheet": later("I read the first {whole} of {total} sheets of {names}."),
+}
 _QUOTES = str.maketrans('"`', "''")
 
 
@@ -93,18 +100,19 @@ def _quoted(file: FileText) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     more = len(names) - _MOST_NAMES
-    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(names[:_MOST_NAMES]) + (say(" and {more} more", more=more) if more > 0 else "")
 
 
 def _left_out(file: FileText) -> str:
     if file.picture:
         return ""
     if file.problem or not file.text:
-        no_room = "I have not read {names}: there is no room beside the question."
-        return file.problem or no_room
+        return say(file.problem or _NO_ROOM)
     whole = file.text.count("\f") + (not file.is_cut)
     if 0 < whole < file.total:
-        return f"I read the first {whole} of {file.total} {file.unit}s of {{names}}."
+        part = _PARTS.get(file.unit, _PARTS["page"])
+        return say(part, whole=whole, total=file.total, names="{names}")
     if file.is_cut:
-        return f"I read the first {len(file.text):,} characters of {{names}}."
+        read = number(len(file.text))
+        return say("I read the first {read} characters of {names}.", read=read, names="{names}")
     return ""

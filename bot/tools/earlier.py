@@ -9,6 +9,7 @@ from functools import partial
 
 from bot.domain import Json, Person, ThreadKey, Tool
 from bot.errors import PlaceGone, SurfaceError, WriteDelayed
+from bot.languages import later
 from bot.ports import Platform, ReadEarlier
 from bot.text.prompt import labels_of, zone_of
 from bot.text.sanitize import strip_controls
@@ -18,7 +19,7 @@ _PAGE = 30  # messages
 _SEARCHED = 100  # messages that are searched at once: no platform gives more by one request
 _MOST_CHARACTERS = 1_000  # of one message
 _BEFORE_WORD = 300  # of these
-_SIGN = "Reading earlier messages"
+_SIGN = later("Reading earlier messages")
 _WORD: Json = {"type": "string", "description": "Only messages that contain this"}
 _REMEMBERED = Tool(
     "read_earlier_messages",

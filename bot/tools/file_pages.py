@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from bot.domain import FileText, Json, Tool
+from bot.languages import later
 from bot.text.files import plain_name
 from bot.text.graphemes import cut_before
 from bot.tools.toolset import Asked, Offered, ToolFailed, ToolResult, whole_number
@@ -48,7 +49,9 @@ class FilePages:
         """Return the tool if any file has a text."""
         files = [one for one in asked.files.values() if one.text and one.unit != _PICTURE]
         return (
-            [Offered(_TOOL, "reads", partial(_read, files), sign="Reading a file")] if files else ()
+            [Offered(_TOOL, "reads", partial(_read, files), sign=later("Reading a file"))]
+            if files
+            else ()
         )
 
 

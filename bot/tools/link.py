@@ -16,6 +16,7 @@ from bot.domain import ContextMessage, FileText, Json, Tool
 from bot.files.download import public_socket
 from bot.files.problem import Problem
 from bot.files.reading import MB, read_file
+from bot.languages import later
 from bot.proxy import proxy_for
 from bot.text.sanitize import one_line
 from bot.tools.toolset import Asked, Found, Offered, ToolFailed, ToolResult
@@ -84,7 +85,7 @@ class LinkOpener:
             async with self._slots:
                 return await self._opened(link)
 
-        return (Offered(_TOOL, "reads", run, sign="Opening a link"),)
+        return (Offered(_TOOL, "reads", run, sign=later("Opening a link")),)
 
     async def _opened(self, link: URL) -> ToolResult:
         try:

@@ -32,6 +32,7 @@ from bot.domain import (
     Turn,
 )
 from bot.errors import EmptyAnswer, QuotaUsed
+from bot.languages import number, say
 from bot.model.tool_calls import MOST_ARGUMENTS, MOST_CALLS
 from bot.ports import Model
 from bot.text.sanitize import in_code, one_line
@@ -349,7 +350,11 @@ class ToolLoop:
 
     def _note(self, call: ToolCall, outcome: str) -> StepNotes:
         offered = self._offered.get(call.name)
-        what = offered.sign if offered and offered.sign else f"Calling {_named(call.name, offered)}"
+        what = (
+            say(offered.sign)
+            if offered and offered.sign
+            else say("Calling {name}", name=_named(call.name, offered))
+        )
         self._notes[call.id] = StepNote(call.id, what, outcome)
         return StepNotes(tuple(self._notes.values()), tuple(self._sources))
 
@@ -393,10 +398,13 @@ def _question(offered: Offered, arguments: Mapping[str, Json], *, again: bool) -
     most = _MOST_SHOWN // max(len(names), 1)
     parts = [f"{_revealed(it, _MOST_NAME)}: {_revealed(arguments[it], most)}" for it in names]
     if more := len(arguments) - len(names):
-        parts.append(f"… ({more:,} more)")
+        parts.append(say("… ({more} more)", more=number(more)))
     written = in_code("{" + ", ".join(parts) + "}")
-    called = f"call {_named(offered.name, offered)} with {written}"
-    return f"I may have done this before. May I {called} again?" if again else f"May I {called}?"
+    name = _named(offered.name, offered)
+    if again:
+        anew = "I may have done this before. May I call {name} with {written} again?"
+        return say(anew, name=name, written=written)
+    return say("May I call {name} with {written}?", name=name, written=written)
 
 
 def _revealed(value: Json, most: int) -> str:
@@ -406,12 +414,14 @@ def _revealed(value: Json, most: int) -> str:
         for one in json.dumps(value, ensure_ascii=False)
     )
     if (more := len(text) - most) > 0:
-        text = f"{text[:most]}… ({more:,} characters more)"
+        text = text[:most] + say("… ({more} characters more)", more=number(more))
     return text
 
 
 def _named(name: str, offered: Offered | None) -> str:
-    server = f" on {in_code(offered.server)}" if offered and offered.server else ""
+    server = (
+        say(" on {server}", server=in_code(offered.server)) if offered and offered.server else ""
+    )
     return f"{in_code(offered.name if offered else name)}{server}"
 
 

@@ -12,6 +12,7 @@ from urllib.parse import quote, urlsplit
 
 from bot.domain import FORM, LINK, Json
 from bot.errors import Refused
+from bot.languages import number, say
 from bot.text.sanitize import in_code, one_line, whole_characters
 
 MOST_ANSWER = 1_000  # characters of what a person writes into a field
@@ -19,7 +20,6 @@ _MOST_FIELDS = 5  # Discord's forms have room for no more
 _MOST_OPTIONS = 25  # of a menu of Discord
 _MOST_MESSAGE, _MOST_LABEL = 300, 100  # characters
 _MOST_ADDRESS = 500
-_YES, _NO = "Yes", "No"
 _SECRET = re.compile(r"passw|passphrase|passcode|secret|credential|api.?key|token|\bpin\b", re.I)
 
 Kind = Literal["string", "number", "integer", "boolean"]
@@ -77,17 +77,19 @@ class Question:
 
     def line(self, server: str) -> str:
         """Return what a person reads, on one line; a stranger's words are in code."""
-        asks, said = f"{in_code(server)} asks", in_code(self.message)
+        server, said = in_code(server), in_code(self.message)
         if not self.address:
-            return f"{asks}: {said} (Never answer with a password.)"
-        host = urlsplit(self.address).hostname
-        return f"{asks} you to open a page of `{host}`: {said} {self.address}"
+            asks = "{server} asks: {said} (Never answer with a password.)"
+            return say(asks, server=server, said=said)
+        asks = "{server} asks you to open a page of {host}: {said}"
+        host = f"`{urlsplit(self.address).hostname}`"
+        return f"{say(asks, server=server, host=host, said=said)} {self.address}"
 
     def answers(self, filled: Filled) -> str:
         """Return what was filled in, by the ids of the fields, as JSON. Raises AnswerRefused."""
         found: dict[str, Json] = {}
-        for number, field in enumerate(self.fields):
-            given = filled.get(id_ := field_id(number), "")
+        for at, field in enumerate(self.fields):
+            given = filled.get(id_ := field_id(at), "")
             text = given if isinstance(given, str) else "".join(given[:1])
             text = whole_characters(text).replace("\r\n", "\n").strip()
             value = _value(field, text, id_)
@@ -195,7 +197,7 @@ def _field(name: str, schema: Json, is_required: bool) -> InputField:
     if len(options) > _MOST_OPTIONS:
         raise QuestionRefused("Its form offers too many options.")
     if kind == "boolean":
-        options = (("true", _YES), ("false", _NO))
+        options = (("true", say("Yes")), ("false", say("No")))
     label, hint = _line(title, _MOST_LABEL) or "?", _line(hint, _MOST_LABEL)
     return InputField(name, label, hint, kind, is_required, options)
 
@@ -219,17 +221,17 @@ def _value(field: InputField, text: str, id_: str) -> Json:
 
     if not text:
         if field.is_required:
-            raise refused("please answer this.")
+            raise refused(say("please answer this."))
         return None
     if len(text) > MOST_ANSWER:
-        raise refused(f"please use at most {MOST_ANSWER:,} characters.")
+        raise refused(say("please use at most {most} characters.", most=number(MOST_ANSWER)))
     if field.options:
         # By their places, because a value may be anything; at a terminal, by their labels too.
         places = {str(at): value for at, (value, _) in enumerate(field.options, 1)}
         labels = {label.casefold(): value for value, label in field.options}
         chosen = places.get(text, labels.get(text.casefold()))
         if chosen is None:
-            raise refused("please choose one of the options.")
+            raise refused(say("please choose one of the options."))
         return chosen == "true" if field.kind == "boolean" else chosen
     try:
         if field.kind == "integer":
@@ -238,8 +240,9 @@ def _value(field: InputField, text: str, id_: str) -> Json:
             # `nan` and `inf` are no JSON.
             return float(json.dumps(float(text.replace(",", ".")), allow_nan=False))
     except ValueError:
-        number = "a number" if field.kind == "number" else "a whole number"
-        raise refused(f"please enter {number}.") from None
+        is_any = field.kind == "number"
+        asks = say("please enter a number.") if is_any else say("please enter a whole number.")
+        raise refused(asks) from None
     return text
 
 

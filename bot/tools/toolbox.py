@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import chain
 
+from bot.languages import later
 from bot.ports import Model
 from bot.tools.toolset import Asked, IsAllowed, Listed, Offered, ToolSource
 from config.settings import Settings
@@ -16,10 +17,10 @@ from config.settings import Settings
 log = logging.getLogger(__name__)
 
 _OWN = {
-    "read_earlier_messages": "reads what you and I have said here before",
-    "read_channel_messages": "reads what others have written here, where you may read it",
-    "read_file": "reads on in a file that you have sent",
-    "open_link": "opens a link that you have written",
+    "read_earlier_messages": later("reads what you and I have said here before"),
+    "read_channel_messages": later("reads what others have written here, where you may read it"),
+    "read_file": later("reads on in a file that you have sent"),
+    "open_link": later("opens a link that you have written"),
 }
 _MARGIN = 1.0  # seconds beyond a question's patience; a server that is away offers nothing
 

@@ -11,6 +11,7 @@ import aiohttp
 from yarl import URL
 
 from bot.domain import Finding, Json, Tool
+from bot.languages import later
 from bot.model.server import parsed_object
 from bot.model.transport import read_body
 from bot.proxy import proxy_for
@@ -57,7 +58,7 @@ class WebSearch:
 
     async def offered(self, asked: Asked) -> Sequence[Offered]:
         """Return the one tool."""
-        return (Offered(_TOOL, "reads", self._search, sign="Searching the web"),)
+        return (Offered(_TOOL, "reads", self._search, sign=later("Searching the web")),)
 
     async def examine(self) -> Finding:
         """Return whether the service answers a query."""

@@ -14,6 +14,7 @@ from bot.domain import Exchange, FileRef, FilesRead, FileText, Message, Picture,
 from bot.errors import AnswerCut, MessageGone, ModelError, SurfaceError, WriteDelayed, WriteFailed
 from bot.files.problem import Problem
 from bot.files.reading import MB, read_file, too_large
+from bot.languages import say
 from bot.ports import Model, Platform
 from bot.text.graphemes import cut_before
 from bot.tokens.counters import Meter
@@ -62,7 +63,8 @@ class FileReader:
 
         Files beyond the limit, and those that cannot be read, get the reason. Raises LeaseLost.
         """
-        beyond = Problem.MANY.replace("{most}", str(self._most)) if self._most else Problem.OFF
+        many = say(Problem.MANY).replace("{most}", str(self._most))
+        beyond = many if self._most else Problem.OFF
         found = {one.id: FileText(one.name, problem=beyond) for one in asked.all_files}
         files, missing = asked.all_files[: self._most], self.missing(asked, known)
         found |= {one.id: FileText(one.name, problem=Problem.SLOW) for one in files} | {**known}

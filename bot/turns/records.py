@@ -31,6 +31,7 @@ from bot.domain import (
     Turn,
     Used,
 )
+from bot.languages import spoken
 from bot.store import Command, Store
 from bot.text.sanitize import whole_characters
 from bot.tokens.counters import Bill
@@ -183,6 +184,7 @@ def write_turn(turn: Turn) -> str:
         "name": turn.person.name,
         "workspace": turn.person.workspace,
         "zone": turn.zone,
+        "language": spoken(),
         "asked_at": str(turn.asked_at),
         "text": turn.text,
         "left_out": str(turn.left_out),
@@ -218,6 +220,7 @@ def read_turn(turn_id: str, record: Mapping[str, str], lines: Sequence[str] | No
         left_out=int(read_number(record.get("left_out"))),
         where=record.get("where", ""),
         zone=record.get("zone", ""),
+        language=record.get("language", ""),
         files=read_files(record.get("files")),
         quote=quote,
         context=context if "context_read" in record else None,

@@ -20,6 +20,7 @@ from bot.errors import (
     WriteFailed,
     WriteRefused,
 )
+from bot.languages import speak
 from bot.ports import Platform, Surface
 from bot.reply.edit_budget import EditBudgets
 from bot.reply.writer import apologize, close, restore, take_buttons_away
@@ -129,6 +130,7 @@ class Reconciler:
                 turn = await self._queue.lookup.turn(turn_id)
                 platform = turn and self._platforms.get(turn.key.platform)
                 if turn and platform:
+                    speak(turn.language)
                     async with platform.surface(turn, Purpose.RESTORE) as surface:
                         await self._remove_buttons(turn, surface)
         except (TimeoutError, StoreUnavailable, SurfaceError) as error:
@@ -165,6 +167,7 @@ class Reconciler:
     async def _reconcile(self, repair: Repair) -> None:
         """Repair a turn. If that fails, the claim expires and another worker tries."""
         turn_id = repair.turn.id
+        speak(repair.turn.language)
         try:
             async with asyncio.timeout(self._claim_seconds):
                 await self._repair(repair)

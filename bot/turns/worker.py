@@ -18,6 +18,7 @@ from bot.errors import (
     SurfaceError,
     WriteRefused,
 )
+from bot.languages import speak
 from bot.ports import Platform
 from bot.tracing import span, trace_in_work
 from bot.turns.conversation import Conversation
@@ -161,6 +162,7 @@ class Worker:
         """Work on one turn. No error in it reaches another turn."""
         turn_id = taken.turn.id
         turn_in_work.set(turn_id)
+        speak(taken.turn.language)
         _enter_trace(taken)
         lease = Lease(
             leases=self._leases,

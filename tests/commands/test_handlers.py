@@ -273,7 +273,9 @@ async def ended(intake: NotedIntake, turn_id: str) -> None:
 async def test_help_names_each_command_what_is_chosen_and_what_is_missing(store: Store) -> None:
     commands, _ = commands_of(store)
     await commands.run("quiet", OWNER)
-    here = HelpContext(ways=["Mention me."], lacks=[MissingFeature("I cannot see", "open my eyes")])
+    here = HelpContext(
+        ways=["Mention me."], lacks=[MissingFeature("I cannot see.", "An admin can open my eyes.")]
+    )
 
     text = await commands.help(OWNER, here)
 

@@ -33,6 +33,7 @@ from bot.domain import Consent, Place, Rating, Shown, Turn
 from bot.errors import HasEnded, StoreUnavailable, SurfaceError
 from bot.intake.answers import ALLOWED_ONCE, THANKS
 from bot.intake.intake import Intake
+from bot.languages import say
 
 _log = logging.getLogger(__name__)
 
@@ -189,7 +190,7 @@ class Buttons:
             asker=asker_of(interaction),
         )
         await in_time(rating_it, within=self._answer_within)
-        await reply_privately(interaction, THANKS)
+        await reply_privately(interaction, say(THANKS))
 
     async def _decide(
         self, interaction: discord.Interaction, turn_id: str, consent: Consent, call_id: str
@@ -209,7 +210,7 @@ class Buttons:
         await _put_stop_back(interaction, turn_id)
         if counted != consent:
             async with translated():
-                await interaction.followup.send(ALLOWED_ONCE, ephemeral=True)
+                await interaction.followup.send(say(ALLOWED_ONCE), ephemeral=True)
 
     async def _show_form(
         self, interaction: discord.Interaction, turn_id: str, question_id: str
@@ -233,7 +234,7 @@ async def _put_stop_back(interaction: discord.Interaction, turn_id: str) -> None
     last one comes first, a press of Stop restores the buttons.
     """
     stop: discord.ui.Button[discord.ui.View] = discord.ui.Button(
-        custom_id=f"{STOP}{turn_id}", label=STOP_LABEL
+        custom_id=f"{STOP}{turn_id}", label=say(STOP_LABEL)
     )
     async with translated():
         await interaction.response.edit_message(view=finished(stop))
@@ -259,7 +260,7 @@ async def _acknowledge_on_button(interaction: discord.Interaction, turn_id: str)
     still regenerates: the webhook may expire before a worker takes the turn.
     """
     button: discord.ui.Button[discord.ui.View] = discord.ui.Button(
-        custom_id=f"{REGENERATE}{turn_id}", label=PRESSED_LABEL
+        custom_id=f"{REGENERATE}{turn_id}", label=say(PRESSED_LABEL)
     )
     async with translated():
         await interaction.response.edit_message(view=finished(button))

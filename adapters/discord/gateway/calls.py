@@ -10,9 +10,18 @@ import discord
 from adapters.discord.gateway import events
 from adapters.discord.reply.command import CommandAddress
 from adapters.discord.rest import own_id
-from bot.commands.handlers import SUMMARY_QUESTION, Call, HelpContext, MissingFeature, Scope
+from bot.commands.handlers import (
+    ASK_ABOUT,
+    SUMMARISE,
+    SUMMARY_QUESTION,
+    Call,
+    HelpContext,
+    MissingFeature,
+    Scope,
+)
 from bot.domain import Asker, ContextMessage, ThreadKey, Turn
 from bot.intake.intake import Intake
+from bot.languages import say
 
 _PORTAL = "https://discord.com/developers"
 
@@ -23,7 +32,7 @@ async def call_of(interaction: discord.Interaction, intake: Intake) -> Call:
     own_server = interaction.guild_id is not None and not is_elsewhere(interaction)
     scopes: dict[Scope, str] = {"thread": _conversation(interaction)}
     if own_server:
-        scopes |= {"channel": "this channel", "server": "this server"}
+        scopes |= {"channel": say("this channel"), "server": say("this server")}
     administers = permissions.administrator
     return Call(
         id=events.turn_id(interaction.id),
@@ -57,8 +66,9 @@ def help_for(interaction: discord.Interaction, command_id: str, *, threads: bool
 
 def _conversation(interaction: discord.Interaction) -> str:
     if isinstance(interaction.channel, discord.Thread):
-        return "this thread"
-    return "your conversation by /ask" if interaction.guild_id else "this conversation"
+        return say("this thread")
+    by_ask = bool(interaction.guild_id)
+    return say("your conversation by /ask") if by_ask else say("this conversation")
 
 
 async def _is_own(interaction: discord.Interaction, intake: Intake) -> bool:
@@ -75,15 +85,24 @@ async def _is_own(interaction: discord.Interaction, intake: Intake) -> bool:
 
 def ways(user_id: int, *, place: Literal["dm", "server", "elsewhere"]) -> Iterator[str]:
     """Yield the ways to ask the bot, `user_id`, in a place, in sentences."""
-    menu = "**Ask about this** in a message's menu (Apps)"
+    menus = {"ask": f"**{say(ASK_ABOUT)}**", "summarise": f"**{say(SUMMARISE)}**"}
     if place == "dm":
-        yield "Write to me: every message here is a question to me."
+        yield say("Write to me: every message here is a question to me.")
     elif place == "elsewhere":
-        yield f"Use `/ask`, or {menu}. I am not a member here, so I only see what you send me."
+        elsewhere = (
+            "Use `/ask`, or {ask} in a message's menu (Apps). I am not a member here, so I only "
+            "see what you send me."
+        )
+        yield say(elsewhere, ask=menus["ask"])
     else:
-        yield f"Mention <@{user_id}>, reply to one of my messages, or use `/ask`."
-        yield f"{menu} asks me about that message; **Summarise from here** sums up what followed."
-    yield "With the option `private` of `/ask`, only you see the question and the answer."
+        mention = "Mention {bot}, reply to one of my messages, or use `/ask`."
+        yield say(mention, bot=f"<@{user_id}>")
+        about = (
+            "{ask} in a message's menu (Apps) asks me about that message; {summarise} sums up "
+            "what followed."
+        )
+        yield say(about, **menus)
+    yield say("With the option `private` of `/ask`, only you see the question and the answer.")
 
 
 def _lacks(interaction: discord.Interaction, *, threads: bool) -> Iterator[MissingFeature]:
@@ -91,8 +110,14 @@ def _lacks(interaction: discord.Interaction, *, threads: bool) -> Iterator[Missi
         return
     if not interaction.client.intents.message_content:
         yield MissingFeature(
-            "I only see messages that mention me or reply to me, because Discord hides the others",
-            f"switch on Message Content Intent under Bot at {_PORTAL}",
+            say(
+                "I only see messages that mention me or reply to me, because Discord hides the "
+                "others."
+            ),
+            say(
+                "An admin can switch on Message Content Intent under Bot at {address}.",
+                address=_PORTAL,
+            ),
         )
     allowed = interaction.app_permissions
     in_thread = isinstance(interaction.channel, discord.Thread)
@@ -100,21 +125,24 @@ def _lacks(interaction: discord.Interaction, *, threads: bool) -> Iterator[Missi
     if not (allowed.view_channel and may_send):
         permission = "Send Messages in Threads" if in_thread else "Send Messages"
         yield MissingFeature(
-            "I only answer commands, because I cannot write here", _allow(permission)
+            say("I only answer commands, because I cannot write here."), _allow(permission)
         )
     elif threads and not in_thread and not allowed.create_public_threads:
         yield MissingFeature(
-            "I answer in the channel, because I cannot open threads here",
+            say("I answer in the channel, because I cannot open threads here."),
             _allow("Create Public Threads"),
         )
     if not allowed.read_message_history:
         yield MissingFeature(
-            "I cannot read what was said before I was called", _allow("Read Message History")
+            say("I cannot read what was said before I was called."), _allow("Read Message History")
         )
 
 
 def _allow(permission: str) -> str:
-    return f"give my role the permission {permission} in this channel"
+    return say(
+        "An admin can give my role the permission {permission} in this channel.",
+        permission=permission,
+    )
 
 
 def command_turn(

@@ -23,11 +23,13 @@ from adapters.discord.gateway.interactions import Interactions
 from adapters.discord.gateway.servers import OwnServers
 from adapters.discord.gateway.shard import Shard
 from adapters.discord.rest import RestClient, limit_requests, own_id, translated
+from bot.cache import BoundedCache
 from bot.commands.handlers import Call, CommandHandlers, HelpContext
 from bot.concurrency import BackgroundTasks, running
 from bot.domain import ThreadKey, Turn
 from bot.errors import NothingAsked, Refused, StoreUnavailable, SurfaceError
 from bot.intake.intake import Admitted, Commanded, Intake, Received
+from bot.languages import known, say, speak
 from bot.reply.edit_budget import EditBudgets
 
 _log = logging.getLogger(__name__)
@@ -37,7 +39,10 @@ _HELP_UNREAD = (
     "I cannot read a message that only replies to me or mentions my role. "
     "Mention me, {name}, and write your question after it."
 )
-_HELP_MENTIONS = f"{HELP} I cannot read messages here that do not mention me, {{name}}."
+_HELP_MENTIONS = (
+    "Ask me something: write your question after my name. I cannot read messages here that do not "
+    "mention me, {name}."
+)
 _NOTICES = 100  # notices to people that are in flight at once; further ones are dropped
 
 
@@ -85,6 +90,8 @@ class Gateway(discord.Client):
             rest, intake, tasks=self._tasks, on_asked=self._show_if_waiting
         )
         self._notices = asyncio.Semaphore(_NOTICES)
+        # Of people who have used a command or a button here: messages do not tell it.
+        self._languages: BoundedCache[int, str] = BoundedCache()
 
     async def serve(self, token: str) -> None:
         """Log in and handle events until the connection ends and cannot be resumed."""
@@ -129,6 +136,7 @@ class Gateway(discord.Client):
                     forget = partial(self._servers.forget, server)
                     self._inbox.add(InboxItem(forget, pending.hold()))
                 case discord.Interaction():
+                    self._languages.put(parsed.user.id, known(str(parsed.locale)))
                     self._start(partial(self._interactions.answer, parsed), pending)
         except Exception:
             _log.exception("Shard %s: cannot handle event %d", self._shard.number, pending.seq)
@@ -219,6 +227,9 @@ class Gateway(discord.Client):
         channel = await self._filter.look_up(message)
         if channel is None:
             return
+        guild = getattr(channel, "guild", None)
+        server = str(guild.preferred_locale) if guild else ""
+        speak(self._languages.get(message.author.id), server)
         received = await self._to_received(message, channel, edited_at)
         match await self._intake.receive(received):
             case Admitted(turn):
@@ -280,11 +291,11 @@ class Gateway(discord.Client):
 
     def _hint(self, message: discord.Message) -> str:
         if self.user is None or self.intents.message_content:
-            return HELP
+            return say(HELP)
         # Guess: for a mention of the role alone Discord sends no text without the Message Content
         # intent. The documentation speaks of mentions of the bot ("Message Content Intent").
         is_read = message.content or any(user.id == self.user.id for user in message.mentions)
-        return (_HELP_MENTIONS if is_read else _HELP_UNREAD).format(name=self.user.mention)
+        return say(_HELP_MENTIONS if is_read else _HELP_UNREAD, name=self.user.mention)
 
     async def _send_notice(self, message: discord.Message, text: str) -> None:
         if self._notices.locked():

@@ -36,6 +36,7 @@ from bot.concurrency import BackgroundTasks
 from bot.domain import ContextMessage, FileRef, Turn
 from bot.errors import PlaceGone, StoreUnavailable, SurfaceError
 from bot.intake.intake import Intake
+from bot.languages import say
 from bot.text.sanitize import is_visible
 
 _log = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ class Commands:
         match pressed.split(":"):
             case ["forget", person] if person == str(interaction.user.id):
                 text = await self._respond(interaction, self._handlers.forget_me)
-                if text == handlers.FORGETTING:
+                if text == say(handlers.FORGETTING):
                     self._tasks.start(self._report_forgotten(interaction))
             case ["settings", scope, part] if (it := scope_of(scope)) and (of := part_of(part)):
                 await self._open_form(interaction, it, of)
@@ -137,7 +138,7 @@ class Commands:
             raise Unknown
         question = _text(values, "question")
         if not is_visible(question):
-            await reply_privately(interaction, HELP)
+            await reply_privately(interaction, say(HELP))
             return
         private = values.get("private") is True and not is_own_dm(interaction)
         files = _files(interaction, values, data)
@@ -173,10 +174,10 @@ class Commands:
     async def _ask_to_forget(self, interaction: discord.Interaction) -> None:
         button: discord.ui.Button[discord.ui.View] = discord.ui.Button(
             custom_id=f"forget:{interaction.user.id}",
-            label=handlers.FORGET,
+            label=say(handlers.FORGET),
             style=discord.ButtonStyle.danger,
         )
-        await reply_privately(interaction, handlers.FORGET_QUESTION, finished(button))
+        await reply_privately(interaction, say(handlers.FORGET_QUESTION), finished(button))
 
     async def _report_forgotten(self, interaction: discord.Interaction) -> None:
         """Report the end of a slow erasure in the message that announced it."""
@@ -217,7 +218,7 @@ class Commands:
     async def _ask_about(self, interaction: discord.Interaction, data: _Data) -> None:
         message = self._target(interaction, data)
         if message is None or not message.text:
-            await reply_privately(interaction, _NO_TEXT)
+            await reply_privately(interaction, say(_NO_TEXT))
             return
         name = str(interaction.id)
         # Stored now, because the bot cannot read it later if it is not a member there.
@@ -245,7 +246,7 @@ class Commands:
         reading = self._intake.history.kept_message(_message_key(interaction, name))
         message = await in_time(reading, within=self._answer_within)
         if message is None:
-            await reply_privately(interaction, _FORGOTTEN)
+            await reply_privately(interaction, say(_FORGOTTEN))
             return
         turn = command_turn(interaction, question, private=private, quote=message)
         await self._admit(interaction, turn, private=private)
@@ -254,7 +255,7 @@ class Commands:
         message = self._target(interaction, data)
         private = not is_own_dm(interaction)
         if message is None:
-            await reply_privately(interaction, _NO_TEXT)
+            await reply_privately(interaction, say(_NO_TEXT))
             return
         await in_time(self._check(interaction), within=self._answer_within)
         context = await self._messages_since(interaction, message)

@@ -266,7 +266,8 @@ _UNUSED_GUILD_FIELDS = {
 }
 _INTERACTION_FIELDS = (
     *("id", "application_id", "type", "token", "guild_id", "guild", "channel", "channel_id"),
-    *("locale", "context", "app_permissions", "authorizing_integration_owners", "user"),
+    *("locale", "guild_locale", "context", "app_permissions", "user"),
+    "authorizing_integration_owners",
 )
 
 

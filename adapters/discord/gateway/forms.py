@@ -8,6 +8,7 @@ from typing import Any
 import discord
 
 from bot.commands.handlers import Field, Form
+from bot.languages import say
 
 ABOUT, SETTINGS, ANSWER = "about:", "settings:", "answer:"  # a form's custom id begins so
 ONLY_ME = "me"
@@ -26,17 +27,17 @@ def question_form(name: str, *, is_private: bool) -> discord.ui.Modal:
     question: discord.ui.TextInput[discord.ui.Modal] = discord.ui.TextInput(
         custom_id="question", style=discord.TextStyle.paragraph, max_length=_MOST_TEXT
     )
-    parts = [discord.ui.Label[discord.ui.Modal](text="Your question", component=question)]
+    parts = [discord.ui.Label[discord.ui.Modal](text=say("Your question"), component=question)]
     if not is_private:
-        everybody = discord.SelectOption(label="Everybody here", value="all", default=True)
-        alone = discord.SelectOption(label="Only me", value=ONLY_ME)
+        everybody = discord.SelectOption(label=say("Everybody here"), value="all", default=True)
+        alone = discord.SelectOption(label=say("Only me"), value=ONLY_ME)
         parts.append(
             discord.ui.Label(
-                text="Who sees the answer",
+                text=say("Who sees the answer"),
                 component=discord.ui.Select(custom_id="who", options=[everybody, alone]),
             )
         )
-    return _modal("Ask about this message", ABOUT + name, parts)
+    return _modal(say("Ask about this message"), ABOUT + name, parts)
 
 
 def settings_form(name: str, form: Form) -> discord.ui.Modal:

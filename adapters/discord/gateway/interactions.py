@@ -19,6 +19,7 @@ from bot.concurrency import BackgroundTasks
 from bot.domain import Turn
 from bot.errors import Refused, StoreUnavailable, SurfaceError
 from bot.intake.intake import Intake
+from bot.languages import say, speak
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +51,8 @@ class Interactions:
         Discord repeats interactions after a RESUME. Handled and expired ones are ignored: they
         could undo newer changes.
         """
+        locale, server = interaction.locale, interaction.guild_locale
+        speak(str(locale), str(server or ""))
         if await self._is_old_or_handled(interaction):
             _log.info("Ignored interaction %d: repeated or expired", interaction.id)
             return
@@ -59,7 +62,7 @@ class Interactions:
             except Unknown:
                 # Discord would otherwise show it as failed.
                 _log.info("Interaction %d of type %s declined", interaction.id, interaction.type)
-                await reply_privately(interaction, _DECLINED)
+                await reply_privately(interaction, say(_DECLINED))
             except (Refused, StoreUnavailable) as refusal:
                 await reply_privately(interaction, excuse(refusal))
         except SurfaceError:

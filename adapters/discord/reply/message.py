@@ -12,6 +12,7 @@ import discord
 from wcwidth import iter_graphemes, width
 
 from bot.domain import PRESSES, Consent, End, Json, Page, Rating, choices
+from bot.languages import later, say
 from bot.text.markdown import (
     PIPE,
     Block,
@@ -28,12 +29,12 @@ from bot.text.sanitize import one_line
 STOP, REGENERATE, CONTINUE = "stop:", "regenerate:", "continue:"
 # Custom ids of the rating buttons, and their ratings.
 RATINGS: Mapping[str, Rating] = {"good:": "good", "bad:": "bad"}
-STOP_LABEL = "Stop"
+STOP_LABEL = later("Stop")
 _SIGNS: Mapping[Rating, str] = {"good": "👍", "bad": "👎"}
 _OFFERED: Mapping[End, tuple[tuple[str, str], ...]] = {
-    "": ((REGENERATE, "Regenerate"),),
-    "cut": ((REGENERATE, "Regenerate"), (CONTINUE, "Continue")),
-    "failed": ((REGENERATE, "Retry"),),
+    "": ((REGENERATE, later("Regenerate")),),
+    "cut": ((REGENERATE, later("Regenerate")), (CONTINUE, later("Continue"))),
+    "failed": ((REGENERATE, later("Retry")),),
     "older": (),
 }
 LIMIT = 2000  # Discord's documentation, "Create Message"
@@ -81,7 +82,7 @@ def body_of(
 
 def ended_buttons(end: End, turn_id: str, *, rated: bool) -> list[dict[str, Any]]:
     """Return the buttons below an answer that has ended."""
-    buttons = [_button(action, turn_id, label=label) for action, label in _OFFERED[end]]
+    buttons = [_button(action, turn_id, label=say(label)) for action, label in _OFFERED[end]]
     if rated and end != "failed":
         signs = {action: _SIGNS[rating] for action, rating in RATINGS.items()}
         buttons += [_button(action, turn_id, emoji={"name": it}) for action, it in signs.items()]
@@ -140,7 +141,7 @@ def _buttons(page: Page, turn_id: str, *, rated: bool) -> list[dict[str, Any]]:
             _button(f"{consent}-{page.consent}:", turn_id, label=label)
             for consent, label in choices(page.consent).items()
         ]
-    return [_button(STOP, turn_id, label=STOP_LABEL)]
+    return [_button(STOP, turn_id, label=say(STOP_LABEL))]
 
 
 def _button(action: str, turn_id: str, **face: Json) -> dict[str, Any]:

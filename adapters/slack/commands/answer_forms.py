@@ -16,6 +16,7 @@ from bot.commands.form import answer_form
 from bot.commands.handlers import excuse
 from bot.errors import ParleyError, SurfaceError
 from bot.intake.answers import Answers
+from bot.languages import say
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class AnswerForms:
         asking = self._answers.question(turn_id, question_id, person_id=user, at=at)
         form = answer_form(await in_time(asking, limits.view_read_within))
         context = ViewContext(CommandLocation(channel), kept=f"{question_id}:{turn_id}")
-        view = views.form_view(form, context, callback=ANSWER_ID, submit="Answer")
+        view = views.form_view(form, context, callback=ANSWER_ID, submit=say("Answer"))
         try:
             async with translated(limits.command_answered_within):
                 await self._workspace.client.views_open(trigger_id=trigger, view=view)
@@ -66,4 +67,4 @@ class AnswerForms:
             log.info("Form of %s refused: %s", user, type(error).__name__)
             field = getattr(error, "field", "") or views.first_field(view)
             return {"response_action": "errors", "errors": {field: excuse(error)}}
-        return views.updated(_GOES_ON)
+        return views.updated(say(_GOES_ON))

@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 
 from adapters.slack.commands.calls import in_time
 from adapters.slack.errors import NotInvited, translated
-from adapters.slack.manifest import ASK, ASKED_EVENT
+from adapters.slack.manifest import ASKED_EVENT
 from adapters.slack.reply.status import show_waiting
 from adapters.slack.workspace import Workspace
 from bot.commands.handlers import excuse
 from bot.domain import ContextMessage, Person, Turn
 from bot.errors import ParleyError, SurfaceError
 from bot.intake.intake import Intake
+from bot.languages import say
 from bot.text.sanitize import escape_markup, strip_controls
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,8 @@ _MOST_SHOWN = 3000  # characters of the question in the channel
 class CommandQuestion:
     """A question that has to be posted first; `id` is the id of its turn.
 
-    It is posted in `thread`, or starts a new thread, with `text` or the sentence `summary`. `name`
+    It is posted in `thread`, or starts a new thread, with `text` or `summary`, a
+    sentence with `{name}`. `name`
     is used if Slack reports no name. `team` is the person's workspace.
     """
 
@@ -86,10 +88,10 @@ class AskCommand:
     @property
     def not_a_member(self) -> str:
         """The notice for a channel of which the bot is not a member."""
-        return (
-            f"I am not a member here. Invite me with `/invite @{self._identity.name}` and ask "
-            "again, or write to me directly."
+        absent = (
+            "I am not a member here. Invite me with {words} and ask again, or write to me directly."
         )
+        return say(absent, words=f"`/invite @{self._identity.name}`")
 
     async def _ask(self, asked: CommandQuestion) -> str:
         text, name = await asyncio.gather(
@@ -97,7 +99,7 @@ class AskCommand:
             self._directory.name(asked.user),
         )
         if not text:
-            return f"Ask me something: `{ASK} why is the sky blue?`"
+            return say("Ask me something: `/ask why is the sky blue?`")
         if name == asked.user:
             name = asked.name or name
         person, asked = Person(asked.user, name, self._identity.team), replace(asked, text=text)
@@ -125,7 +127,7 @@ class AskCommand:
 
     async def _post(self, person: Person, asked: CommandQuestion) -> str:
         text = asked.text if len(asked.text) <= _MOST_SHOWN else f"{asked.text[:_MOST_SHOWN]}…"
-        question = f"{person.name} {asked.summary or f'asks: {text}'}"
+        question = say(asked.summary or "{name} asks: {text}", name=person.name, text=text)
         async with translated():
             answer = await self._workspace.client.chat_postMessage(
                 channel=asked.channel,

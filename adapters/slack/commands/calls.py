@@ -15,12 +15,19 @@ from adapters.slack.workspace import Workspace
 from bot.commands.handlers import ASK_ABOUT, SUMMARISE, Call, HelpContext, MissingFeature, Scope
 from bot.domain import Person
 from bot.errors import ParleyError, StoreUnavailable, SurfaceError, WriteDelayed, WriteFailed
+from bot.languages import later, say
 
 _T = TypeVar("_T")
 
-_DIRECT: Mapping[Scope, str] = {"thread": "our conversation", "server": "this workspace"}
-_IN_CHANNEL: Mapping[Scope, str] = {"channel": "this channel", "server": "this workspace"}
-_IN_THREAD: Mapping[Scope, str] = {"thread": "this thread", **_IN_CHANNEL}
+_DIRECT: Mapping[Scope, str] = {
+    "thread": later("our conversation"),
+    "server": later("this workspace"),
+}
+_IN_CHANNEL: Mapping[Scope, str] = {
+    "channel": later("this channel"),
+    "server": later("this workspace"),
+}
+_IN_THREAD: Mapping[Scope, str] = {"thread": later("this thread"), **_IN_CHANNEL}
 
 
 class RightsUnknown(ParleyError):
@@ -83,7 +90,7 @@ class Permissions:
             id=id_,
             thread=self._identity.key(location.channel, location.thread),
             person=Person(user, self._workspace.directory.cached(user) or user, team),
-            scopes=location.scopes,
+            scopes={one: say(name) for one, name in location.scopes.items()},
             asker=self._identity.asker(location.channel, team=team),
             in_thread=bool(location.thread) and not location.is_direct,
             own_thread=location.is_direct,
@@ -113,21 +120,29 @@ class Permissions:
         """Return the instructions for a location, and the features that an admin can enable."""
         name = self._identity.name
         mention = f"`@{name} /parley {{name}}`"
-        menu = f"In the menu of a message, choose *{ASK_ABOUT}* or *{SUMMARISE}*."
+        menu = "In the menu of a message, choose {ask} or {summarise}."
+        menu = say(menu, ask=f"*{ASK_ABOUT}*", summarise=f"*{SUMMARISE}*")
         if location.is_direct:
-            ways = ["Write to me here: I answer each message.", menu]
+            ways = [say("Write to me here: I answer each message."), menu]
             missing = {"files:read", "files:write", "users:read"} & set(self._identity.missing)
         else:
             ways = [
-                f"Mention me, `@{name}`: I answer in the thread of your message.",
-                "Use `/ask` here, or write to me in a DM.",
+                say("Mention me, {bot}: I answer in the thread of your message.", bot=f"`@{name}`"),
+                say("Use `/ask` here, or write to me in a DM."),
                 menu,
-                "Slack has no commands in threads. Mention me with the command there: "
-                f"{mention.format(name='reset')}.",
+                say(
+                    "Slack has no commands in threads. Mention me with the command there: {words}.",
+                    words=mention.format(name="reset"),
+                ),
             ]
             missing = set(self._identity.missing)
         lacks = [
-            MissingFeature(without, f"give my app the scope {scope} and install it again")
+            MissingFeature(
+                say(without),
+                say(
+                    "An admin can give my app the scope {scope} and install it again.", scope=scope
+                ),
+            )
             for scope, without in WITHOUT.items()
             if scope in missing
         ]

@@ -15,6 +15,7 @@ from adapters.slack.reading import string_field
 from adapters.slack.workspace import Workspace
 from bot.commands.handlers import Call, CommandHandlers, NotOffered, excuse
 from bot.errors import ParleyError, SurfaceError
+from bot.languages import say, speak
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class Home:
         if event.get("tab") == "home":
             self.show(user, channel)
         elif event.get("tab") == "messages":
-            self._workspace.jobs.start(self._guarded(self._suggest(channel)))
+            self._workspace.jobs.start(self._guarded(self._suggest(user, channel)))
 
     def show(self, user: str, channel: str) -> None:
         """Refresh a person's Home tab; `channel` is the DM."""
@@ -50,19 +51,21 @@ class Home:
         except SurfaceError as error:
             log.warning("Cannot fill a tab of the app's home: %s", error)
 
-    async def _suggest(self, channel: str) -> None:
+    async def _suggest(self, user: str, channel: str) -> None:
         """Suggest questions, with a greeting; for an agent, without a thread (docs)."""
+        speak(await self._workspace.directory.language(user))
         prompts = [
-            {"title": title, "message": message}
+            {"title": say(title), "message": say(message)}
             for title, message in self._workspace.prompts or PROMPTS
         ]
         async with translated():
             await self._client.assistant_threads_setSuggestedPrompts(
-                channel_id=channel, title=_GREETING, prompts=prompts
+                channel_id=channel, title=say(_GREETING), prompts=prompts
             )
 
     async def _publish(self, user: str, location: CommandLocation) -> None:
         id_ = f"slack:home:{user}"
+        speak(await self._workspace.directory.language(user))
         try:
             call = await self._permissions.call_with_rights(id_, location, user)
         except RightsUnknown as error:
@@ -86,9 +89,9 @@ class Home:
             return overview.text
 
         return [
-            *await _titled("What I can do", self._handlers.help(call, here)),
-            *await _titled("What you have used", self._handlers.run("usage", call)),
-            *await _titled("Settings", settings()),
+            *await _titled(say("What I can do"), self._handlers.help(call, here)),
+            *await _titled(say("What you have used"), self._handlers.run("usage", call)),
+            *await _titled(say("Settings"), settings()),
             *buttons,
         ]
 

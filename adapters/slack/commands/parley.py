@@ -31,6 +31,7 @@ from bot.commands.handlers import (
     excuse,
 )
 from bot.errors import ParleyError, SurfaceError, WriteFailed
+from bot.languages import say
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +84,9 @@ class Parley:
             return await in_time(work, self._within)
         except NotAThread as error:
             words = f"@{self._workspace.identity.name} /parley {name.lower()}"
-            cure = f"Slack has no commands in threads. Please write `{words}`."
+            cure = say(
+                "Slack has no commands in threads. Please write {words}.", words=f"`{words}`"
+            )
             return CommandAnswer(f"{error.apology} {cure}")
         except ParleyError as error:
             log.info("Command in %s failed: %r", location.channel, error)
@@ -107,7 +110,7 @@ class Parley:
         view, user = body["view"], body["user"]["id"]
         context = ViewContext.of(view)
         if context is None:
-            return views.updated(_CLOSED)
+            return views.updated(say(_CLOSED))
         try:
             notice = await in_time(self._fill_in(view, context, user), self._within)
         except ParleyError as error:
@@ -132,7 +135,10 @@ class Parley:
         if name not in COMMANDS:
             known = ", ".join(f"`{one}`" for one in COMMANDS)
             return CommandAnswer(
-                f"I do not know this command. Try one of these after `/parley`: {known}."
+                say(
+                    "I do not know this command. Try one of these after `/parley`: {known}.",
+                    known=known,
+                )
             )
         if name not in ("stop", "usage"):
             call = await self._permissions.call_with_rights(id_, location, user)
@@ -153,15 +159,18 @@ class Parley:
         if not trigger or not scopes or (name == "model" and not models):
             return present
         if name == "model":
-            options = (*models, ("", "Default"))
-            chosen = Field("model", "Model", "", "choice", options=options)
+            options = (*models, ("", say("Default")))
+            chosen = Field("model", say("Model"), "", "choice", options=options)
         else:
-            hint = "For example: briefly, and in French. Leave it empty for the default."
-            chosen = Field("persona", "How should I answer?", hint, "text", most=2000)
+            hint = say("For example: briefly, and in French. Leave it empty for the default.")
+            chosen = Field("persona", say("How should I answer?"), hint, "text", most=2000)
         offered = tuple((it, shown[:1].upper() + shown[1:]) for it, shown in scopes.items())
         # The nearest one is preselected.
-        scope = Field("scope", "For", "Where it applies", "choice", offered[0][0], offered)
-        form = Form(title=f"Choose a {name}", fields=(chosen, scope), seen="")
+        scope = Field(
+            "scope", say("For"), say("Where it applies"), "choice", offered[0][0], offered
+        )
+        title = say("Choose a model") if name == "model" else say("Choose a persona")
+        form = Form(title=title, fields=(chosen, scope), seen="")
         required = {"model", "scope"}
         view = views.form_view(form, ViewContext(location), callback=name, required=required)
         await self._open(trigger, view)
@@ -203,7 +212,7 @@ class Parley:
             argument, scope = str(filled.get(name) or DEFAULT), scope_of(str(filled["scope"]))
             return await self._handlers.run(name, call, argument, scope)
         if context.scope is None or context.part is None:
-            return _CLOSED
+            return say(_CLOSED)
         return await self._handlers.fill_in(
             call, context.scope, context.part, filled, seen=context.seen
         )
@@ -213,7 +222,7 @@ class Parley:
         call = self._permissions.call(f"slack:{trigger}", location_of(body), user)
         try:
             notice = await self._handlers.forget_me(call)
-            if notice == FORGETTING:
+            if notice == say(FORGETTING):
                 await self._report_erasure(body, notice)
                 async with asyncio.timeout(_FOLLOW_UP_SECONDS):
                     notice = await self._handlers.forgotten(call)

@@ -21,12 +21,14 @@ from bot.commands.handlers import ASK_ABOUT, SUMMARISE, SUMMARY_QUESTION, Field,
 from bot.domain import Person
 from bot.errors import ParleyError, SurfaceError, WriteDelayed
 from bot.intake.intake import Intake
+from bot.languages import later, say
 
 log = logging.getLogger(__name__)
 
 _GONE = "This form has expired. Please choose the message again."
 _ASKED = "I have posted your question in the thread of this message, and answer it there."
-_ASKS, _IN_PART = "asks for a summary from here", ", of which I can read only a part"
+_ASKS = later("{name} asks for a summary from here")
+_ASKS_IN_PART = later("{name} asks for a summary from here, of which I can read only a part")
 _SELDOM = "Slack lets me read only now and then. Please try again in a minute."
 _MOST_QUESTION = 3000  # characters, as of any input
 
@@ -73,7 +75,7 @@ class Shortcuts:
         view, person = body["view"], body["user"]
         context = ViewContext.of(view)
         if context is None:
-            return views.updated(_GONE)
+            return views.updated(say(_GONE))
         asked = CommandQuestion(
             id=f"slack:{self._team}:view:{view['id']}",
             user=person["id"],
@@ -92,8 +94,8 @@ class Shortcuts:
     async def _ask_about(self, asked: CommandQuestion, kept: str) -> str:
         about = await self._intake.history.kept_message(kept)
         if about is None:
-            return _GONE
-        return await self._ask.ask(replace(asked, quote=about)) or _ASKED
+            return say(_GONE)
+        return await self._ask.ask(replace(asked, quote=about)) or say(_ASKED)
 
     async def _check_access(self, asked: CommandQuestion) -> None:
         rules = self._intake.access.rules
@@ -107,12 +109,16 @@ class Shortcuts:
         person = Person(asked.user, asked.user)
         [about] = await context_messages(self._workspace, [message], person, channel=asked.channel)
         await self._intake.history.keep_message(asked.id, about)
-        hint = "I answer in the thread of the message, where everybody can read it."
-        field = Field("question", "What do you want to know?", hint, "text", most=_MOST_QUESTION)
-        form = Form(title=ASK_ABOUT, fields=(field,), seen="")
+        hint = say("I answer in the thread of the message, where everybody can read it.")
+        field = Field(
+            "question", say("What do you want to know?"), hint, "text", most=_MOST_QUESTION
+        )
+        form = Form(title=say(ASK_ABOUT), fields=(field,), seen="")
         context = ViewContext(CommandLocation(asked.channel, asked.thread), kept=asked.id)
         required = {"question"}
-        return views.form_view(form, context, callback=QUESTION_ID, submit="Ask", required=required)
+        return views.form_view(
+            form, context, callback=QUESTION_ID, submit=say("Ask"), required=required
+        )
 
     async def _summarise(self, asked: CommandQuestion, message: Body) -> views.View:
         """Ask for a summary; return a notice if that was refused, or {}."""
@@ -133,16 +139,17 @@ class Shortcuts:
         first, *others = await context_messages(
             self._workspace, [message, *later], person, channel=asked.channel
         )
-        summary = _ASKS + _IN_PART if more else _ASKS
+        summary = _ASKS_IN_PART if more else _ASKS
         question = replace(
             asked, text=SUMMARY_QUESTION, summary=summary, quote=first, context=tuple(others)
         )
         notice = await self._ask.ask(question)
-        return views.notice_view(notice, title=SUMMARISE) if notice else {}
+        return views.notice_view(notice, title=say(SUMMARISE)) if notice else {}
 
     def _sentence(self, error: ParleyError) -> str:
         if isinstance(error, NotInvited):
             return self._ask.not_a_member
         if scopes := ", ".join(filter(None, missing_scopes(error))):
-            return f"I am not allowed to read this. An admin can give my app the scope {scopes}."
-        return _SELDOM if isinstance(error, WriteDelayed) else excuse(error)
+            refused = "I am not allowed to read this. An admin can give my app the scope {scopes}."
+            return say(refused, scopes=scopes)
+        return say(_SELDOM) if isinstance(error, WriteDelayed) else excuse(error)

@@ -12,6 +12,7 @@ from adapters.slack.manifest import FORM_ID
 from adapters.slack.reading import string_field
 from bot.commands.form import part_of, scope_of
 from bot.commands.handlers import FORGET, FORGET_QUESTION, Field, Form, Overview, Part, Scope
+from bot.languages import say
 from bot.text.sanitize import escape_markup
 
 # Of block actions and views. The rest of the id of a form's button names the form.
@@ -81,8 +82,8 @@ def section(text: str) -> Block:
 
 def forget_question() -> CommandAnswer:
     """Return the question whether to forget a person."""
-    button = {**_button(FORGET, FORGET_ME, "yes"), "style": "danger"}
-    return CommandAnswer(FORGET_QUESTION, [{"type": "actions", "elements": [button]}])
+    button = {**_button(say(FORGET), FORGET_ME, "yes"), "style": "danger"}
+    return CommandAnswer(say(FORGET_QUESTION), [{"type": "actions", "elements": [button]}])
 
 
 def overview_blocks(overview: Overview) -> list[Block]:
@@ -106,7 +107,7 @@ def notice_view(text: str, *, title: str = "Parley") -> View:
     return {
         "type": "modal",
         "title": _plain(title, _MOST_TITLE),
-        "close": _plain("Close"),
+        "close": _plain(say("Close")),
         "blocks": [section(text)],
     }
 
@@ -121,7 +122,7 @@ def form_view(
     context: ViewContext,
     *,
     callback: str = FORM_ID,
-    submit: str = "Save",
+    submit: str = "",
     required: Collection[str] = (),
 ) -> View:
     """Return a modal with the fields of a form, except roles: Slack has none."""
@@ -131,8 +132,8 @@ def form_view(
         "callback_id": callback,
         "private_metadata": context.written(),
         "title": _plain(form.title, _MOST_TITLE),
-        "submit": _plain(submit),
-        "close": _plain("Cancel"),
+        "submit": _plain(submit or say("Save")),
+        "close": _plain(say("Cancel")),
         "blocks": [_input(one, required=one.is_required or one.name in required) for one in fields],
     }
 

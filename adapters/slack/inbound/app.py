@@ -21,9 +21,11 @@ from adapters.slack.commands.shortcuts import Shortcuts
 from adapters.slack.commands.views import CommandAnswer
 from adapters.slack.inbound.events import EventHandler
 from adapters.slack.manifest import ANSWER_ID, ASK, PARLEY, QUESTION_ID, SHORTCUTS, VIEWS
+from adapters.slack.reading import string_field
 from adapters.slack.workspace import Identity, Workspace
 from bot.errors import StoreUnavailable
 from bot.intake.intake import Intake
+from bot.languages import speak
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +43,7 @@ class Dispatcher:
         self, workspace: Workspace, intake: Intake, handler: EventHandler, *, on_event: OnEvent
     ) -> None:
         self._identity = workspace.identity
+        self._directory = workspace.directory
         self._handler = handler
         self._ask = AskCommand(workspace, intake)
         self._shortcuts = Shortcuts(workspace, intake, self._ask)
@@ -63,8 +66,12 @@ class Dispatcher:
         # Bolt 1.30 takes a parsed body only in this mode, from HTTP too.
         return await self._app.async_dispatch(AsyncBoltRequest(body=body, mode="socket_mode"))
 
+    async def _speak(self, user: str) -> None:
+        speak(await self._directory.language(user))
+
     # Bolt passes arguments by name, as to `on_event`.
     async def _command(self, command: dict[str, str], ack: AsyncAck) -> None:
+        await self._speak(command["user_id"])
         if command["command"] == PARLEY:
             answer = await self._handler.parley.on_command(command)
         else:
@@ -78,10 +85,12 @@ class Dispatcher:
         await ack()
 
     async def _shortcut(self, body: dict[str, object], ack: AsyncAck) -> None:
+        await self._speak(string_field(body.get("user"), "id"))
         await self._shortcuts.on_shortcut(body)
         await ack()
 
     async def _submit(self, body: dict[str, Any], ack: AsyncAck) -> None:
+        await self._speak(body["user"]["id"])
         others = {
             QUESTION_ID: self._shortcuts.on_submit,
             ANSWER_ID: self._handler.answer_forms.on_submit,

@@ -31,6 +31,7 @@ from bot.errors import NothingAsked, Refused, StoreUnavailable, SurfaceError
 from bot.intake.addressed import Facts
 from bot.intake.answers import ALLOWED_ONCE, THANKS
 from bot.intake.intake import Admitted, Commanded, Intake, Received
+from bot.languages import say, speak
 
 log = logging.getLogger(__name__)
 
@@ -151,6 +152,7 @@ class EventHandler:
 
     async def on_press(self, body: Event) -> None:
         """Handle a press of a button; if it is refused, notify the person."""
+        speak(await self._directory.language(string_field(body.get("user"), "id")))
         if await self.parley.on_press(body):
             return
         press = to_press(body)
@@ -199,13 +201,13 @@ class EventHandler:
                 turn_id, press.call_id, consent, person_id=person_id, at=at, is_admin=manages
             )
             if counted != consent:
-                self._notify(press, ALLOWED_ONCE)
+                self._notify(press, say(ALLOWED_ONCE))
             return
         asker = await self._asker(press)
         who: dict[str, Any] = {"person_id": person_id, "at": at, "asker": asker}
         if press.rating:
             await answers.rate(turn_id, rating=press.rating, **who)
-            self._notify(press, THANKS)
+            self._notify(press, say(THANKS))
         elif press.action == REGENERATE:
             who |= {"press_id": press.id, "reread": self._question_now}
             self._show_if_waiting(await answers.regenerate(turn_id, **who))
@@ -230,6 +232,9 @@ class EventHandler:
     async def _on_question(self, question: Question) -> None:
         if self._notified.get(question.id):
             return
+        # Of people whom the bot does not answer, nothing is asked from Slack.
+        is_called = question.facts.calls_bot or question.facts.direct
+        speak(await self._directory.language(question.user, asks=is_called))
         match await self._intake.receive(await self._received(question)):
             case Admitted(turn):
                 self._show_if_waiting(turn)
@@ -288,6 +293,7 @@ class EventHandler:
             self._directory.where(question.channel, workspace=self._identity.team_name),
         )
         person, zone = replace(turn.person, name=name), self._directory.zone(question.user)
+        speak(await self._directory.language(question.user, asks=False))
         files = files_of(event, turn.id)
         return replace(turn, text=text, files=files, person=person, where=where, zone=zone)
 
@@ -327,8 +333,9 @@ class EventHandler:
     def _help(self, question: Question) -> str:
         missing_read_scopes = self._identity.missing_read_scopes
         if question.facts.direct or not missing_read_scopes:
-            return HELP
-        return f"{HELP} I only see mentions where my app lacks {' or '.join(missing_read_scopes)}."
+            return say(HELP)
+        lacks = "I only see mentions where my app lacks {scopes}."
+        return f"{say(HELP)} {say(lacks, scopes=', '.join(missing_read_scopes))}"
 
     def _notify(
         self, to: Question | Press, notice: str | CommandAnswer, *, publicly: bool = False

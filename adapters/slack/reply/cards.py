@@ -12,6 +12,7 @@ from adapters.slack.reply.status import NO_MARKUP
 from adapters.slack.workspace import Workspace
 from bot.domain import UNKNOWN, WAITS_FOR_ANSWER, WAITS_FOR_CONSENT, Page, StepNote, StepNotes
 from bot.errors import WriteRefused
+from bot.languages import say
 from bot.text.markdown import open_fence, settled
 from bot.text.sanitize import one_line
 
@@ -106,7 +107,7 @@ class Cards:
                 card["status"] = "complete"
             if card != self._shown.get(note.call_id):
                 cards.append(card)
-        title = _PLAN if ends else _title(self.steps.doing) or _PLAN
+        title = say(_PLAN) if ends else _title(self.steps.doing) or say(_PLAN)
         return [{"type": "plan_update", "title": title}, *cards] if cards else []
 
 
@@ -119,7 +120,7 @@ def _card(note: StepNote) -> Json:
     """Return the chunk of a call (docs: chat.appendStream, "task_update chunks")."""
     status = _STATUS.get(note.outcome, "error")
     is_said = status in ("in_progress", "complete")
-    title = _title(note.what if is_said else f"{note.what}: {note.outcome}")
+    title = _title(note.what if is_said else f"{note.what}: {say(note.outcome)}")
     return {"type": "task_update", "id": note.call_id, "title": title, "status": status}
 
 

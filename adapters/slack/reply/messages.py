@@ -14,6 +14,7 @@ from adapters.slack.markup import markdown_block
 from adapters.slack.workspace import MOST_PAGES, Workspace
 from bot.domain import PRESSES, End, Page, Rating, Turn, choices
 from bot.errors import PlaceGone, SurfaceError, WriteRefused
+from bot.languages import later, say
 from bot.text.sanitize import escape_markup, one_line
 
 log = logging.getLogger(__name__)
@@ -24,17 +25,17 @@ _T = TypeVar("_T")
 STOP, REGENERATE, CONTINUE = "stop", "regenerate", "continue"
 RATE = "rate"  # the value begins with the rating
 _SIGNS: Mapping[Rating, tuple[str, str]] = {
-    "good": ("👍", "Good answer"),
-    "bad": ("👎", "Bad answer"),
+    "good": ("👍", later("Good answer")),
+    "bad": ("👎", later("Bad answer")),
 }
 _BAD_BLOCKS = ("invalid_blocks", "invalid_blocks_format")
 _OFFERED: Mapping[End, tuple[tuple[str, str], ...]] = {
-    "": ((REGENERATE, "Regenerate"),),
-    "cut": ((REGENERATE, "Regenerate"), (CONTINUE, "Continue")),
-    "failed": ((REGENERATE, "Retry"),),
+    "": ((REGENERATE, later("Regenerate")),),
+    "cut": ((REGENERATE, later("Regenerate")), (CONTINUE, later("Continue"))),
+    "failed": ((REGENERATE, later("Retry")),),
     "older": (),
 }
-_STOPS = ((STOP, "Stop"),)
+_STOPS = ((STOP, later("Stop")),)
 _UNFINISHED = {STOP, *PRESSES}  # no ended reply has them
 UNNUMBERED = -1  # in place of a page's number: a running stream does not have one yet
 _EVENT = "parley_turn"
@@ -159,7 +160,7 @@ class Messages:
         return is_rated and not self._workspace.is_refused(RATE)
 
     def _button(self, action: str, label: str, value: str = "") -> dict[str, object]:
-        text, value = {"type": "plain_text", "text": label}, value + self._turn.id
+        text, value = {"type": "plain_text", "text": say(label)}, value + self._turn.id
         return {"type": "button", "action_id": action, "text": text, "value": value}
 
     def _feedback(self) -> dict[str, object]:
@@ -167,7 +168,7 @@ class Messages:
         good, bad = (
             {
                 "text": {"type": "plain_text", "text": label},
-                "accessibility_label": description,
+                "accessibility_label": say(description),
                 "value": f"{rating}:{self._turn.id}",
             }
             for rating, (label, description) in _SIGNS.items()
@@ -183,12 +184,14 @@ class Messages:
         asker = self._turn.person
         name = self._workspace.directory.cached(asker.id) or asker.name
         # The name was not available in time.
-        whose = "the" if name == asker.id else f"{escape_markup(one_line(name))}'s"
         seconds = self._question.partition(".")[0]
         # Slack shows each reader the local time (docs: Formatting message text, "Date formatting").
         utc = time.strftime("%H:%M UTC", time.gmtime(int(seconds)))
         at = f"<!date^{seconds}^{{time}}|{utc}>"
-        text = f"Answer to {whose} question of {at}"
+        text = say("Answer to the question of {at}", at=at)
+        if name != asker.id:
+            whose = "Answer to {name}'s question of {at}"
+            text = say(whose, name=escape_markup(one_line(name)), at=at)
         element = {"type": "mrkdwn", "text": text, "verbatim": True}
         return {"type": "context", "elements": [element]}
 

@@ -14,6 +14,7 @@ from bot.concurrency import running
 from bot.domain import Turn
 from bot.errors import StoreUnavailable, SurfaceError, WriteDelayed
 from bot.intake.intake import Intake
+from bot.languages import say
 from bot.text.sanitize import one_line
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ async def _acknowledge(workspace: Workspace, turn: Turn, channel: str) -> None:
     try:
         async with translated():
             await workspace.client.chat_postEphemeral(
-                channel=channel, user=turn.person.id, text=RECEIVED
+                channel=channel, user=turn.person.id, text=say(RECEIVED)
             )
     except SurfaceError as error:
         log.info("Turn %s: cannot send the waiting notice: %s", turn.id, error)
@@ -86,7 +87,7 @@ class Status:
         self._thread = thread  # empty at the top level of a DM, which has no status line
         self._lock = asyncio.Lock()
         self._is_needed = True  # until a page is posted
-        self._line = _WORKING
+        self._line = say(_WORKING)
 
     @property
     def is_possible(self) -> bool:
@@ -126,7 +127,7 @@ class Status:
 
     def note_step(self, what: str) -> None:
         """Show soon what is done now, such as "Searching the web"; empty if that has ended."""
-        line = _doing(what) if what else _WORKING
+        line = _doing(what) if what else say(_WORKING)
         if line != self._line:
             self._line, self._is_needed = line, True
             self._workspace.signs.start(self._show())
@@ -193,5 +194,6 @@ class Status:
 
 def _doing(what: str) -> str:
     """Return the line of a step; Slack writes the app's name before it (docs: its page)."""
-    said = f"is {what[:1].lower()}{one_line(what[1:])}".translate(NO_MARKUP).replace("`", "")
+    said = say("is {what}", what=what[:1].lower() + one_line(what[1:]))
+    said = said.translate(NO_MARKUP).replace("`", "")
     return f"{said[: _MOST_LINE - 1].rstrip()}…"

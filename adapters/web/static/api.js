@@ -1,7 +1,8 @@
 // The server's HTTP interface: requests, and the stream of a conversation's events.
 import { owner } from "./kept.js";
+import { t } from "./words.js";
 
-const UNREACHABLE = "Parley cannot be reached at the moment. Your words are kept here.";
+const UNREACHABLE = t("Parley cannot be reached at the moment. Your words are kept here.");
 const LONGEST_PAUSE = 8000; // milliseconds between two attempts to connect
 const PAUSES = [300, 700, 1500, 3000]; // milliseconds between the attempts of `sendAgain`
 const LONGEST_WAIT = 20000; // milliseconds for an answer to a request
@@ -42,7 +43,7 @@ export async function send(method, path, body) {
   if (response.status === 401 && path !== "/login") {
     location.assign(`/login?next=${encodeURIComponent(location.pathname)}`);
   }
-  const message = value?.error || "Something went wrong. Please try again.";
+  const message = value?.error || t("Something went wrong. Please try again.");
   throw new Refused(message, response.status, value?.field);
 }
 

@@ -11,9 +11,10 @@ import { Outbox } from "./outbox.js";
 import { saveBy } from "./saving.js";
 import { Sidebar } from "./sidebar.js";
 import { shortName } from "./turn.js";
+import { chosen, speak, t } from "./words.js";
 
-const THEMES = { auto: "as the system", light: "light", dark: "dark" };
-const UNTITLED = "New conversation";
+const THEMES = { auto: t("as the system"), light: t("light"), dark: t("dark") };
+const UNTITLED = t("New conversation");
 
 class App {
   constructor() {
@@ -43,6 +44,8 @@ class App {
     addEventListener("popstate", () => this.route());
     addEventListener("focus", () => this.sidebar.load());
     this.setTheme(recall("theme", "auto"));
+    byId("language").value = chosen;
+    byId("language").onchange = (event) => speak(event.target.value);
     this.route();
     this.sidebar.load();
     this.learnWhoIAm();
@@ -57,7 +60,7 @@ class App {
       this.composer.files.limits = this.me;
       byId("attach").hidden = !this.me.files;
       this.outbox.load();
-      byId("me").textContent = this.me.name || "";
+      byId("me").textContent = this.me.name === "Guest" ? t("Guest") : this.me.name || "";
       byId("demo").hidden = !this.me.demo;
       byId("logout").hidden = this.me.login !== "password";
       this.answers.name = shortName(this.me.model || "");
@@ -107,7 +110,7 @@ class App {
     this.events = new Events(id, {
       open: () => this.connected(),
       lost: (failures) => this.lost(failures),
-      end: ({ why }) => this.tellConnection(why, "Continue here"),
+      end: ({ why }) => this.tellConnection(why, t("Continue here")),
       state: (state) => this.stateCame(state),
       turn: (change) => this.turnCame(change),
       gone: () => this.gone(),
@@ -145,16 +148,16 @@ class App {
   }
 
   say(turn) {
-    if (isOpen(turn)) announce("Parley is answering.");
-    else if (turn.state === "done") announce("The answer is complete.");
-    else if (turn.state === "stopped") announce("The answer was stopped.");
-    else announce(`The answer failed. ${divided(turn.below).others}`);
+    if (isOpen(turn)) announce(t("Parley is answering."));
+    else if (turn.state === "done") announce(t("The answer is complete."));
+    else if (turn.state === "stopped") announce(t("The answer was stopped."));
+    else announce(t("The answer failed. {why}", { why: divided(turn.below).others }));
   }
 
   askForConsent(turn) {
     this.paint();
     const question = turn.note.replaceAll("`", "");
-    announce(`Parley asks: ${question}`);
+    announce(t("Parley asks: {question}", { question }));
     this.log.views.get(turn.id).card.takeFocus();
   }
 
@@ -175,12 +178,12 @@ class App {
 
   lost(failures) {
     if (failures < 2) return;
-    this.tellConnection("The connection is lost. I keep trying, and keep what you write.");
+    this.tellConnection(t("The connection is lost. I keep trying, and keep what you write."));
     // A stream does not tell why it ended: a login may have run out.
     if (failures % 4 === 2) send("GET", "/api/me").catch(() => {});
   }
 
-  tellConnection(text, label = "Try now") {
+  tellConnection(text, label = t("Try now")) {
     byId("connection").querySelector("span").textContent = text;
     byId("reconnect").textContent = label;
     byId("connection").hidden = false;
@@ -252,7 +255,8 @@ class App {
   // Conversations
 
   async rename({ id, title }) {
-    const chosen = await ask({ title: "Rename this conversation", value: title, yes: "Rename" });
+    const question = { title: t("Rename this conversation"), yes: t("Rename") };
+    const chosen = await ask({ ...question, value: title });
     if (!chosen || chosen === title) return;
     await this.write("PATCH", id, { title: chosen });
     if (this.conversation?.id === id) this.conversation.title = chosen;
@@ -261,9 +265,11 @@ class App {
   }
 
   async delete({ id, title }) {
-    const text = `“${title || UNTITLED}” will be gone for good, with all its answers.`;
-    const question = { title: "Delete this conversation?", text, yes: "Delete", isDanger: true };
-    if (!(await ask(question))) return;
+    const text = t("“{title}” will be gone for good, with all its answers.", {
+      title: title || UNTITLED,
+    });
+    const question = { title: t("Delete this conversation?"), text, yes: t("Delete") };
+    if (!(await ask({ ...question, isDanger: true }))) return;
     // The stream may tell of the end before the answer to this request comes.
     const isShown = this.conversation?.id === id;
     const isDone = await this.write("DELETE", id);
@@ -394,8 +400,8 @@ class App {
   }
 
   async takeBack(turn) {
-    const text = "The message and its answer will be forgotten.";
-    const sure = await ask({ title: "Delete your message?", text, yes: "Delete" });
+    const text = t("The message and its answer will be forgotten.");
+    const sure = await ask({ title: t("Delete your message?"), text, yes: t("Delete") });
     if (!sure) return;
     // A conversation goes with its only turn.
     const isOnly = this.conversation?.turns.length === 1;
@@ -406,7 +412,7 @@ class App {
   async rate(turn, chosen) {
     const rating = turn.rating === chosen ? "" : chosen;
     if (!(await this.act(turn, "rate", { rating }))) return;
-    announce(rating ? "Thank you." : "Your rating was removed.");
+    announce(rating ? t("Thank you.") : t("Your rating was removed."));
   }
 
   // What had the focus goes; but nobody who reads wants a keyboard to come up.
@@ -441,7 +447,7 @@ class App {
   setTheme(name) {
     document.documentElement.dataset.theme = name;
     keep("theme", name);
-    const label = `Colours: ${THEMES[name]}`;
+    const label = t("Colours: {choice}", { choice: THEMES[name] });
     byId("theme").title = byId("theme").ariaLabel = label;
     byId("theme").replaceChildren(icon(name));
   }

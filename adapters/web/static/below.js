@@ -1,9 +1,11 @@
 // What stands below an answer: its sources, the steps that led to it, and other notices.
 import { element, withCode } from "./dom.js";
+import { t } from "./words.js";
 
 // As `Draft` writes them (bot/reply/draft.py).
 const SOURCE = /^\[(\d+)\] <?(https?:\/\/[^\s<>]+?)>?$/;
-const STEPS = /^\(Steps: (.+)\.\)$/;
+// In the language in which the answer was written.
+const STEPS = /^\((?:Steps|Schritte|Étapes|Pasos|手順)\s?: (.+)\.\)$/;
 
 // Divides the notices into { sources: [{ number, url }], steps: [text], others: text }.
 export function divided(below = "") {
@@ -12,7 +14,7 @@ export function divided(below = "") {
     const [head, ...lines] = part.split("\n");
     const found = lines.map((line) => SOURCE.exec(line));
     const areSources = found.every((one) => one && URL.canParse(one[2]));
-    if (head === "Sources:" && found.length && areSources) {
+    if (head.endsWith(":") && found.length && areSources) {
       parts.sources = found.map(([, number, url]) => ({ number, url: new URL(url) }));
       return false;
     }
@@ -26,7 +28,7 @@ export function divided(below = "") {
 
 export class Below {
   constructor() {
-    const title = element("h3", { textContent: "Sources" });
+    const title = element("h3", { textContent: t("Sources") });
     this.sources = element("ol");
     this.list = element("div", { className: "sources", hidden: true }, title, this.sources);
     this.summary = element("summary");
@@ -46,14 +48,14 @@ export class Below {
     this.sources.replaceChildren(...sources.map(sourceItem));
     this.folded.hidden = !steps.length;
     const many = steps.reduce((sum, step) => sum + times(step), 0);
-    this.summary.textContent = many === 1 ? "1 step" : `${many} steps`;
+    this.summary.textContent = many === 1 ? t("1 step") : t("{many} steps", { many });
     this.steps.replaceChildren(...steps.map((step) => element("li", {}, ...withCode(step))));
   }
 }
 
-// Equal steps are written once.
+// Equal steps are written once, such as "(3 times)".
 function times(step) {
-  return Number(/\((\d+) times\)$/.exec(step)?.[1] ?? 1);
+  return Number(/\((\d+) \S+\)$/.exec(step)?.[1] ?? 1);
 }
 
 // The host stands first, and names before it are left out: they can look like another one.

@@ -2,6 +2,7 @@
 import { byId, element } from "./dom.js";
 import { Files } from "./files.js";
 import { keep, recall } from "./kept.js";
+import { t } from "./words.js";
 
 export const KEYBOARD_ON_SCREEN = matchMedia("(hover: none) and (pointer: coarse)");
 
@@ -54,7 +55,9 @@ export class Composer {
 
   allowSend() {
     this.sendButton.disabled = !this.box.value.trim() || !this.files.areSent;
-    this.box.placeholder = this.files.entries.length ? "Ask about your files" : "Ask Parley";
+    this.box.placeholder = this.files.entries.length
+      ? t("Ask about your files")
+      : t("Ask Parley");
   }
 
   pressed(event) {
@@ -78,10 +81,10 @@ export class Composer {
 // Lets a person change a question in its place, with a box and two buttons.
 export function editQuestion(view, text, save) {
   if (view.asked.querySelector(".editor")) return;
-  const label = "Your message";
+  const label = t("Your message");
   const box = element("textarea", { value: text, rows: 1, dir: "auto", aria: { label } });
-  const cancel = element("button", { type: "button", className: "button" }, "Cancel");
-  const yes = element("button", { className: "button primary" }, "Send");
+  const cancel = element("button", { type: "button", className: "button" }, t("Cancel"));
+  const yes = element("button", { className: "button primary" }, t("Send"));
   const choices = element("div", { className: "choices" }, cancel, yes);
   const editor = element("form", { className: "editor" }, box, choices);
   const close = () => {

@@ -1,17 +1,18 @@
 // The card of an answer that waits: what a tool is to do, and whether it may; or what the tool's
 // server asks, with the fields of its form.
 import { element, withCode } from "./dom.js";
+import { t } from "./words.js";
 
-const DENY = ["deny", "Deny", "Do not allow this call"];
+const DENY = ["deny", t("Deny"), t("Do not allow this call")];
 const CHOICES = [
-  ["allow", "Allow", "Allow this call, once"],
-  ["always", "Allow always", "Allow this call, and do not ask you for this tool again"],
+  ["allow", t("Allow"), t("Allow this call, once")],
+  ["always", t("Allow always"), t("Allow this call, and do not ask you for this tool again")],
   DENY,
 ];
 // By the beginning of a question's id.
 const ANSWERS = {
-  form: [["answer", "Answer", "Send your answer to the server of this tool"], DENY],
-  link: [["done", "Done", "Say that you have been to this page"], DENY],
+  form: [["answer", t("Answer"), t("Send your answer to the server of this tool")], DENY],
+  link: [["done", t("Done"), t("Say that you have been to this page")], DENY],
 };
 const ADDRESS = /https:\S+$/; // the end of the line, which the server of the page has checked
 
@@ -25,7 +26,7 @@ export class ConsentCard {
     };
     this.choices = element("div", { className: "choices" });
     const looks = { className: "consent", role: "group", tabIndex: -1, hidden: true };
-    const label = "Parley asks for your permission";
+    const label = t("Parley asks for your permission");
     this.element = element("div", { ...looks, aria: { label } }, this.line, this.form, this.choices);
     this.call = null;
   }

@@ -1,10 +1,11 @@
 // The dialogs: a question, the help, and how people are answered.
 import { send, sendAgain } from "./api.js";
 import { announce, byId, element, setText, toast } from "./dom.js";
+import { t } from "./words.js";
 
 const PAUSE = 1000; // milliseconds until the page asks again whether a person is forgotten
-const FOR_ONE = "For this conversation, from your next question on.";
-const FOR_ALL = "For all your conversations, unless one has its own choice.";
+const FOR_ONE = t("For this conversation, from your next question on.");
+const FOR_ALL = t("For all your conversations, unless one has its own choice.");
 const WRITTEN = ["persona", "temperature", "max_tokens"];
 
 // Asks in a dialog; returns the text typed, true or null.
@@ -76,7 +77,8 @@ export async function openHelp(forgotten) {
 
 // A button that has the person asked again before a tool is used.
 function revoking(name) {
-  const button = element("button", { type: "button", textContent: `Ask me again for ${name}` });
+  const textContent = t("Ask me again for {name}", { name });
+  const button = element("button", { type: "button", textContent });
   button.onclick = async () => {
     try {
       toast((await send("POST", "/api/tools/revoke", { name })).said.replaceAll("`", ""));
@@ -132,7 +134,7 @@ export class Answers {
   }
 
   paint() {
-    byId("model").textContent = this.label || this.name || "Answers";
+    byId("model").textContent = this.label || this.name || t("Answers");
   }
 
   async open(id) {
@@ -140,9 +142,9 @@ export class Answers {
     this.known = await read(this.path);
     if (!this.known) return;
     const { model, models } = this.known;
-    const options = [{ name: "", label: "Default" }, ...models];
+    const options = [{ name: "", label: t("Default") }, ...models];
     if (model && !models.some((one) => one.name === model)) {
-      options.push({ name: model, label: `${model} (gone)` });
+      options.push({ name: model, label: t("{model} (gone)", { model }) });
     }
     byId("answers-model").replaceChildren(
       ...options.map(({ name, label }) => element("option", { value: name, textContent: label })),
@@ -166,7 +168,7 @@ export class Answers {
       this.label = answers;
       this.paint();
       this.dialog.close();
-      announce("Saved.");
+      announce(t("Saved."));
     } catch (error) {
       const field = byId(`answers-${error.field}`);
       (field?.closest("label") ?? byId("answers-place")).after(this.wrong);

@@ -1,4 +1,5 @@
 // Small things that all parts of the page do with its elements.
+import { t } from "./words.js";
 
 export const byId = (id) => document.getElementById(id);
 
@@ -79,10 +80,10 @@ export async function copyBy(button, text) {
     if (navigator.clipboard) await navigator.clipboard.writeText(text);
     else copyByCommand(text);
   } catch {
-    toast("The browser does not let me copy. Select the text instead.");
+    toast(t("The browser does not let me copy. Select the text instead."));
     return;
   }
-  announce("Copied.");
-  button.dataset.copied = "";
+  announce(t("Copied."));
+  button.dataset.copied = t("Copied");
   setTimeout(() => delete button.dataset.copied, 1500);
 }

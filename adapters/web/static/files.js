@@ -2,6 +2,7 @@
 import { send } from "./api.js";
 import { announce, byId, element, iconButton, toast, uuid } from "./dom.js";
 import { owner } from "./kept.js";
+import { t } from "./words.js";
 
 const MB = 1e6;
 
@@ -42,15 +43,16 @@ export class Files {
 
   refusal(size) {
     const { files, file_mb: mb } = this.limits;
-    if (!files) return "No files are read here.";
-    if (size > mb * MB) return `${mb} MB is the limit for a file.`;
-    if (!size) return "There is nothing in this file.";
-    return this.entries.length < files ? "" : `At most ${files} at once.`;
+    if (!files) return t("No files are read here.");
+    if (size > mb * MB) return t("{mb} MB is the limit for a file.", { mb });
+    if (!size) return t("There is nothing in this file.");
+    return this.entries.length < files ? "" : t("At most {files} at once.", { files });
   }
 
   begin(file) {
     const { name } = file;
-    const progress = element("progress", { max: 1, value: 0, aria: { label: `Sending ${name}` } });
+    const label = t("Sending {name}", { name });
+    const progress = element("progress", { max: 1, value: 0, aria: { label } });
     const entry = { id: uuid(), name, request: new XMLHttpRequest() };
     // `fetch` does not tell how far an upload is.
     entry.request.upload.onprogress = ({ loaded, total }) => (progress.value = loaded / total);
@@ -73,20 +75,20 @@ export class Files {
     if (request.status === 201) {
       delete entry.request;
       entry.chip.querySelector("progress").remove();
-      announce(`${name} is added.`);
+      announce(t("{name} is added.", { name }));
       this.onChange();
     } else {
-      toast(`${name}: ${request.response?.error ?? "I could not send it."}`);
+      toast(`${name}: ${request.response?.error ?? t("I could not send it.")}`);
       this.remove(entry);
     }
   }
 
   // Adds a file that arrives or has arrived.
   put(entry, ...progress) {
-    const button = iconButton("close", `Remove ${entry.name}`, "");
+    const button = iconButton("close", t("Remove {name}", entry), "");
     button.onclick = () => {
       this.remove(entry);
-      announce(`${entry.name} was removed.`);
+      announce(t("{name} was removed.", entry));
       byId("box").focus();
     };
     entry.chip = chip(entry, ...progress, button);

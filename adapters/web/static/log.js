@@ -2,6 +2,7 @@
 import { isOpen } from "./conversation.js";
 import { byId, element } from "./dom.js";
 import { TurnView } from "./turn.js";
+import { t } from "./words.js";
 
 const KEPT = 6; // blocks that stay in the region, which a reader may have to catch up with
 const NEAR = 48; // pixels from the end within which the reader is at the end
@@ -104,7 +105,7 @@ export class Log {
 }
 
 function asTurn({ id, text, files, why, failures }) {
-  const note = failures > 1 ? "Not sent yet. I keep trying." : "";
+  const note = failures > 1 ? t("Not sent yet. I keep trying.") : "";
   const state = why ? "failed" : "waiting";
   return { id, question: text, files, answer: "", state, why, note, isPending: true };
 }

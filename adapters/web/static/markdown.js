@@ -2,6 +2,7 @@
 import { element } from "./dom.js";
 import { drawKnown, drawSoon } from "./formulas.js";
 import MarkdownIt from "./vendor/markdown-it.js";
+import { t } from "./words.js";
 
 const LONGEST_COLOURED = 50000; // characters of one block of code
 const PATIENCE = 5000; // milliseconds for its colours, the first time with the download
@@ -111,7 +112,7 @@ function withoutImages(tokens, Token) {
     if (token.type === "link_open") inLink += 1;
     if (token.type === "link_close") inLink -= 1;
     if (token.type !== "image") return [token];
-    const text = textOf(token.content || "Image", Token);
+    const text = textOf(token.content || t("Image"), Token);
     if (inLink) return [text];
     const open = new Token("link_open", "a", 1);
     open.attrSet("href", token.attrGet("src"));
@@ -134,9 +135,9 @@ parser.renderer.rules.formula = (tokens, index) => {
   return `<span class="formula${kind}">${parser.utils.escapeHtml(content)}</span>`;
 };
 parser.renderer.rules.table_open = () =>
-  '<div class="table"><div role="group" aria-label="Table" tabindex="0"><table>';
+  `<div class="table"><div role="group" aria-label="${t("Table")}" tabindex="0"><table>`;
 parser.renderer.rules.table_close = () =>
-  '</table></div><button type="button" data-save="table">Save</button></div>';
+  `</table></div><button type="button" data-save="table">${t("Save")}</button></div>`;
 // The page's policy forbids styles in elements.
 parser.renderer.rules.th_open = parser.renderer.rules.td_open = (tokens, index) => {
   const align = tokens[index].attrGet("style")?.split(":")[1];
@@ -148,12 +149,12 @@ parser.renderer.rules.code_block = (tokens, index) => code(tokens[index]);
 function code(token) {
   const language = token.info.trim().split(/\s+/)[0];
   const name = parser.utils.escapeHtml(language);
-  const label = name ? `Code in ${name}` : "Code";
+  const label = name ? t("Code in {name}", { name }) : t("Code");
   const content = parser.utils.escapeHtml(token.content);
   return (
-    `<div class="code"><div class="bar"><span>${name || "text"}</span>` +
-    '<button type="button" data-save="code">Save</button>' +
-    '<button type="button" data-copy="code">Copy</button></div>' +
+    `<div class="code"><div class="bar"><span>${name || t("text")}</span>` +
+    `<button type="button" data-save="code">${t("Save")}</button>` +
+    `<button type="button" data-copy="code">${t("Copy")}</button></div>` +
     `<pre tabindex="0" role="group" aria-label="${label}"><code data-language="${name}">` +
     `${content}</code></pre></div>`
   );

@@ -1,6 +1,7 @@
 // The list of conversations: by age, with a search; on a narrow screen a drawer.
 import { send } from "./api.js";
 import { byId, element, iconButton } from "./dom.js";
+import { t } from "./words.js";
 
 const PAUSE = 150; // milliseconds after a key press until the search begins
 const NARROW = matchMedia("(max-width: 50rem)");
@@ -58,7 +59,7 @@ export class Sidebar {
     ]);
     this.list.replaceChildren(...sections);
     if (!this.conversations.length) {
-      const text = words.length ? "Nothing found." : "Your conversations appear here.";
+      const text = words.length ? t("Nothing found.") : t("Your conversations appear here.");
       this.list.append(element("p", { className: "none", textContent: text }));
     }
     this.mark(this.current);
@@ -67,7 +68,7 @@ export class Sidebar {
   }
 
   fail(message) {
-    const again = element("button", { type: "button", className: "button" }, "Try again");
+    const again = element("button", { type: "button", className: "button" }, t("Try again"));
     again.onclick = () => this.load();
     this.list.replaceChildren(element("p", { className: "none", textContent: message }), again);
   }
@@ -105,14 +106,14 @@ export class Sidebar {
 function ageOf(updated) {
   const midnight = new Date().setHours(0, 0, 0, 0);
   const days = Math.ceil((midnight - updated * 1000) / 86400000);
-  if (days <= 0) return "Today";
-  if (days === 1) return "Yesterday";
-  return days <= 7 ? "This week" : "Earlier";
+  if (days <= 0) return t("Today");
+  if (days === 1) return t("Yesterday");
+  return days <= 7 ? t("This week") : t("Earlier");
 }
 
 // `said` is the text around a word that was found in the talk, and `turn` where it was said.
 function itemOf({ id, title, said, turn }, words) {
-  const name = title || "New conversation";
+  const name = title || t("New conversation");
   const address = `/c/${encodeURIComponent(id)}`;
   const link = { href: turn ? `${address}#${turn}` : address, title: name, dir: "auto" };
   const passage = said ? [element("span", { className: "passage" }, ...marked(said, words))] : [];
@@ -120,8 +121,8 @@ function itemOf({ id, title, said, turn }, words) {
     "li",
     { data: { id } },
     element("a", link, ...marked(name, words), ...passage),
-    iconButton("edit", `Rename ${name}`, "rename"),
-    iconButton("delete", `Delete ${name}`, "delete"),
+    iconButton("edit", t("Rename {name}", { name }), "rename"),
+    iconButton("delete", t("Delete {name}", { name }), "delete"),
   );
 }
 

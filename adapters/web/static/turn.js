@@ -5,8 +5,9 @@ import { isOpen } from "./conversation.js";
 import { element, icon, iconButton, setText } from "./dom.js";
 import { chip } from "./files.js";
 import { GrowingMarkdown } from "./markdown.js";
+import { t } from "./words.js";
 
-const TAKES_TIME = "This takes longer than usual. The model may still be loading.";
+const TAKES_TIME = t("This takes longer than usual. The model may still be loading.");
 // A longer question, such as a pasted file, is folded.
 const [MOST_LINES, MOST_SIGNS] = [20, 2000];
 const SLOW = 8000; // milliseconds without a word after which a person may wonder
@@ -14,14 +15,14 @@ const SLOW = 8000; // milliseconds without a word after which a person may wonde
 // Buttons carry data-action; the page hears them all in one place and finds the turn's id above.
 export class TurnView {
   constructor() {
-    this.files = element("ul", { className: "chips", aria: { label: "Files" } });
+    this.files = element("ul", { className: "chips", aria: { label: t("Files") } });
     this.question = element("div", { className: "said", dir: "auto" });
     const unfold = () => this.fold(!this.question.classList.contains("folded"));
     this.unfold = element("button", { type: "button", className: "unfold", onclick: unfold });
-    this.asking = tools("Your message", [
-      ["copy", "Copy your message", "copy-question"],
-      ["edit", "Edit your message", "edit"],
-      ["delete", "Delete your message", "take-back"],
+    this.asking = tools(t("Your message"), [
+      ["copy", t("Copy your message"), "copy-question"],
+      ["edit", t("Edit your message"), "edit"],
+      ["delete", t("Delete your message"), "take-back"],
     ]);
     this.text = element("div", { className: "text" });
     this.markdown = new GrowingMarkdown(this.text);
@@ -31,17 +32,17 @@ export class TurnView {
     this.note = element("p", { className: "note" });
     this.card = new ConsentCard();
     this.more = element("p", { className: "more" });
-    this.answering = tools("The answer", [
-      ["copy", "Copy the answer", "copy-answer"],
-      ["good", "Good answer", "good"],
-      ["bad", "Bad answer", "bad"],
-      ["again", "Answer again", "regenerate"],
+    this.answering = tools(t("The answer"), [
+      ["copy", t("Copy the answer"), "copy-answer"],
+      ["good", t("Good answer"), "good"],
+      ["bad", t("Bad answer"), "bad"],
+      ["again", t("Answer again"), "regenerate"],
     ]);
     this.model = this.answering.appendChild(element("span", { className: "by" }));
     const said = [this.files, this.question, this.unfold];
-    this.asked = part("question", "You said", ...said, this.asking);
+    this.asked = part("question", t("You said"), ...said, this.asking);
     const answer = [this.text, this.dots, ...this.below.elements, this.note, this.card.element];
-    this.answer = part("answer", "Parley said", ...answer, this.more, this.answering);
+    this.answer = part("answer", t("Parley said"), ...answer, this.more, this.answering);
     this.element = element("article", { className: "turn" }, this.asked, this.answer);
     this.ask("");
     this.turn = null; // as it is shown
@@ -75,7 +76,7 @@ export class TurnView {
   fold(isFolded) {
     this.question.classList.toggle("folded", isFolded);
     this.unfold.ariaExpanded = String(!isFolded);
-    this.unfold.textContent = isFolded ? "Show all" : "Show less";
+    this.unfold.textContent = isFolded ? t("Show all") : t("Show less");
   }
 
   showAnswer(turn, place) {
@@ -142,14 +143,14 @@ function show(bar, action, isShown) {
 function noteOf(turn, place) {
   if (turn.why) return turn.why;
   if (turn.isPending && turn.note) return turn.note;
-  if (turn.state === "waiting" && !place.isNext) return "Waits for the answer above.";
+  if (turn.state === "waiting" && !place.isNext) return t("Waits for the answer above.");
   const { others } = divided(turn.below);
   if (others) return plain(others);
   if (turn.consent) return ""; // its card says what it waits for
   if (turn.note && isOpen(turn)) return plain(turn.note);
-  if (turn.state === "stopped" && !turn.answer) return "Stopped.";
+  if (turn.state === "stopped" && !turn.answer) return t("Stopped.");
   if (isOpen(turn) || turn.answer) return "";
-  return "There is no answer. Try again, or ask in another way.";
+  return t("There is no answer. Try again, or ask in another way.");
 }
 
 // A platform shows a notice in brackets; here its look sets it apart.
@@ -158,10 +159,12 @@ function plain(text) {
 }
 
 function waysOn(turn, free) {
-  if (turn.why) return [wide("again", "Try again", "resend"), wide("edit", "Edit", "unsend")];
+  if (turn.why) {
+    return [wide("again", t("Try again"), "resend"), wide("edit", t("Edit"), "unsend")];
+  }
   if (!free) return [];
-  if (turn.end === "cut") return [wide("on", "Continue", "continue")];
-  if (turn.end === "failed") return [wide("again", "Try again", "regenerate")];
+  if (turn.end === "cut") return [wide("on", t("Continue"), "continue")];
+  if (turn.end === "failed") return [wide("again", t("Try again"), "regenerate")];
   return [];
 }
 

@@ -55,6 +55,7 @@ class DiscordEmulator:
         token_seconds: float = 900.0,
         gateway: GatewayRules | None = None,
         clock: Clock | None = None,
+        guild_locale: str = "en-US",
     ) -> None:
         self.clock = clock or Clock()
         self.token = f"emulated-{snowflake()}"
@@ -71,7 +72,7 @@ class DiscordEmulator:
             violations=self.violations,
         )
         self.cdn = Cdn(self.clock, lambda: self._address, self.violations)
-        self._world = World(self._publish, self.clock, self.cdn)
+        self._world = World(self._publish, self.clock, self.cdn, guild_locale=guild_locale)
         commands = Commands(self._world)
         self.limits = limits or Limits()
         self.latency = latency

@@ -24,7 +24,6 @@ _LIMITS: Payload = {
     "max_members": 500_000,
     "max_stage_video_channel_users": 50,
     "max_video_channel_users": 25,
-    "preferred_locale": "en-US",
 }
 
 
@@ -34,6 +33,7 @@ def guild(world: World) -> Payload:
     return {
         "id": world.guild_id,
         "name": "The workshop",
+        "preferred_locale": world.guild_locale,
         "owner_id": "1",
         "joined_at": world.joined_at,
         "large": False,

@@ -40,6 +40,7 @@ class Interaction:
     target: Message | None = None
     opened_by: Interaction | None = None
     follow_ups: int = 0
+    guild_locale: str = "en-US"
 
     def metadata(self) -> Payload:
         """Return what a message says about the interaction that it answers."""
@@ -67,7 +68,7 @@ class Interaction:
             "channel": self.channel.payload() | {"permissions": PERMISSIONS},
             "channel_id": self.channel.id,
             "app_permissions": PERMISSIONS,
-            "locale": "en-US",
+            "locale": self.user.locale,
             "entitlements": [],
             "authorizing_integration_owners": self._owners(),
             "context": self.channel.context,
@@ -87,8 +88,8 @@ class Interaction:
             permissions &= ~READ_MESSAGE_HISTORY
         return {
             "guild_id": guild_id,
-            "guild": {"id": guild_id, "locale": "en-US", "features": []},
-            "guild_locale": "en-US",
+            "guild": {"id": guild_id, "locale": self.guild_locale, "features": []},
+            "guild_locale": self.guild_locale,
             "member": self.user.member() | {"user": user, "permissions": str(permissions)},
         }
 

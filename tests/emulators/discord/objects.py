@@ -74,6 +74,7 @@ class User:
     moderates: bool = False
     extra: int = 0
     roles: list[str] = field(default_factory=list)
+    locale: str = "en-US"  # only interactions tell it
 
     def payload(self) -> Payload:
         """Return the user object."""

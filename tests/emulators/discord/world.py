@@ -64,6 +64,7 @@ class World:
     application_id: str = field(default_factory=snowflake)
     guild_id: str = field(default_factory=snowflake)
     permissions: str = PERMISSIONS
+    guild_locale: str = "en-US"
     has_left: bool = False
     joined_at: str = field(default_factory=now)  # when the bot came to the guild
     users: dict[str, User] = field(default_factory=dict)
@@ -90,13 +91,14 @@ class World:
         bot: bool = False,
         moderates: bool = False,
         manages: Literal["", "channel", "server"] = "",
+        locale: str = "en-US",
     ) -> str:
         """Let a new person (or another bot) join the guild; return the id.
 
         One that `moderates` may manage the messages of others there, and one that `manages` the
         channels, or the server.
         """
-        user = User(snowflake(), name, bot, moderates, RIGHTS[manages])
+        user = User(snowflake(), name, bot, moderates, RIGHTS[manages], locale=locale)
         self.users[user.id] = user
         return user.id
 
@@ -327,6 +329,7 @@ class World:
             data=data,
             created_at=self.clock.now(),
             message=message,
+            guild_locale=self.guild_locale,
         )
         self.interactions[interaction.id] = interaction
         return interaction

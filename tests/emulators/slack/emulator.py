@@ -231,6 +231,10 @@ class SlackEmulator:
         """Let a person live in a time zone, such as "Asia/Tokyo"; at first all live in UTC."""
         self._app.where(user_id).zones[user_id] = zone
 
+    def speaks(self, user_id: str, locale: str) -> None:
+        """Let a person have a language, such as de-DE."""
+        self._app.where(user_id).locales[user_id] = locale
+
     def set_creator(self, channel_id: str, user_id: str | None) -> None:
         """Let a channel have been created by a person, or by nobody who is known."""
         workspace = self._app.where(channel_id)

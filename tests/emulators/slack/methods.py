@@ -111,7 +111,12 @@ _READING: dict[str, Method] = {
     ),
     "conversations.info": Method(TIER_3, scopes=_READ, form_only=True),
     "files.info": Method(TIER_4, scopes=("files:read",), form_only=True),
-    "users.info": Method(TIER_4, scopes=("users:read",), form_only=True),
+    "users.info": Method(
+        TIER_4,
+        scopes=("users:read",),
+        form_only=True,
+        arguments={"include_locale": "boolean"},
+    ),
 }
 _UPLOADS: dict[str, Method] = {
     "files.completeUploadExternal": Method(

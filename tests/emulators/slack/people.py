@@ -30,7 +30,10 @@ def user(workspace: Workspace, args: Payload) -> Payload:
     names = {**workspace.users, workspace.bot_user_id: "parley", SLACKBOT: "slackbot"}
     if user_id not in names:
         raise SlackError("user_not_found")
-    return {"user": _user(workspace, user_id, names[user_id])}
+    found = _user(workspace, user_id, names[user_id])
+    if args.get("include_locale") in (True, "true", "True", "1"):
+        found["locale"] = workspace.locales.get(user_id, "en-US")
+    return {"user": found}
 
 
 def _user(workspace: Workspace, user_id: str, name: str) -> Payload:

@@ -74,6 +74,7 @@ class Workspace:
         self.name = name
         self.home = home
         self.users: dict[str, str] = {}
+        self.locales: dict[str, str] = {}  # of people; docs: users.info, include_locale
         self.roles: dict[str, Role] = {}
         self.zones: dict[str, str] = {}  # by person
         # The workspaces, or organizations, of people who are from elsewhere.

@@ -204,7 +204,8 @@ async def test_an_admin_of_another_workspace_is_none_here(store: Store) -> None:
 async def test_unknown_rights_are_not_guessed(store: Store) -> None:
     async with commanded(store) as (slack, _):
         ann = slack.user("Ann", role="owner")
-        slack.fail("users.info", status=500)
+        # Asked for the language, and for the rights.
+        slack.fail("users.info", status=500, times=2)
 
         await slack.slash(slack.channel_id, ann, "/parley", "settings")
 

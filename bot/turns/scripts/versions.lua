@@ -5,10 +5,6 @@ local MOST_VERSIONS = 20
 -- Turns of a thread that are aside, beside those that were open last; about as many as a history has.
 local MOST_ASIDE = 200
 
-local function time_of(id)
-  return tonumber(get(id, 'asked_at')) or 0
-end
-
 -- The turns of the open branch of an idle thread that were asked after a time, in their order.
 local function open_turns(thread, since)
   local found, asked = {}, {}
@@ -16,10 +12,12 @@ local function open_turns(thread, since)
     redis.call('ZRANGE', key('turns', thread), 0, -1), redis.call('LRANGE', key('history', thread), 0, -1),
   }) do
     for _, id in ipairs(ids) do
-      local fields = redis.call('HMGET', key('turn', id), 'thread', 'aside', 'forget')
-      local is_shown = not asked[id] and fields[1] and not fields[2] and not fields[3]
-      asked[id] = time_of(id)
-      if is_shown and asked[id] > since then table.insert(found, id) end
+      if not asked[id] then
+        local fields = redis.call('HMGET', key('turn', id), 'thread', 'aside', 'forget', 'asked_at')
+        asked[id] = tonumber(fields[4]) or 0
+        local is_shown = fields[1] and not fields[2] and not fields[3]
+        if is_shown and asked[id] > since then table.insert(found, id) end
+      end
     end
   end
   table.sort(found, function(one, other) return asked[one] < asked[other] end)
@@ -36,13 +34,16 @@ end
 -- The newest reply of the open branch has the buttons.
 local function renew_newest(thread)
   redis.call('DEL', key('newest', thread))
-  for _, id in ipairs(open_turns(thread, 0)) do
-    if last_message(id) ~= '' then redis.call('SET', key('newest', thread), id, 'PX', keep_ms(thread)) end
+  local found = open_turns(thread, -1)
+  for at = #found, 1, -1 do
+    if last_message(found[at]) ~= '' then
+      return redis.call('SET', key('newest', thread), found[at], 'PX', keep_ms(thread))
+    end
   end
 end
 
 local function put_aside(id, thread)
-  local tail = open_turns(thread, time_of(id))
+  local tail = open_turns(thread, tonumber(get(id, 'asked_at')) or 0)
   set(id, 'tail', table.concat(tail, '\n'))
   for _, one in ipairs({id, unpack(tail)}) do
     set(one, 'aside', '1')
@@ -55,9 +56,10 @@ end
 local function bring_back(id, thread)
   for _, one in ipairs({id, unpack(ids_of(id, 'tail'))}) do
     redis.call('LREM', key('aside', thread), 1, one)
-    if record(one).thread and not has(one, 'forget') then
+    local fields = redis.call('HMGET', key('turn', one), 'thread', 'forget', 'bytes')
+    if fields[1] and not fields[2] then
       unset(one, 'aside')
-      if has(one, 'answer') then redis.call('RPUSH', key('history', thread), one) end
+      if fields[3] then redis.call('RPUSH', key('history', thread), one) end -- it has an answer
     end
   end
   unset(id, 'tail')

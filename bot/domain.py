@@ -499,7 +499,9 @@ class Standing:
     `answer` is the saved text of the model, and `below` the notices under it. While a new answer
     has no text yet, `answer` is the answer that it will replace. `rating` is that of the
     person who asked, and `files` are those of the question. `consent` is the id of a call that
-    waits until a person allows it, and `sign` the line that says which one.
+    waits until a person allows it, and `sign` the line that says which one. `versions` are the ids
+    of all turns in its place, itself among them, if there was ever another one; `version_of` is
+    the first of these, which may be gone.
     """
 
     turn_id: str
@@ -514,6 +516,8 @@ class Standing:
     files: tuple[FileRef, ...] = ()
     consent: str = ""
     sign: str = ""
+    version_of: str = ""
+    versions: tuple[str, ...] = ()
 
 
 class Purpose(Enum):

@@ -31,6 +31,7 @@ from bot.commands.handlers import (
 )
 from bot.domain import PRESSES, Asker, FileRef, Json, Person, Rating, Standing, ThreadKey, Turn
 from bot.errors import NothingAsked, NotRemembered, NotTheLast
+from bot.intake.access import bounded
 from bot.intake.answers import GO_ON
 from bot.intake.intake import Intake
 from bot.languages import later, say
@@ -49,7 +50,10 @@ _WAYS = (
     later("Ask me below. I remember the conversation, but none of your others."),
     later("Add files by the paper clip, by pasting, or by dropping them here."),
     later("At the top, choose the model and its style; rename, export or delete the conversation."),
-    later("Below an answer, copy, rate or regenerate it. You can also edit your last question."),
+    later(
+        "Below an answer, copy, rate or regenerate it. You can edit each of your questions: what was"
+        " there stays, and the arrows below the question lead back to it."
+    ),
 )
 
 
@@ -87,6 +91,7 @@ class Api:
             web.post(f"{turn}/stop", self._stop),
             web.post(f"{turn}/regenerate", self._regenerate),
             web.post(f"{turn}/continue", self._go_on),
+            web.post(f"{turn}/open", self._open),
             web.post(f"{turn}/edit", self._edit),
             web.post(f"{turn}/rate", self._rate),
             web.get(f"{turn}/question", self._question),
@@ -185,7 +190,7 @@ class Api:
         if not turn_ids and await self.talks.title(thread) is None:
             return answer({})
         if turn_ids:
-            await self._forget(thread, *turn_ids)
+            await self.intake.changes.forget_words(*turn_ids, asked_at=time.time())
         await self.intake.changes.reset(thread, by=request[PERSON].id)
         await self.intake.preferences.forget(thread)
         await live.forget(self.store, thread)
@@ -249,12 +254,13 @@ class Api:
         files = _files(sent, asker, turn_id, most=self.uploads.most_files)
         turn = Turn(turn_id, thread, asker, text, {}, time.time(), files=files, asker=_SIGNED_IN)
         # The files of a question that is known already may have been read.
-        if files and not await self._standings(thread, turn_id):
+        if files and not await self._standings(thread, turn_id, aside=True):
             await self.intake.check_room(turn)
             await self.uploads.keep(files)
         async with self._recorded(turn, title=title_of(text)):
             # The same question with another time counts as another one.
-            if not await self.intake.ask(turn) and not await self._standings(thread, turn_id):
+            known = await self.intake.ask(turn)
+            if not known and not await self._standings(thread, turn_id, aside=True):
                 raise NotRemembered
         return answer({"turn": name}, status=202)
 
@@ -264,8 +270,10 @@ class Api:
         return answer({}, status=202)
 
     async def _regenerate(self, request: web.Request) -> web.Response:
-        """Regenerate the last answer; the id in the body makes it idempotent."""
-        turn, press = await self._turn(request), await _press(request)
+        """Answer again, beside what is there; the id in the body makes it idempotent."""
+        turn, press = await self._turn(request), _press(await body(request))
+        if self.talks.remembers:
+            return await self._branch(request, turn, press)
         await self.intake.answers.regenerate(
             turn.turn_id,
             person_id=request[PERSON].id,
@@ -273,12 +281,37 @@ class Api:
             asker=_SIGNED_IN,
         )
         await live.announce(self.store, _thread(request), turn.turn_id)
-        return answer({}, status=202)
+        return answer({"turn": request.match_info["turn"]}, status=202)
+
+    async def _branch(
+        self, request: web.Request, turn: Standing, press: str, text: str = ""
+    ) -> web.Response:
+        """Admit another version of a turn, whose id is that of the press."""
+        asker, thread = request[PERSON], _thread(request)
+        following = Turn(turn_id_of(asker, press), thread, asker, "", {}, time.time())
+        async with self._recorded(following):
+            is_new = await self.intake.answers.branch(
+                turn.turn_id,
+                person_id=asker.id,
+                press_id=following.id,
+                text=text,
+                asker=_SIGNED_IN,
+            )
+            if not is_new:
+                await self.talks.remove(thread, following.id)
+        return answer({"turn": press if is_new else request.match_info["turn"]}, status=202)
+
+    async def _open(self, request: web.Request) -> web.Response:
+        """Open another version of a turn, which the address names, with what followed it."""
+        thread = _thread(request)
+        await self.intake.answers.open(_turn_id(request), person_id=request[PERSON].id)
+        await live.announce(self.store, thread)
+        return answer({})
 
     async def _go_on(self, request: web.Request) -> web.Response:
         """Continue the last answer in a new turn with the id in the body."""
         asker, thread = request[PERSON], _thread(request)
-        turn, press = await self._turn(request), await _press(request)
+        turn, press = await self._turn(request), _press(await body(request))
         following = Turn(turn_id_of(asker, press), thread, asker, "", {}, time.time())
         async with self._recorded(following):
             await self.intake.answers.continue_answer(
@@ -287,16 +320,22 @@ class Api:
         return answer({"turn": press}, status=202)
 
     async def _edit(self, request: web.Request) -> web.Response:
-        asker, thread, text = request[PERSON], _thread(request), (await body(request)).get("text")
+        asker, thread, sent = request[PERSON], _thread(request), await body(request)
+        text, press = sent.get("text"), _press(sent)
         if not isinstance(text, str) or not text.strip():
             raise NothingAsked
         turn = await self._turn(request)
-        if [turn.turn_id] != (await self.talks.turns(thread))[-1:]:
-            raise NotTheLast
         edited = Turn(turn.turn_id, thread, asker, text, {}, turn.asked_at, asker=_SIGNED_IN)
+        is_open = turn.state in ("waiting", "running")
+        if not is_open and bounded(edited).text == turn.question:
+            return answer({"turn": request.match_info["turn"]}, status=202)
+        if not is_open and self.talks.remembers:
+            return await self._branch(request, turn, press, text)
+        if not is_open and [turn.turn_id] != (await self.talks.turns(thread))[-1:]:
+            raise NotTheLast
         await self.intake.ask(replace(edited, files=turn.files), edited_at=time.time())
         await live.announce(self.store, thread, turn.turn_id)
-        return answer({}, status=202)
+        return answer({"turn": request.match_info["turn"]}, status=202)
 
     async def _rate(self, request: web.Request) -> web.Response:
         """Store a rating; an empty one removes it."""
@@ -341,15 +380,12 @@ class Api:
         thread, turn_id = _thread(request), _turn_id(request)
         if turn_id not in await self.talks.turns(thread):
             return answer({})
-        await self._forget(thread, turn_id)
+        gone = await self.intake.changes.forget_words(turn_id, asked_at=time.time())
         await live.forget(self.store, thread)
-        await self.talks.remove(thread, turn_id)
+        # The one that is asked for last, so that a call that comes again finds the others.
+        await self.talks.remove(thread, *(one for one in gone if one != turn_id), turn_id)
         await live.announce(self.store, thread, turn_id)
         return answer({})
-
-    async def _forget(self, thread: ThreadKey, *turn_ids: str) -> None:
-        await self.intake.changes.forget(*turn_ids, asked_at=time.time(), platform=thread.platform)
-        await self.intake.changes.forget_answers(*turn_ids)
 
     @asynccontextmanager
     async def _recorded(self, turn: Turn, *, title: str = "") -> AsyncIterator[None]:
@@ -364,12 +400,16 @@ class Api:
             raise
         await live.announce(self.store, turn.key, turn.id)
 
-    async def _standings(self, thread: ThreadKey, *turn_ids: str) -> Sequence[Standing]:
-        return await self.intake.lookup.standings(*turn_ids, person_id=thread.channel)
+    async def _standings(
+        self, thread: ThreadKey, *turn_ids: str, aside: bool = False
+    ) -> Sequence[Standing]:
+        lookup = self.intake.lookup
+        return await lookup.standings(*turn_ids, person_id=thread.channel, aside=aside)
 
     async def _turn(self, request: web.Request) -> Standing:
         """Return the state of the turn in the address. Raises NotRemembered."""
-        found = await self._standings(_thread(request), _turn_id(request))
+        # Its branch may have been left: by this request itself, which is sent again.
+        found = await self._standings(_thread(request), _turn_id(request), aside=True)
         if not found:
             raise NotRemembered
         return found[0]
@@ -448,9 +488,9 @@ async def body(request: web.Request) -> dict[str, Any]:
     return value
 
 
-async def _press(request: web.Request) -> str:
+def _press(sent: Mapping[str, Any]) -> str:
     """Return the id of a press; without one, each request is a new press."""
-    press = (await body(request)).get("id", str(uuid4()))
+    press = sent.get("id", str(uuid4()))
     if not is_id(press):
         raise Unacceptable(400, "A press needs an id.")
     return str(press)

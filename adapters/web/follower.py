@@ -328,8 +328,7 @@ def _fields(view: TurnView) -> dict[str, Json]:
     one = view.standing
     goes_on = one.question == GO_ON
     return {
-        # As the page named the question.
-        "id": one.turn_id.rpartition(":")[2],
+        "id": _short(one.turn_id),
         "question": "" if goes_on else one.question,
         "continues": goes_on,
         "asked_at": one.asked_at,
@@ -341,7 +340,14 @@ def _fields(view: TurnView) -> dict[str, Json]:
         "end": one.end,
         "rating": one.rating,
         "files": [{"name": file.name} for file in one.files],
+        "first": _short(one.version_of),
+        "versions": [_short(it) for it in one.versions],
     }
+
+
+def _short(turn_id: str) -> str:
+    """Return the id by which the page knows a turn."""
+    return turn_id.rpartition(":")[2]
 
 
 def _units(text: str) -> int:

@@ -84,6 +84,7 @@ async def open_pages(process: Process) -> tuple[web.Application, Follower]:
     about: dict[str, Json] = {
         "model": process.model,
         "feedback": settings.rates(usual=True),
+        "versions": settings.remembers,
         "demo": process.is_demo,
         "login": own.way,
         "files": settings.files_per_question,

@@ -30,17 +30,18 @@ class Talk:
 class Talks:
     """The index of conversations; their content is in records and histories.
 
-    With `remembers` False nothing is listed, and titles are not stored. Raises StoreUnavailable.
+    With `remembers` False nothing is listed, and neither titles nor versions of answers are stored.
+    Raises StoreUnavailable.
     """
 
     def __init__(self, *, store: Store, keep_seconds: float, remembers: bool = True) -> None:
         self._store = store
-        self._remembers = remembers
+        self.remembers = remembers
         self._keep_ms = int(keep_seconds * 1000)
 
     async def all_of(self, person: Person) -> list[Talk]:
         """Return a person's conversations, the newest first."""
-        if not self._remembers:
+        if not self.remembers:
             return []
         talks, titles = self._index(person.id)
         oldest = time.time() - self._keep_ms / 1000
@@ -61,7 +62,10 @@ class Talks:
         return str(title or "")
 
     async def turns(self, thread: ThreadKey) -> list[str]:
-        """Return the ids of a conversation's turns, in the order in which they were asked."""
+        """Return the ids of a conversation's turns, in the order in which they were asked.
+
+        Of all its branches: the states of turns say which of them are open.
+        """
         found: list[str] = await self._store.command("ZRANGE", self._turns(thread), 0, -1)
         return found
 
@@ -71,7 +75,7 @@ class Talks:
         command = self._store.command
         await command("ZADD", turns, "NX", turn.asked_at, turn.id)
         await command("ZADD", talks, "GT", turn.asked_at, turn.key.thread)
-        if title and self._remembers:
+        if title and self.remembers:
             await command("HSETNX", titles, turn.key.thread, title)
         for key in (talks, titles, turns):
             await command("PEXPIRE", key, self._keep_ms)
@@ -83,15 +87,15 @@ class Talks:
             chosen = self._store.key("preferences", str(thread))
             await self._store.command("PEXPIRE", chosen, self._keep_ms)
 
-    async def remove(self, thread: ThreadKey, turn_id: str) -> None:
-        """Drop a turn, and its conversation with the last one."""
-        await self._store.command("ZREM", self._turns(thread), turn_id)
+    async def remove(self, thread: ThreadKey, *turn_ids: str) -> None:
+        """Drop turns, and their conversation with the last one."""
+        await self._store.command("ZREM", self._turns(thread), *turn_ids)
         if not await self._store.command("EXISTS", self._turns(thread)):
             await self.forget(thread)
 
     async def rename(self, thread: ThreadKey, title: str) -> None:
         """Give a conversation another title."""
-        if not self._remembers:
+        if not self.remembers:
             return
         _, titles = self._index(thread.channel)
         title = one_line(whole_characters(title)).strip()[:_LONGEST_TITLE]

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from prometheus_client import Counter
 
@@ -122,6 +122,34 @@ class Answers:
             )
         )
         return turn
+
+    async def branch(
+        self,
+        turn_id: str,
+        *,
+        person_id: str,
+        press_id: str,
+        text: str = "",
+        asker: Asker = ANYBODY,
+    ) -> bool:
+        """Answer a question again, or another `text` in its place, and keep what was there.
+
+        Return whether that is a new turn, whose id is `press_id`. If there was no answer to keep,
+        the turn is queued again. For platforms on which versions can be opened. Raises Refused.
+        """
+        turn = await self._asked_by(person_id, turn_id, None)
+        files = tuple(replace(one, message=press_id) for one in turn.files)
+        following = replace(turn, id=press_id, asked_at=time.time(), files=files, joins=False)
+        if text:
+            following = bounded(replace(following, text=text, left_out=0))
+        quota = await self._access.quota(turn.key, turn.person, asker)
+        estimate, changes = self._access.estimate(following), self._queue.changes
+        how: Any = {"person_id": person_id, "quota": quota, "estimate": estimate}
+        return await _after_the_end(lambda: changes.branch(turn_id, following, **how))
+
+    async def open(self, turn_id: str, *, person_id: str) -> None:
+        """Open a version that `branch` kept, with what followed it. Raises Refused."""
+        await self._queue.changes.open(turn_id, person_id=person_id)
 
     async def continue_answer(
         self,

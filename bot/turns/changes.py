@@ -63,6 +63,32 @@ class TurnChanges:
         fields, reserved = write_turn(following), (*self._limits, write_quota(quota, estimate))
         await self._script.run("continue", turn_id, person_id, following.id, fields, *reserved)
 
+    async def branch(
+        self,
+        turn_id: str,
+        following: Turn,
+        *,
+        person_id: str,
+        quota: Quota = _ANYTHING,
+        estimate: Estimate | int = 0,
+    ) -> bool:
+        """Queue a turn in the place of another one, which is kept with what followed it.
+
+        Both are versions of it, 20 at most. Only the asker may do so, and only while no turn waits
+        or runs in the thread. A turn that has no answer, and the same question, is queued again
+        instead; then the result is False. A repeated call changes nothing. Raises Refused.
+        """
+        fields, reserved = write_turn(following), (*self._limits, write_quota(quota, estimate))
+        arguments = turn_id, person_id, following.id, fields, *reserved
+        return bool(await self._script.run("branch", *arguments) == "admitted")
+
+    async def open(self, turn_id: str, *, person_id: str) -> None:
+        """Open a version that was kept, with what followed it, instead of the one that is open.
+
+        The conditions are those of `branch`. A repeated call changes nothing. Raises Refused.
+        """
+        await self._script.run("open", turn_id, person_id)
+
     async def rate(
         self, turn_id: str, *, person_id: str, rating: Rating | Literal[""]
     ) -> tuple[str, bool]:
@@ -131,9 +157,13 @@ class TurnChanges:
         asked = "" if asked_at is None else int(asked_at * 1000)
         await self._script.run("forget", asked, platform, len(turn_ids), *turn_ids, *messages)
 
-    async def forget_answers(self, *turn_ids: str) -> None:
-        """Drop the answers of forgotten turns, too. Late writes can then not be corrected."""
-        await self._script.run("forget_answers", *turn_ids)
+    async def forget_words(self, *turn_ids: str, asked_at: float) -> list[str]:
+        """Forget turns as `forget` does, with their answers, and with their versions.
+
+        Return the ids of all that went. Late writes can then not be corrected.
+        """
+        ids = await self._script.run("forget_words", int(asked_at * 1000), *turn_ids)
+        return ids if isinstance(ids, list) else []
 
     async def reset(self, thread: ThreadKey, event_id: str = "", *, by: str = "") -> None:
         """Forget all that was said in a thread, and stop the answer that is running there.

@@ -127,15 +127,24 @@ class TurnLookup:
         mailbox = self._store.key("mailbox", str(first_in))
         return bool(await self._store.command("LINDEX", mailbox, 0) == turn_id)
 
-    async def standings(self, *turn_ids: str, person_id: str) -> list[Standing]:
+    async def standings(
+        self, *turn_ids: str, person_id: str, aside: bool = False
+    ) -> list[Standing]:
         """Return the states of turns, without unknown and forgotten ones.
 
+        Without those that are `aside`, as other versions or after these, unless they are wanted.
         The ratings are those of this person.
         """
         rows = await self._read(turn_ids, person_id)
+        groups = [record.get("version_of", "") for record, _, _ in rows]
+        names = [self._store.key("versions", group) for group in dict.fromkeys(groups) if group]
+        lists = await self._store.commands([("LRANGE", name, 0, -1) for name in names])
+        versions = dict(zip(names, map(tuple, lists), strict=True))
         found = (
-            standing(turn_id, record, newest=newest, rating=rating)
-            for turn_id, (record, newest, rating) in zip(turn_ids, rows, strict=True)
+            standing(turn_id, record, newest=newest, rating=rating, versions=versions_of)
+            for turn_id, (record, newest, rating), group in zip(turn_ids, rows, groups, strict=True)
+            if aside or "aside" not in record
+            for versions_of in (versions.get(self._store.key("versions", group), ()),)
         )
         return [one for one in found if one]
 

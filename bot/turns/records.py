@@ -89,12 +89,13 @@ class History:
         ids = await self._store.command("LRANGE", key("history", str(thread)), 0, -1)
         if not self.remembers_in(thread):
             # From before nothing was to be remembered. A turn that is asked again needs its own.
+            ids += await self._store.command("LRANGE", key("aside", str(thread)), 0, -1)
             running = await self._store.command("LRANGE", key("mailbox", str(thread)), 0, -1)
             old = [one for one in ids if one not in running]
             words = [("HDEL", key("turn", one), *_WORDS, "shown") for one in old]
             kinds = ("context", "files", "ratings")
             others = [("DEL", key(kind, one)) for one in old for kind in kinds]
-            lists = [("DEL", key(kind, str(thread))) for kind in ("names", "history")]
+            lists = [("DEL", key(kind, str(thread))) for kind in ("names", "history", "aside")]
             await self._store.commands([*words, *others, *lists])
             return []
         for one in ids:

@@ -54,6 +54,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "rate": (),
     "admit": ("people", "quota"),
     "press": ("admit",),
+    "versions": ("kept", "press"),
     "stop": ("kept",),
     "edit": ("admit", "stop"),
     "forget": ("kept", "people", "quota", "repairs", "stop"),
@@ -69,7 +70,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "admit": ("admit", "check_room"),
     "edit": ("edit",),
     "finish": ("end_all", "finish", "give_up"),
-    "forget": ("forget", "forget_answers", "reset"),
+    "forget": ("forget", "forget_words", "reset"),
     "forgetting": (
         "cancel_forgetting",
         "claim_forgetting",
@@ -88,13 +89,14 @@ VERBS: dict[str, tuple[str, ...]] = {
     "steps": ("close_consent", "decide", "save_step", "suspend"),
     "stop": ("stop", "stop_own", "stop_thread"),
     "take": ("others_wait", "take"),
+    "versions": ("branch", "open"),
 }
 # What has to survive the loss of a primary: what people were told is done, the fences (two workers
 # with the same one would both write), calls with effects that begin, and ends. What a reply shows
 # is known to its worker, and found on the platform if that dies, too.
 LASTING = {
-    *("admit", "continue", "decide", "edit", "finish", "forget", "regenerate", "reset"),
-    *("save_step", "stop", "stop_own", "stop_thread", "take"),
+    *("admit", "branch", "continue", "decide", "edit", "finish", "forget", "forget_words"),
+    *("open", "regenerate", "reset", "save_step", "stop", "stop_own", "stop_thread", "take"),
 }
 _FILE_OF = {verb: file for file, verbs in VERBS.items() for verb in verbs}
 

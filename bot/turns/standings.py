@@ -13,11 +13,16 @@ _RATINGS: Mapping[str, Rating] = {"good": "good", "bad": "bad"}
 
 
 def standing(
-    turn_id: str, fields: Mapping[str, str], *, newest: str = "", rating: str = ""
+    turn_id: str,
+    fields: Mapping[str, str],
+    *,
+    newest: str = "",
+    rating: str = "",
+    versions: tuple[str, ...] = (),
 ) -> Standing | None:
     """Return the state of a turn from its record; None if it is not known or was forgotten.
 
-    `newest` is the turn of the thread's newest reply, or empty.
+    `newest` is the turn of the thread's newest reply, or empty; `versions` are its versions.
     """
     state = fields.get("state", "dropped")
     if state == "dropped" or "forget" in fields:
@@ -35,6 +40,8 @@ def standing(
         state="running",
         model=shown.model or fields.get("model", ""),
         files=turn.files,
+        version_of=fields.get("version_of", turn.id),
+        versions=versions,
     )
     # An end that was saved is final, even if another worker writes it.
     outcome = stored or shown.outcome

@@ -91,6 +91,10 @@ class Known:
     rating: str = ""  # of that answer
     emptied: bool = False  # without its question, which was deleted
     gone: bool = False  # with its record, to make room for newer ones
+    group: str = ""  # the first of its versions
+    aside: bool = False  # as another version than the open one, or after it
+    tail: list[str] | None = None  # the turns that followed it, when it was put aside
+    answered: bool = False  # it is aside with its answer
 
     @property
     def open(self) -> bool:
@@ -132,6 +136,7 @@ class Thread:
 
     mailbox: list[str] = field(default_factory=list)
     history: list[str] = field(default_factory=list)
+    aside: list[str] = field(default_factory=list)  # what was put aside, in this order
     newest: str = ""  # the last turn that has ended, or a failed one that can be retried
     ended: set[str] = field(default_factory=set)  # all that have ended since it was reset
 
@@ -146,6 +151,7 @@ class Model:
     def __init__(self) -> None:
         self.turns: dict[str, Known] = {}
         self.threads = {name: Thread() for name in THREADS}
+        self.versions: dict[str, list[str]] = {}  # by the first of them
         self.pressed: set[str] = set()
         self.repairs: dict[str, int] = {}  # to each turn its claim, DUE or LANDING
         # Of each person the turns that ended, each with the number of its entry and its bytes.
@@ -226,6 +232,108 @@ class Model:
         self.enqueue(following.id)
         return None
 
+    def branch(self, turn_id: str, person: str, following: Turn) -> type[Refused] | bool:
+        """Return why there is no further version; else whether it is a new turn."""
+        if following.id in self.turns or following.id in self.pressed:
+            return following.id in self.turns
+        if refused := self.version_refusal(turn_id, person):
+            return refused
+        known = self.turns[turn_id]
+        if not (old := self.open_version(turn_id)):
+            return NotRemembered
+        if old == turn_id and not self.is_remembered(turn_id) and known.text == following.text:
+            return self.press(turn_id, person, following.id) or False
+        if full := self.full(known.person):
+            return full
+        if turn_id not in self.versions.get(known.group, ()):
+            known.group = turn_id
+            self.versions.setdefault(turn_id, []).append(turn_id)
+        self.put_aside(old)
+        self.renew_newest(known.thread)
+        self.versions[known.group].append(following.id)
+        self.turns[following.id] = Known(following, group=known.group)
+        self.enqueue(following.id)
+        return True
+
+    def open_branch(self, turn_id: str, person: str) -> type[Refused] | None:
+        """Return why a version cannot be opened; else open it."""
+        known, refused = self.turns.get(turn_id), self.version_refusal(turn_id, person)
+        if known and not known.aside and refused in (None, ThreadBusy):
+            return None
+        if refused or not known:
+            return refused
+        old = self.open_version(turn_id)
+        if not old or known.tail is None:
+            return NotRemembered
+        self.put_aside(old)
+        thread = self.threads[known.thread]
+        for one in (turn_id, *known.tail):
+            each = self.turns[one]
+            if one in thread.aside:
+                thread.aside.remove(one)
+                each.aside = False
+                thread.history += [one] * each.answered
+        known.tail = None
+        self.renew_newest(known.thread)
+        return None
+
+    def version_refusal(self, turn_id: str, person: str) -> type[Refused] | None:
+        known = self.turns.get(turn_id)
+        if known is None or known.turn is None or known.forgotten or known.state == "dropped":
+            return NotRemembered
+        if person != known.person:
+            return NotTheAsker
+        return ThreadBusy if self.threads[known.thread].mailbox else None
+
+    def open_version(self, turn_id: str) -> str:
+        versions = (turn_id, *self.versions.get(self.turns[turn_id].group, ()))
+        known = {one: self.turns[one] for one in versions}
+        return next(
+            (
+                one
+                for one, it in known.items()
+                if not (it.aside or it.forgotten or it.gone) and it.turn
+            ),
+            "",
+        )
+
+    def open_turns(self, name: str, since: float = 0) -> list[str]:
+        thread = self.threads[name]
+        known = {one: self.turns[one] for one in {*thread.ended, *thread.history}}
+        asked = {one: it.turn.asked_at for one, it in known.items() if it.turn}
+        shown = [one for one, it in known.items() if not (it.aside or it.forgotten or it.gone)]
+        return sorted((one for one in shown if asked[one] > since), key=lambda one: asked[one])
+
+    def put_aside(self, turn_id: str) -> None:
+        known = self.turns[turn_id]
+        assert known.turn
+        thread = self.threads[known.thread]
+        known.tail = self.open_turns(known.thread, known.turn.asked_at)
+        for one in (turn_id, *known.tail):
+            self.turns[one].aside, self.turns[one].answered = True, one in thread.history
+            thread.history = [it for it in thread.history if it != one]
+            thread.aside.append(one)
+
+    def renew_newest(self, name: str) -> None:
+        shown = [one for one in self.open_turns(name) if self.turns[one].shown.message_ids]
+        self.threads[name].newest = shown[-1] if shown else ""
+
+    def behind(self, turn_id: str) -> list[str]:
+        """Return the turns to which only this one leads."""
+        known = self.turns.get(turn_id)
+        if not known or known.gone:
+            return []
+        if known.tail is not None:
+            return known.tail
+        versions = self.versions.get(known.group, [])
+        return [one for one in versions if one != turn_id and self.turns[one].tail is not None]
+
+    def leave_aside(self, turn_id: str) -> None:
+        known = self.turns[turn_id]
+        aside, known.answered = self.threads[known.thread].aside, False
+        if turn_id in aside:
+            aside.remove(turn_id)
+
     def rate(self, turn_id: str, rating: Rating) -> bool | None:
         """Keep a rating; return whether it is the first of its answer, None without an answer."""
         known = self.turns.get(turn_id)
@@ -236,7 +344,8 @@ class Model:
         return is_first
 
     def is_remembered(self, turn_id: str) -> bool:
-        return turn_id in self.threads[self.turns[turn_id].thread].history
+        known = self.turns[turn_id]
+        return known.answered if known.aside else turn_id in self.threads[known.thread].history
 
     def last_above(self, thread: str) -> str:
         newest = self.turns.get(self.threads[thread].newest)
@@ -254,6 +363,8 @@ class Model:
             return ThreadBusy
         if thread.last not in (turn_id, known.after):
             return NotTheLast if thread.last else NotRemembered
+        if known.aside:
+            return NotTheLast
         return ThreadBusy if thread.mailbox else self.full(known.person)
 
     def join(self, turn_id: str) -> None:
@@ -295,7 +406,7 @@ class Model:
         thread = self.threads[known.thread]
         lead = self.lead(turn_id) or turn_id
         whole = self.turns[lead]
-        is_last = whole.open or thread.last in (lead, whole.after)
+        is_last = whole.open or (thread.last in (lead, whole.after) and not whole.aside)
         if person != known.person or at < known.edited or not is_last or text == known.text:
             return None
         if whole.open:
@@ -391,7 +502,13 @@ class Model:
         known = self.turns[turn_id]
         thread = self.threads[known.thread]
         thread.history = [one for one in thread.history if one != turn_id]
+        self.leave_aside(turn_id)
         if not known.open and turn_id not in self.repairs:
+            for one in self.behind(turn_id):
+                if not self.turns[one].gone:
+                    self.discard(one)
+            if turn_id in self.versions.get(known.group, ()):
+                self.versions[known.group].remove(turn_id)
             known.state, known.gone = "dropped", True
             thread.ended.discard(turn_id)
 
@@ -409,7 +526,8 @@ class Model:
         for one in ids:
             answered = self.turns.get(self.lead(one) or one)
             if answered and not answered.gone:
-                ids += [each for each in answered.continued if each not in ids]
+                more = [*answered.continued, *self.behind(self.lead(one) or one)]
+                ids += [each for each in more if each not in ids]
         for one in ids:
             known = self.turns.setdefault(one, Known(state="dropped"))
             if known.turn:
@@ -446,7 +564,7 @@ class Model:
             known = self.turns[one]
             if known.state == "running" or known.saved:
                 ids += [*known.joined, one]
-        ids += thread.ended
+        ids += [*thread.ended, *thread.history, *thread.aside]
         for one in self.forget(*ids):
             known = self.turns[one]
             if known.forgotten:
@@ -466,6 +584,8 @@ class Model:
             thread.mailbox.remove(turn_id)
             return
         known.forgotten, known.anew = True, False
+        if not known.gone:
+            self.leave_aside(lead or turn_id)
         thread.history = [one for one in thread.history if one not in (turn_id, lead)]
         if lead:
             known.emptied = True
@@ -533,10 +653,8 @@ class Queue(RuleBasedStateMachine):
     )
     def admit(self, thread: str, person: str, joins: bool) -> None:
         self.number += 1
-        turn_id = f"console:{self.number}"
-        turn = Turn(
-            turn_id, THREADS[thread], PEOPLE[person], f"q{self.number}", {}, 1.0, joins=joins
-        )
+        turn_id, name, asked = f"console:{self.number}", f"q{self.number}", self.moment()
+        turn = Turn(turn_id, THREADS[thread], PEOPLE[person], name, {}, asked, joins=joins)
         refusal, known = self.model.refusal(turn), self.model.turns.get(turn_id)
 
         got = self.refused(self.queues["w1"].admit(turn))
@@ -789,6 +907,7 @@ class Queue(RuleBasedStateMachine):
         known = self.model.turns[posted[message]]
         thread = self.model.threads[known.thread]
         listed = {*thread.mailbox, *thread.history}
+        listed |= {one for one in thread.aside if self.model.is_remembered(one)}
 
         self.run(self.queues["w1"].changes.forget(platform="console", messages=[message]))
 
@@ -839,13 +958,53 @@ class Queue(RuleBasedStateMachine):
         known = self.model.turns.get(turn_id)
         turn = (known and known.turn) or Turn("", THREADS["t1"], PEOPLE["ann"], "", {}, 1.0)
         following = f"{turn_id}-more-{press}"
-        turn = replace(turn, id=following, text=f"more of {turn_id}", joins=False)
+        text, asked = f"more of {turn_id}", self.moment()
+        turn = replace(turn, id=following, text=text, asked_at=asked, joins=False)
         person = person or turn.person.id
         expected = self.model.continue_answer(turn_id, person, turn)
 
         got = self.refused(
             self.queues["w2"].changes.continue_answer(turn_id, turn, person_id=person)
         )
+
+        assert got is expected
+
+    @rule(
+        data=st.data(),
+        person=st.sampled_from([*sorted(PEOPLE), *[""] * 5]),
+        press=st.integers(0, 1),
+        is_other=st.booleans(),
+        answer=st.sampled_from([None, "", "said", "said"]),
+    )
+    def branch(
+        self, data: st.DataObject, person: str, press: int, is_other: bool, answer: str | None
+    ) -> None:
+        """Ask another question in the place of one, or the same again, and keep what was there."""
+        turn_id = self.one_ended(data)
+        known = self.model.turns.get(turn_id)
+        turn = (known and known.turn) or Turn("", THREADS["t1"], PEOPLE["ann"], "q", {}, 1.0)
+        following = f"{turn_id}-{press}v"
+        text = f"{following} {is_other}" if is_other else turn.text
+        turn = replace(turn, id=following, text=text, asked_at=self.moment(), joins=False)
+        person = person or turn.person.id
+        expected = self.model.branch(turn_id, person, turn)
+
+        got = self.refused(self.queues["w1"].changes.branch(turn_id, turn, person_id=person))
+
+        assert got is expected
+        if answer is not None:
+            self.work_through("w1", answer)
+
+    @rule(data=st.data(), person=st.sampled_from([*sorted(PEOPLE), *[""] * 5]))
+    def open_branch(self, data: st.DataObject, person: str) -> None:
+        """Open a version that is aside, mostly, with what followed it."""
+        closed = [one for one, known in self.model.turns.items() if known.tail is not None]
+        turn_id = data.draw(st.sampled_from(closed)) if closed else self.one_ended(data)
+        known = self.model.turns.get(turn_id)
+        person = person or (known.person if known and known.turn else "ann")
+        expected = self.model.open_branch(turn_id, person)
+
+        got = self.refused(self.queues["w2"].changes.open(turn_id, person_id=person))
 
         assert got is expected
 
@@ -938,6 +1097,9 @@ class Queue(RuleBasedStateMachine):
         for key, thread in zip(keys, model.threads.values(), strict=True):
             self.ask("LRANGE", "mailbox", key, 0, -1, expect=thread.mailbox)
             self.ask("LRANGE", "history", key, 0, -1, expect=thread.history)
+            self.ask("LRANGE", "aside", key, 0, -1, expect=thread.aside)
+        for group, versions in model.versions.items():
+            self.ask("LRANGE", "versions", group, 0, -1, expect=versions)
         for turn_id, known in model.turns.items():
             is_remembered = known.turn is not None and model.is_remembered(turn_id)
             answer = known.remembered[1] if is_remembered else None
@@ -976,11 +1138,22 @@ class Queue(RuleBasedStateMachine):
 
     # How it is done
 
+    def moment(self) -> float:
+        """Return a time (s) after all before it."""
+        self.model.clock += 1
+        return float(self.model.clock)
+
     def ask_and_answer(self, thread: str | None) -> None:
         """Ask in a thread, if it is named, and cut the answer to what is next."""
         if thread:
             self.admit(thread, "cleo", joins=False)
             self.work_through("w1", "said", "cut")
+
+    def one_ended(self, data: st.DataObject) -> str:
+        """Draw a turn of an idle thread, mostly, or a recent one."""
+        threads = [it for it in self.model.threads.values() if not it.mailbox]
+        ended = sorted(one for thread in threads for one in thread.ended)
+        return data.draw(st.sampled_from([*ended, *ended, f"console:{self.number}"]))
 
     def one_held(self, data: st.DataObject) -> tuple[str, Taken]:
         """Draw a turn that was taken: mostly one at work, with this lease or a later one."""

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import pytest
 
-from bot.errors import AnswerCut, HasEnded, NotRemembered, NotTheLast
+from bot.errors import AnswerCut, HasEnded, NotRemembered
 from bot.reply.draft import STOPPED
 from bot.store import Store
 from tests.emulators.model import ModelEmulator
@@ -75,18 +75,111 @@ async def test_stop_ends_the_answer_where_it_is(talk: Talk) -> None:
     assert (status, again) == (202, (409, {"error": HasEnded.apology}))
 
 
-async def test_regenerate_replaces_the_answer_and_counts_a_repeated_press_once(talk: Talk) -> None:
+async def test_regenerate_keeps_the_answer_before_and_counts_a_repeated_press_once(
+    talk: Talk,
+) -> None:
     name = await talk.answered("why?", "One")
     talk.model.answer = "Another"
     first = await talk.press(name, "regenerate", id="press-one")
-    await talk.until_done(name, "Another")
+    await talk.until_done("press-one", "Another")
     second = await talk.press(name, "regenerate", id="press-one")
-    await talk.answered("and now?")
-    await until(lambda: talk.screen.turn(name)["end"] == "older", why=talk.screen.__str__)
+    third = await talk.answered("and now?")
+    await until(lambda: talk.screen.turn("press-one")["end"] == "older", why=talk.screen.__str__)
 
-    assert (first[0], second[0]) == (202, 202)
+    assert first == second == (202, {"turn": "press-one"})
     assert len(talk.model.requests) == 3
-    assert [talk.screen.answer(each) for each in talk.screen.turns] == ["Another", "Another"]
+    assert list(talk.screen.turns) == ["press-one", third]
+    assert talk.screen.turn("press-one")["versions"] == [name, "press-one"]
+    assert talk.screen.turn("press-one")["first"] == name
+    assert talk.screen.turn(third)["versions"] == []
+
+
+async def test_a_version_is_opened_with_what_followed_it_on_all_pages(talk: Talk) -> None:
+    echo = talk.model.answer
+    first = await talk.answered("one", "walrus")
+    second = await talk.answered("two", "seal")
+    talk.model.answer = echo
+    edited = await talk.press(first, "edit", text="three", id="edit-one")
+    again = await talk.press(first, "edit", text="three", id="edit-one")
+    await talk.until_done("edit-one", "You said: three")
+    asked = talk.model.requests[-1].messages
+    shown = list(talk.screen.turns)
+    async with talk.person.page(talk.id) as other:
+        opened = [await talk.press(first, "open") for _ in range(2)]
+        await until(lambda: list(other.turns) == [first, second], why=other.__str__)
+        await until(lambda: list(talk.screen.turns) == [first, second], why=talk.screen.__str__)
+    _, exported = await talk.person.get(f"{talk.path}/export")
+    await talk.answered("four")
+
+    assert edited == again == (202, {"turn": "edit-one"})
+    assert shown == ["edit-one"]
+    assert "walrus" not in str(asked)
+    assert opened == [(200, {})] * 2
+    assert "walrus" in exported
+    assert "three" not in exported
+    # The model sees the branch that is open.
+    seen = str(talk.model.requests[-1].messages)
+    assert "walrus" in seen
+    assert "seal" in seen
+    assert "three" not in seen
+
+
+async def test_a_growing_version_is_edited_in_its_place_and_not_left(talk: Talk) -> None:
+    echo = talk.model.answer
+    first = await talk.answered("one")
+    talk.model.answer = ENDLESS
+    await talk.press(first, "edit", text="two", id="edit-one")
+    await until(lambda: talk.screen.answer("edit-one"), why=talk.screen.__str__)
+    busy, _ = await talk.press(first, "open")
+    talk.model.answer = echo
+    await talk.press("edit-one", "edit", text="three", id="edit-two")
+    await talk.until_done("edit-one", "You said: three")
+
+    assert busy == 429
+    # What grows is changed in its place: nobody has seen an answer that could be kept.
+    assert talk.screen.turn("edit-one")["versions"] == [first, "edit-one"]
+
+
+async def test_a_message_is_deleted_with_its_versions_and_what_followed_them(
+    own_store: Store, talk: Talk
+) -> None:
+    kept = await talk.answered("stays", "lion")
+    first = await talk.answered("zebra one", "walrus")
+    await talk.answered("zebra two", "walrus")
+    talk.model.answer = "walrus"
+    await talk.press(first, "edit", text="zebra three", id="edit-one")
+    await talk.until_done("edit-one")
+    statuses = [(await talk.press("edit-one", "delete"))[0] for _ in range(2)]
+    await until(lambda: list(talk.screen.turns) == [kept], why=talk.screen.__str__)
+    found = [one for one in await stored(own_store) if "zebra" in one or "walrus" in one]
+    _, whole = await talk.person.get("/api/conversations.json")
+    await talk.press(kept, "delete")
+    _, listed = await talk.person.get("/api/conversations")
+
+    assert statuses == [200, 200]
+    assert found == []
+    assert "lion" in str(whole)
+    # Nothing of the other branches keeps the conversation in the list.
+    assert listed == []
+
+
+async def test_without_a_history_there_are_no_versions(
+    own_store: Store, model: ModelEmulator
+) -> None:
+    async with page_of(own_store, model, HISTORY_DAYS="0") as (person, _):
+        name = new_talk()
+        async with person.page(name) as screen:
+            turn = await person.ask(name, "one")
+            await until(lambda: screen.is_done(turn), why=screen.__str__)
+            _, about = await person.get("/api/me")
+            await person.press(name, turn, "edit", text="two")
+            regenerated, _ = await person.press(name, turn, "regenerate")
+            opened, _ = await person.press(name, turn, "open")
+    found = [one.name.partition(":")[0] for one in await stored(own_store)]
+
+    assert about["versions"] is False
+    assert (regenerated, opened) == (410, 200)
+    assert not {*found} & {"versions", "aside"}
 
 
 async def test_continue_goes_on_where_an_answer_was_cut(talk: Talk) -> None:
@@ -105,17 +198,14 @@ async def test_continue_goes_on_where_an_answer_was_cut(talk: Talk) -> None:
     assert list(talk.screen.turns) == [name, "go-on-press"]
 
 
-async def test_an_edit_has_the_last_question_answered_anew_and_no_other(talk: Talk) -> None:
-    first, last = await talk.answered("one"), await talk.answered("two")
-    status, _ = await talk.press(last, "edit", text="three")
-    await talk.until_done(last, "You said: three")
-    refused = await talk.press(first, "edit", text="four")
-    empty, _ = await talk.press(last, "edit", text=" ")
+async def test_an_edit_without_a_word_or_a_change_does_nothing(talk: Talk) -> None:
+    name = await talk.answered("one")
+    empty, _ = await talk.press(name, "edit", text=" ")
+    same = await talk.press(name, "edit", text="one", id="edit-one")
 
-    assert (status, empty) == (202, 400)
-    assert talk.screen.turn(last)["question"] == "three"
-    assert refused == (409, {"error": NotTheLast.apology})
-    assert talk.screen.answer(first) == "You said: one"
+    assert empty == 400
+    assert same == (202, {"turn": name})
+    assert len(talk.model.requests) == 1
 
 
 async def test_a_rating_stays_and_can_change(talk: Talk) -> None:
@@ -172,7 +262,7 @@ async def test_a_deleted_conversation_is_gone_everywhere_even_while_it_grows(
     name = await talk.answered("zebra one", "walrus")
     talk.model.answer = "walrus again"
     await talk.press(name, "regenerate", id="press-one")
-    await talk.until_done(name, "walrus again")
+    await talk.until_done("press-one", "walrus again")
     talk.model.answer = [(0.0, "walrus"), (600.0, "never")]
     growing = await talk.person.ask(talk.id, "zebra two")
     await talk.person.ask(talk.id, "zebra three")

@@ -15,6 +15,9 @@ import { chosen, speak, t } from "./words.js";
 
 const THEMES = { auto: t("as the system"), light: t("light"), dark: t("dark") };
 const UNTITLED = t("New conversation");
+const BRANCH = t(
+  "This begins a new branch. What followed stays with the version that is there now.",
+);
 
 class App {
   constructor() {
@@ -158,7 +161,7 @@ class App {
     this.paint();
     const question = turn.note.replaceAll("`", "");
     announce(t("Parley asks: {question}", { question }));
-    this.log.views.get(turn.id).card.takeFocus();
+    this.log.view(turn).card.takeFocus();
   }
 
   gone() {
@@ -223,10 +226,28 @@ class App {
   // Returns whether there is a question to edit.
   edit(turn) {
     if (!turn?.question) return false;
-    editQuestion(this.log.views.get(turn.id), turn.question, (text) =>
-      text === turn.question ? true : this.act(turn, "edit", { text }),
-    );
+    const isLast = turn === this.conversation.turns.at(-1);
+    const hint = isLast || isOpen(turn) ? "" : BRANCH;
+    // An id of its own makes an edit that is sent twice count once.
+    let sent = {};
+    editQuestion(this.log.view(turn), turn.question, hint, (text) => {
+      if (text !== sent.text) sent = { text, id: uuid() };
+      return text === turn.question ? true : this.act(turn, "edit", sent);
+    });
     return true;
+  }
+
+  // Opens the version before, or the next one; one at a time, so that none overtakes another.
+  async openVersion(button, { id, versions }, step) {
+    const other = versions[versions.indexOf(id) + step];
+    if (!other || button.ariaDisabled === "true" || this.isSwitching) return;
+    this.isSwitching = true;
+    // What stands above stays where it is, and so does the button.
+    this.log.follows = false;
+    if (await this.act({ id: other }, "open")) {
+      announce(`Version ${versions.indexOf(other) + 1} of ${versions.length}.`);
+    }
+    this.isSwitching = false;
   }
 
   // Returns whether it went through.
@@ -357,6 +378,8 @@ class App {
     if (action === "copy-question") copyBy(button, turn.question);
     if (action === "copy-answer") copyBy(button, turn.answer);
     if (action === "edit") this.edit(turn);
+    if (action === "older") this.openVersion(button, turn, -1);
+    if (action === "newer") this.openVersion(button, turn, 1);
     if (action === "take-back") this.takeBack(turn);
     if (["good", "bad"].includes(action)) this.rate(turn, action);
     if (["allow", "always", "deny", "answer", "done"].includes(action)) this.decide(turn, action);
@@ -368,7 +391,7 @@ class App {
   }
 
   async decide(turn, consent) {
-    const { card } = this.log.views.get(turn.id);
+    const { card } = this.log.view(turn);
     if (card.isBusy) return;
     // The browser says which field lacks an answer.
     if (consent === "answer" && !card.form.reportValidity()) return;
@@ -379,7 +402,7 @@ class App {
 
   // The fields of a form come once it is shown.
   async loadFields(turn) {
-    const { card } = this.log.views.get(turn.id);
+    const { card } = this.log.view(turn);
     if (card.isLoaded) return;
     card.isLoaded = true;
     const path = `${this.conversation.id}/turns/${encodeURIComponent(turn.id)}/question`;
@@ -400,7 +423,10 @@ class App {
   }
 
   async takeBack(turn) {
-    const text = t("The message and its answer will be forgotten.");
+    const hasVersions = turn.versions.length > 1;
+    const text = hasVersions
+      ? t("All versions of the message will be forgotten, with their answers and what followed the others.")
+      : t("The message and its answer will be forgotten.");
     const sure = await ask({ title: t("Delete your message?"), text, yes: t("Delete") });
     if (!sure) return;
     // A conversation goes with its only turn.
@@ -474,7 +500,8 @@ class App {
     byId("stop").hidden = !conversation?.open && !this.onItsWay;
     this.sidebar.mark(conversation?.id ?? "");
     const card = document.activeElement?.closest(".consent");
-    this.log.show(turns, pending, { rates: this.me.feedback !== false, model: this.me.model });
+    const { feedback, versions, model } = this.me;
+    this.log.show(turns, pending, { rates: feedback !== false, versions, model });
     if (card?.hidden) this.toBox();
     const asking = turns.find((turn) => turn.consent?.startsWith("form-"));
     if (asking) this.loadFields(asking);

@@ -79,14 +79,16 @@ export class Composer {
 }
 
 // Lets a person change a question in its place, with a box and two buttons.
-export function editQuestion(view, text, save) {
+// `hint` says what becomes of the rest.
+export function editQuestion(view, text, hint, save) {
   if (view.asked.querySelector(".editor")) return;
   const label = t("Your message");
   const box = element("textarea", { value: text, rows: 1, dir: "auto", aria: { label } });
   const cancel = element("button", { type: "button", className: "button" }, t("Cancel"));
   const yes = element("button", { className: "button primary" }, t("Send"));
   const choices = element("div", { className: "choices" }, cancel, yes);
-  const editor = element("form", { className: "editor" }, box, choices);
+  const told = element("p", { className: "hint", textContent: hint, hidden: !hint });
+  const editor = element("form", { className: "editor" }, box, told, choices);
   const close = () => {
     editor.remove();
     byId("box").focus();

@@ -12,7 +12,7 @@ export class Log {
     this.element = byId("log");
     this.scroller = byId("scroller");
     this.down = byId("down");
-    this.views = new Map(); // turn id -> TurnView
+    this.views = new Map(); // key of a turn -> TurnView
     this.voice = new Voice();
     this.follows = true;
     this.top = 0;
@@ -32,7 +32,7 @@ export class Log {
       const there = this.element.children[index];
       if (there !== view.element) this.element.insertBefore(view.element, there ?? null);
     });
-    const shown = new Set(all.map((turn) => turn.id));
+    const shown = new Set(all.map(keyOf));
     for (const [id, view] of [...this.views]) {
       if (shown.has(id)) continue;
       view.element.remove();
@@ -52,8 +52,9 @@ export class Log {
   }
 
   view(turn) {
-    if (!this.views.has(turn.id)) this.views.set(turn.id, new TurnView());
-    return this.views.get(turn.id);
+    const key = keyOf(turn);
+    if (!this.views.has(key)) this.views.set(key, new TurnView());
+    return this.views.get(key);
   }
 
   clear() {
@@ -92,7 +93,7 @@ export class Log {
 
   // Returns whether the turn is there.
   goTo(id) {
-    const view = this.views.get(id);
+    const view = [...this.views.values()].find((one) => one.turn.id === id);
     if (!view) return false;
     this.follows = false;
     view.element.scrollIntoView({ block: "start" });
@@ -102,6 +103,11 @@ export class Log {
   showDown() {
     this.down.hidden = this.follows || this.isAtEnd();
   }
+}
+
+// All versions of a turn have one view, so that the focus and the place on the screen stay.
+function keyOf(turn) {
+  return turn.first ?? turn.id;
 }
 
 function asTurn({ id, text, files, why, failures }) {

@@ -24,6 +24,11 @@ export class TurnView {
       ["edit", t("Edit your message"), "edit"],
       ["delete", t("Delete your message"), "take-back"],
     ]);
+    this.count = element("span", { aria: { hidden: "true" } });
+    this.older = iconButton("left", t("The version before"), "older");
+    this.newer = iconButton("right", t("The next version"), "newer");
+    const looks = { className: "versions", role: "group" };
+    this.versions = element("div", looks, this.older, this.count, this.newer);
     this.text = element("div", { className: "text" });
     this.markdown = new GrowingMarkdown(this.text);
     const dots = ["i", "i", "i"].map((name) => element(name));
@@ -39,7 +44,7 @@ export class TurnView {
       ["again", t("Answer again"), "regenerate"],
     ]);
     this.model = this.answering.appendChild(element("span", { className: "by" }));
-    const said = [this.files, this.question, this.unfold];
+    const said = [this.files, this.question, this.unfold, this.versions];
     this.asked = part("question", t("You said"), ...said, this.asking);
     const answer = [this.text, this.dots, ...this.below.elements, this.note, this.card.element];
     this.answer = part("answer", t("Parley said"), ...answer, this.more, this.answering);
@@ -49,7 +54,7 @@ export class TurnView {
     this.slow = 0;
   }
 
-  // `place` says where the turn stands: { isLast, isNext, isBusy, rates, model }.
+  // `place` says where the turn stands: { isLast, isNext, isBusy, rates, versions, model }.
   show(turn, place) {
     const where = JSON.stringify(place);
     if (turn === this.turn && where === this.where) return;
@@ -57,13 +62,26 @@ export class TurnView {
     this.element.dataset.turn = turn.id;
     this.element.dataset.state = turn.consent ? "asking" : turn.state;
     // A turn that continues the answer above has no words of its own.
-    this.asked.hidden = !turn.question;
+    const isSwitch = turn.versions?.length > 1;
+    this.asked.hidden = !turn.question && !isSwitch;
+    this.question.hidden = this.asking.hidden = !turn.question;
+    this.versions.hidden = !isSwitch;
+    if (isSwitch) this.showVersions(turn, place);
     if (this.question.textContent !== turn.question) this.ask(turn.question);
     if (this.files.childElementCount !== turn.files.length) {
       this.files.replaceChildren(...turn.files.map((file) => chip(file)));
     }
     this.showAnswer(turn, place);
     this.showTools(turn, place);
+  }
+
+  // A button that does nothing now keeps the focus.
+  showVersions({ id, versions }, { isBusy }) {
+    const at = versions.indexOf(id);
+    setText(this.count, `${at + 1}/${versions.length}`);
+    this.versions.ariaLabel = `Version ${at + 1} of ${versions.length}`;
+    this.older.ariaDisabled = String(isBusy || at === 0);
+    this.newer.ariaDisabled = String(isBusy || at === versions.length - 1);
   }
 
   ask(question) {
@@ -98,7 +116,8 @@ export class TurnView {
   showTools(turn, place) {
     const ended = !isOpen(turn) && !turn.isPending;
     const free = place.isLast && !place.isBusy;
-    show(this.asking, "edit", !turn.isPending && (place.isLast || turn.state === "waiting"));
+    const isOurs = place.isLast || turn.state === "waiting" || (place.versions && !place.isBusy);
+    show(this.asking, "edit", !turn.isPending && isOurs);
     show(this.asking, "take-back", !turn.isPending && turn.state !== "running");
     this.answering.hidden = !ended || !(turn.answer || free);
     show(this.answering, "copy-answer", Boolean(turn.answer));

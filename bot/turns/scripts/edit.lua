@@ -25,6 +25,7 @@ function verbs.edit(id, thread, person, fields, asked, edited, thread_limit,
   -- Of those that have ended, only the last one: it is remembered last, or has no answer and none has followed.
   local last = last_remembered(turn.thread)
   if not is_open(whole) and last ~= lead and last ~= get(lead, 'after') then return 'ignored' end
+  if has(lead, 'aside') then return 'ignored' end
   if known[1] == fields.text and (known[5] or '') == (fields.files or '') then return 'ignored' end
 
   quota = decoded(quota)

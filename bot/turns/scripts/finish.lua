@@ -26,6 +26,7 @@ local function remember(id, thread, exchange, limits)
       note_context(one, thread)
     end
   end
+  keep_versions(thread)
   keep_in(thread, history, key('speakers', thread), key('seen', thread))
 end
 

@@ -101,14 +101,17 @@ local function forget_turn(id, may_be_admitted_later)
   end
 end
 
--- Forgets these turns and all that continues them.
+-- Forgets these turns, all that continues them, and all their versions with what followed those. The fields that lead
+-- there stay, so that a call that comes again finds them.
 local function forget_turns(ids, may_be_admitted_later)
   local threads, forgotten, known = {}, {}, {}
   -- ipairs finds those that are added here, too.
   for _, one in ipairs(ids) do
     local answered = get(one, 'lead') or one
-    local continued = known[answered] and {} or ids_of(answered, 'continued')
-    for _, following in ipairs(continued) do table.insert(ids, following) end
+    local more = known[answered] and {} or {ids_of(answered, 'continued'), turns_behind(answered)}
+    for _, found in ipairs(more) do
+      for _, following in ipairs(found) do table.insert(ids, following) end
+    end
     known[answered] = true
   end
   for _, id in ipairs(ids) do
@@ -132,7 +135,9 @@ end
 function verbs.reset(thread, event)
   if event ~= '' and not redis.call('SET', key('pressed', event), thread, 'NX', 'PX', PRESS_MS) then return 0 end
   local ids, dropped = redis.call('ZRANGE', key('turns', thread), 0, -1), 0
-  for _, id in ipairs(redis.call('LRANGE', key('history', thread), 0, -1)) do table.insert(ids, id) end
+  for _, kind in ipairs({'history', 'aside'}) do
+    for _, id in ipairs(redis.call('LRANGE', key(kind, thread), 0, -1)) do table.insert(ids, id) end
+  end
   for _, id in ipairs(redis.call('LRANGE', key('mailbox', thread), 0, -1)) do
     if has(id, 'message_ids') or record(id).state == 'running' then
       -- In front, joined questions before their lead: otherwise they would be answered by themselves.
@@ -148,8 +153,11 @@ function verbs.reset(thread, event)
   return dropped
 end
 
--- Drops the answers of turns that were forgotten, also of those that end later. For platforms on which no late
--- write has to be corrected from them.
-function verbs.forget_answers(...)
-  for _, id in ipairs({...}) do drop_forgotten_answer(id, WITH_ANSWER) end
+-- Forgets turns as `forget` does, with their answers, also of those that end later. For platforms on which no late
+-- write has to be corrected from them. Returns the ids of all that went.
+function verbs.forget_words(asked, ...)
+  local ids = {...}
+  forget_turns(ids, now_ms() - (tonumber(asked) or now_ms()) < LATE_ADMISSION_MS)
+  for _, id in ipairs(ids) do drop_forgotten_answer(id, WITH_ANSWER) end
+  return ids
 end

@@ -44,6 +44,7 @@ function verbs.erase(id, stays_known)
   local repairs, people = key('repairs', platform_of(thread)), key('speakers', thread)
   local is_first = redis.call('LINDEX', key('history', thread), 0) == id
   drop_from_contexts(id)
+  leave_versions(id)
   forget_exchange(thread, id)
   -- An older repair will not run.
   if (tonumber(redis.call('ZSCORE', repairs, id)) or 0) > now_ms() - LATE_ADMISSION_MS then

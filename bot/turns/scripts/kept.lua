@@ -33,6 +33,7 @@ end
 
 local function forget_exchange(thread, id)
   drop_exchange(id)
+  redis.call('LREM', key('aside', thread), 1, id)
   if redis.call('LREM', key('history', thread), 1, id) == 1 then note_seen(thread) end
 end
 
@@ -47,6 +48,42 @@ local function drop_posted(id, thread)
   for _, message in ipairs(ids_of(id, 'message_ids')) do redis.call('DEL', key('posted', platform, message)) end
 end
 
+-- All versions of a turn; none if there was never another one.
+local function versions_of(id)
+  local group = get(id, 'version_of')
+  return group and redis.call('LRANGE', key('versions', group), 0, -1) or {}
+end
+
+local function leave_versions(id)
+  local group = get(id, 'version_of')
+  if group then redis.call('LREM', key('versions', group), 1, id) end
+end
+
+-- The turns to which only this one leads: what followed a version that is aside, or the versions that are aside of one
+-- that is not.
+local function turns_behind(id)
+  if has(id, 'tail') then return ids_of(id, 'tail') end
+  local found = {}
+  for _, one in ipairs(versions_of(id)) do
+    if one ~= id and has(one, 'tail') then table.insert(found, one) end
+  end
+  return found
+end
+
+-- The versions that are aside last as long as the thread.
+local function keep_versions(thread)
+  local aside = key('aside', thread)
+  for _, id in ipairs(redis.call('LRANGE', aside, 0, -1)) do
+    local kinds = {'turn', 'context', 'files', 'effects', 'ratings'}
+    for _, kind in ipairs(kinds) do keep_in(thread, key(kind, id)) end
+    local group = get(id, 'version_of')
+    if group then keep_in(thread, key('versions', group)) end
+    -- The open one may have no answer.
+    for _, one in ipairs(group and versions_of(id) or {}) do keep_in(thread, key('turn', one)) end
+  end
+  keep_in(thread, aside)
+end
+
 -- The id stays known for a while, so that the turn is not admitted again. The record of a turn that has to be
 -- repaired is still needed, and a regenerated one is counted again at its end.
 local function discard(id)
@@ -54,6 +91,8 @@ local function discard(id)
   if not turn.thread then return end
   forget_exchange(turn.thread, id)
   if redis.call('ZSCORE', key('repairs', platform_of(turn.thread)), id) or is_open(turn) then return end
+  for _, one in ipairs(turns_behind(id)) do discard(one) end
+  leave_versions(id)
   drop_posted(id, turn.thread)
   redis.call('DEL', key('turn', id), key('context', id), key('files', id), key('steps', id), key('effects', id))
   redis.call('ZREM', key('turns', turn.thread), id)

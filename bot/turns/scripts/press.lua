@@ -3,12 +3,13 @@
 -- Why a person may not regenerate or continue the thread's last turn; '' if they may. A turn without
 -- an exchange is the last one as long as none has followed it (`after`).
 local function press_refusal(id, turn, asker, person_limit, total_limit, quota)
-  local known = redis.call('HMGET', key('turn', id), 'forget', 'after', 'asker')
+  local known = redis.call('HMGET', key('turn', id), 'forget', 'after', 'asker', 'aside')
   if known[1] or not known[3] or not turn.thread or turn.state == 'dropped' then return 'gone' end
   if known[3] ~= asker then return 'asker' end
   if redis.call('LINDEX', key('mailbox', turn.thread), 0) == id then return 'thread' end
   local last = last_remembered(turn.thread)
   if last ~= id and last ~= known[2] then return last == '' and 'gone' or 'older' end
+  if known[4] then return 'older' end
   if redis.call('LLEN', key('mailbox', turn.thread)) > 0 then return 'thread' end
   local full = refusal(turn.person, person_limit, total_limit)
   return full ~= '' and full or quota_refusal(turn.person, turn.thread, quota, needs(quota))

@@ -248,7 +248,7 @@ def _apply(talk: TalkView, change: live.Change) -> bool:
     if text is None:
         return False
     standing = replace(view.standing, state="running", answer=text, consent=change.consent, sign="")
-    standing = replace(standing, below="", end="", rating="", model="")
+    standing = replace(standing, below="", end="", rating="", model="", thought=change.thought)
     talk.turns[change.turn_id] = TurnView(standing, change.note)
     return True
 
@@ -340,6 +340,7 @@ def _fields(view: TurnView) -> dict[str, Json]:
         "end": one.end,
         "rating": one.rating,
         "files": [{"name": file.name} for file in one.files],
+        "thought": one.thought,
     }
 
 

@@ -13,11 +13,16 @@ _RATINGS: Mapping[str, Rating] = {"good": "good", "bad": "bad"}
 
 
 def standing(
-    turn_id: str, fields: Mapping[str, str], *, newest: str = "", rating: str = ""
+    turn_id: str,
+    fields: Mapping[str, str],
+    *,
+    newest: str = "",
+    rating: str = "",
+    thought: str = "",
 ) -> Standing | None:
     """Return the state of a turn from its record; None if it is not known or was forgotten.
 
-    `newest` is the turn of the thread's newest reply, or empty.
+    `newest` is the turn of the thread's newest reply, or empty. `thought` is in seconds.
     """
     state = fields.get("state", "dropped")
     if state == "dropped" or "forget" in fields:
@@ -35,6 +40,7 @@ def standing(
         state="running",
         model=shown.model or fields.get("model", ""),
         files=turn.files,
+        thought=int(thought) if thought.isdecimal() else 0,
     )
     # An end that was saved is final, even if another worker writes it.
     outcome = stored or shown.outcome

@@ -468,7 +468,9 @@ class App {
     byId("stop").hidden = !conversation?.open && !this.onItsWay;
     this.sidebar.mark(conversation?.id ?? "");
     const card = document.activeElement?.closest(".consent");
-    this.log.show(turns, pending, { rates: this.me.feedback !== false, model: this.me.model });
+    const talk = conversation && `/api/conversations/${conversation.id}`;
+    const { feedback, model } = this.me;
+    this.log.show(turns, pending, { rates: feedback !== false, model, talk });
     if (card?.hidden) this.toBox();
     const asking = turns.find((turn) => turn.consent?.startsWith("form-"));
     if (asking) this.loadFields(asking);

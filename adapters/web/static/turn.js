@@ -5,6 +5,7 @@ import { isOpen } from "./conversation.js";
 import { element, icon, iconButton, setText } from "./dom.js";
 import { chip } from "./files.js";
 import { GrowingMarkdown } from "./markdown.js";
+import { Thoughts } from "./thoughts.js";
 
 const TAKES_TIME = "This takes longer than usual. The model may still be loading.";
 // A longer question, such as a pasted file, is folded.
@@ -23,6 +24,7 @@ export class TurnView {
       ["edit", "Edit your message", "edit"],
       ["delete", "Delete your message", "take-back"],
     ]);
+    this.thoughts = new Thoughts();
     this.text = element("div", { className: "text" });
     this.markdown = new GrowingMarkdown(this.text);
     const dots = ["i", "i", "i"].map((name) => element(name));
@@ -38,17 +40,18 @@ export class TurnView {
       ["again", "Answer again", "regenerate"],
     ]);
     this.model = this.answering.appendChild(element("span", { className: "by" }));
-    const said = [this.files, this.question, this.unfold];
-    this.asked = part("question", "You said", ...said, this.asking);
-    const answer = [this.text, this.dots, ...this.below.elements, this.note, this.card.element];
-    this.answer = part("answer", "Parley said", ...answer, this.more, this.answering);
+    const question = [this.files, this.question, this.unfold, this.asking];
+    this.asked = part("question", "You said", ...question);
+    const said = [this.thoughts.element, this.text, this.dots, ...this.below.elements];
+    const ends = [this.note, this.card.element, this.more, this.answering];
+    this.answer = part("answer", "Parley said", ...said, ...ends);
     this.element = element("article", { className: "turn" }, this.asked, this.answer);
     this.ask("");
     this.turn = null; // as it is shown
     this.slow = 0;
   }
 
-  // `place` says where the turn stands: { isLast, isNext, isBusy, rates, model }.
+  // `place` says where the turn stands: { isLast, isNext, isBusy, rates, model, talk }.
   show(turn, place) {
     const where = JSON.stringify(place);
     if (turn === this.turn && where === this.where) return;
@@ -80,6 +83,7 @@ export class TurnView {
 
   showAnswer(turn, place) {
     const open = isOpen(turn);
+    this.thoughts.show(turn, `${place.talk}/turns/${encodeURIComponent(turn.id)}`);
     this.markdown.show(turn.answer, { ended: !open });
     const isGrowing = open && !turn.consent;
     const isNext = turn.state === "running" || place.isNext;

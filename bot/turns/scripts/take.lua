@@ -120,6 +120,9 @@ local function lease_to(worker, thread, id, turn, lease)
   redis.call('SADD', key('running', turn.person), id)
   keep(key('running', turn.person))
   if has(id, 'edited_since_take') then begin_anew(id) end
+  -- What an attempt before has thought belongs to its words, unless these stay or were steps.
+  local stays = (get(id, 'outcome') or '') ~= '' or redis.call('EXISTS', key('steps', id)) == 1
+  if not stays then redis.call('DEL', key('thoughts', id)) end
   unset(id, 'lead', 'asks') -- the turn that it was to be answered with is gone
   set(id, 'state', 'running', 'worker', worker)
   local fence = redis.call('HINCRBY', name, 'fence', 1)

@@ -28,7 +28,8 @@ export class Thoughts {
     const { news } = this;
     this.isLoading = true;
     try {
-      this.put((await send("GET", `${this.path}/thoughts`)).text);
+      const { text } = await send("GET", `${this.path}/thoughts`);
+      this.put(text || "This is no longer kept.");
     } catch (error) {
       this.put(error.message);
     }

@@ -14,9 +14,9 @@ _MOST_BLANKS = 500  # before the first word
 def thought_in(delta: dict[str, Any]) -> str:
     """Return what a delta has of the reasoning beside its text; its form is not trusted.
 
-    That is `reasoning_content` at DeepSeek and in llama.cpp, SGLang and vLLM before 0.11, and
-    `reasoning` in newer ones of vLLM, in Ollama and at OpenRouter. LM Studio has a switch, and
-    providers of Hugging Face's router differ. Magistral has parts of the content.
+    That is `reasoning_content` (DeepSeek, llama.cpp, SGLang, older vLLM) or `reasoning` (vLLM,
+    Ollama, OpenRouter); of both only one, in case a server sends the same twice. Magistral has
+    parts of the content.
     """
     parts = delta.get("content")
     if isinstance(parts, list):

@@ -73,7 +73,8 @@ async def test_where_writes_are_free_thinking_is_shown_at_once(store: Store) -> 
     thoughts = reply._draft.thoughts
 
     def think() -> bool:
-        return bool(thoughts("Hm.")) or surface.text == THINKING
+        thoughts("Hm.")
+        return surface.text == THINKING
 
     shown = await reply.stream(thinking(thoughts, think, "42"))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from playwright.async_api import Locator, Route, expect
 
 from tests.support.chromium import PHONE, Site, Window, gated
@@ -48,7 +50,10 @@ async def test_thoughts_grow_folded_and_are_read_by_those_who_unfold_them(site: 
 
 async def test_thoughts_are_there_after_a_reload_and_are_not_copied(site: Site) -> None:
     site.model.thoughts = "First, six times seven."
-    phone = {"viewport": PHONE, "permissions": ["clipboard-read", "clipboard-write"]}
+    phone: dict[str, Any] = {
+        "viewport": PHONE,
+        "permissions": ["clipboard-read", "clipboard-write"],
+    }
     async with site.window("It is 42.", **phone) as one:
         await one.ask("What is 6 * 7?")
         await one.ended()

@@ -462,6 +462,9 @@ class Thought:
     seconds: int = 0
 
 
+NO_THOUGHT = Thought()
+
+
 @dataclass(frozen=True, slots=True)
 class Shown:
     """What the pages of a reply show, or will show after the current write.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from bot.domain import Thought
+from bot.domain import NO_THOUGHT, Thought
 from bot.text.sanitize import strip_controls
 
 _MOST = 64_000  # characters: the end of a longer one
@@ -13,25 +13,26 @@ _APART = "\n\n"  # between what is thought before and after something else
 
 
 class Thoughts:
-    """Collects what a model thinks; an `OnThought`.
+    """Collects what a model thinks, behind what it has `earlier`; an `OnThought`.
 
-    `is_growing` until something else comes. `heard` is called when that begins, and then once a
-    second.
+    White space alone, which some models send, is no thought. `is_growing` until something else
+    comes. `heard` is called when that begins, and then once a second.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, earlier: Thought = NO_THOUGHT) -> None:
         self.is_growing = False
         self.heard: Callable[[], None] = lambda: None
-        self._pieces: list[str] = []
-        self._seconds = 0.0
         self._last_at = 0.0  # loop time of the last piece
-        self._kept: tuple[str, float] = "", 0.0
+        self._kept: tuple[str, float] = earlier.text, earlier.seconds
+        self(None)
 
     def __call__(self, piece: str | None) -> None:
         """Add a piece; with None, drop what was thought since `keep`."""
         if piece is None:
             text, self._seconds = self._kept
             self._pieces, self.is_growing = [text] if text else [], False
+            return
+        if not self.is_growing and not (piece := piece.lstrip()):
             return
         before, now = self.seconds, asyncio.get_running_loop().time()
         if self.is_growing:

@@ -85,7 +85,7 @@ class Conversation:
         LeaseLost and QuestionEdited; the turn has then not ended.
         """
         taken, stream, is_whole = attempt.lease.taken, empty_stream(), bool(attempt.shown.outcome)
-        thoughts = Thoughts()
+        thoughts = Thoughts(taken.thought)
         if not is_whole:
             remembered = await self._history.read(attempt.turn.key)
             stream = self._deltas(attempt, platform, remembered, thoughts)

@@ -66,7 +66,7 @@ class Lease:
         self._seconds = seconds
         self._finish_retry = finish_retry
         self._sleep = sleep
-        self._saved_thought: Thought | None = Thought()  # an attempt begins without
+        self._saved_thought: Thought | None = taken.thought
         self._set_stop(taken.stop)
 
     @property

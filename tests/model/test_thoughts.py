@@ -35,9 +35,10 @@ async def test_thoughts_in_a_field_of_their_own_are_told(field: str) -> None:
     ("said", "thought", "text"),
     [
         ("<think>Well, 6 * 7.</think>42", "Well, 6 * 7.", "42"),
-        ("\n<think>\nA < b, </ or so.\n</think>\n\n42", "\nA < b, </ or so.\n", "42"),
+        ("\n<think>\nA < b, </ or so.\n</think>\n\n42", "A < b, </ or so.\n", "42"),
         ("[THINK]Well.[/THINK]42", "Well.", "42"),
         ("<think></think>42", "", "42"),
+        ("<think>\n\n</think>\n\n42", "", "42"),
         ("<think>1</think>42 <think>2</think>", "1", "42 <think>2</think>"),
         ("4 < 2", "", "4 < 2"),
     ],

@@ -11,10 +11,11 @@ from bot.domain import Delta, Message, Shown, Thought, Tool
 from bot.ports import OnThought
 from bot.store import Store
 from bot.turns.queue import Taken, TurnQueue
-from tests.support.at_work import answer
+from tests.support.at_work import all_ended, answer, make_worker, working
 from tests.support.fakes import FakePlatform, FakeSurface
 from tests.support.stored import stored
 from tests.support.tools import CallingModel, FakeTool, call, toolbox
+from tests.tools.test_calls import ask, decide, until_asked
 from tests.turns.test_queue import finish, grown, make_queue, make_turn, press, take, taken_again
 
 ID = "console:1"
@@ -56,9 +57,9 @@ async def test_another_attempt_thinks_for_itself_unless_it_goes_on(
     if goes_on == "step":
         await queue.leases.save_step(taken, "round:0", "{}", effect="", counts=False)
 
-    await taken_again(queue)
+    again = await taken_again(queue)
 
-    assert await queue.lookup.thoughts(ID) == kept
+    assert again.thought.text == await queue.lookup.thoughts(ID) == kept
 
 
 async def test_thoughts_of_an_edited_question_go_and_late_ones_do_not_come(store: Store) -> None:
@@ -111,6 +112,20 @@ async def test_thoughts_end_with_their_record_and_count_as_their_persons(store: 
     kept = [one for one in await stored(store) if "walrus" in one]
     assert [one.name for one in kept] == ["thoughts:console:3", "thoughts:console:4"]
     assert all(0 < one.expires_ms <= 60_000 for one in kept)
+
+
+async def test_a_turn_that_goes_on_after_a_consent_keeps_what_was_thought_before(
+    store: Store,
+) -> None:
+    model, tool = Pensive([[call()], ["It is done."]]), FakeTool()
+    platform = FakePlatform(FakeSurface(shows_thoughts=True))
+    async with working(make_worker(store, platform, model, tools=toolbox(tool))):
+        await ask(store)
+        await decide(store, "allow", call_id=await until_asked(store))
+        await all_ended(store)
+
+    read = await make_queue(store).lookup.thoughts(ID)
+    assert read == "Round 0. Yes.\n\nRound 1. Yes."
 
 
 @dataclass

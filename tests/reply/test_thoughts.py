@@ -24,13 +24,12 @@ LATE = ReplyTiming(first_silence=3600.0, silence=3600.0)
 async def test_the_end_of_a_long_thought_stays_without_controls() -> None:
     thoughts = Thoughts()
 
-    thoughts("\x1b[2J\u202e" + "x" * 100_000)
-    thoughts("\nThe end.")
+    thoughts("x" * 100_000)
+    thoughts("\n\x1b[2JThe \u202eend.")
 
     text = thoughts.value.text
-    assert text.endswith("x\nThe end.")
+    assert text.endswith("x\n[2JThe end.")
     assert len(text) == 64_000
-    assert "\x1b" not in text
 
 
 async def test_a_failed_request_loses_its_thoughts_and_a_round_that_has_ended_keeps_them() -> None:

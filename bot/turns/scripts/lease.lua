@@ -14,8 +14,9 @@ end
 -- What the model has thought has a key of its own, because the history and the screens do not need it.
 local function store_thoughts(id, thread, progress)
   local name, text = key('thoughts', id), progress.thoughts
-  if text == '' then redis.call('DEL', name) end
-  if text and text ~= '' and not has(id, 'forget') and not has(id, 'edited_since_take') then
+  if text == '' then
+    redis.call('DEL', name)
+  elseif text then
     redis.call('HSET', name, 'text', text, 'seconds', progress.thought_seconds)
     keep_in(thread, name)
   end

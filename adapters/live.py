@@ -44,7 +44,8 @@ class Change:
     `keep` and `size` (of the whole text) are in characters. `note` is a status text below it; with
     `consent`, the id of a call, it says what a person is to allow. `last`: the reply has ended, and
     its record has the result. `look`: reload the record of the turn, or of all turns if `turn_id`
-    is empty. `gone`: the thread was deleted.
+    is empty. `gone`: the thread was deleted. `thought` is for how many seconds the model has
+    thought; what it has is not here.
     """
 
     turn_id: str = ""
@@ -57,6 +58,7 @@ class Change:
     end: End = ""
     look: bool = False
     gone: bool = False
+    thought: int = 0
 
     def applied(self, text: str) -> str | None:
         """Return the text after the change; None if it does not apply to this text."""
@@ -68,16 +70,23 @@ class LivePlatform:
     """A platform whose replies are streams: any process can write them.
 
     With `announces`, followers learn that a worker took a turn. With `remembers` False, the texts
-    expire soon after the end.
+    expire soon after the end. With `shows_thoughts`, what the model thinks is saved.
     """
 
     def __init__(
-        self, name: str, *, store: Store, announces: bool = False, remembers: bool = True
+        self,
+        name: str,
+        *,
+        store: Store,
+        announces: bool = False,
+        remembers: bool = True,
+        shows_thoughts: bool = False,
     ) -> None:
         self.name = name
         self._store = store
         self._announces = announces
         self._remembers = remembers
+        self._shows_thoughts = shows_thoughts
 
     @asynccontextmanager
     async def surface(
@@ -87,7 +96,9 @@ class LivePlatform:
         if self._announces and not purpose.has_ended:
             with suppress(StoreUnavailable):
                 await announce(self._store, turn.key, turn.id)
-        yield LiveSurface(store=self._store, turn=turn, remembers=self._remembers)
+        surface = LiveSurface(store=self._store, turn=turn, remembers=self._remembers)
+        surface.shows_thoughts = self._shows_thoughts
+        yield surface
 
     async def read_context(self, turn: Turn, *, since: str, most: int) -> Sequence[ContextMessage]:
         """Return nothing: a thread has one person, and its history is complete."""
@@ -111,6 +122,7 @@ class LiveSurface:
 
     limit = sys.maxsize  # one page holds every reply
     shows_work = True
+    shows_thoughts = False
 
     def __init__(self, *, store: Store, turn: Turn, remembers: bool = True) -> None:
         self._store = store
@@ -170,6 +182,7 @@ class LiveSurface:
                 consent=page.consent,
                 last="1" if page.last else "",
                 end=page.end,
+                thought=page.thought or "",
             )
             if seconds:
                 stream = stream_of(self._store, self._turn.key)
@@ -262,6 +275,7 @@ def _change(fields: Mapping[str, str]) -> Change:
             end=read_end(fields.get("end", "")),
             look=bool(fields.get("look")) or "keep" not in fields,
             gone=bool(fields.get("gone")),
+            thought=int(fields.get("thought", "0")),
         )
     except ValueError:
         return Change(turn_id=fields.get("turn", ""), look=True)

@@ -446,7 +446,8 @@ class Page:
     has the `attachments` and no other files. `consent` is the id of the call that a person is to
     allow: the page has the controls for that instead of Stop. `steps` is the line of the `text`
     that lists the calls of tools, if there is one: a surface that shows them otherwise, as its
-    `note_step` was told them, may leave it out.
+    `note_step` was told them, may leave it out. `thought` is for how many seconds the model has
+    thought so far, where the surface shows thoughts.
     """
 
     number: int
@@ -459,6 +460,18 @@ class Page:
     attachments: tuple[Attachment, ...] = ()
     consent: str = ""
     steps: str = ""
+    thought: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Thought:
+    """What the model has thought for an answer, which is no part of it, and for how long."""
+
+    text: str = ""
+    seconds: int = 0
+
+
+NO_THOUGHT = Thought()
 
 
 @dataclass(frozen=True, slots=True)
@@ -471,7 +484,7 @@ class Shown:
     of the answer, and `model` the model that gave it if it is not the configured one. `outcome` is
     empty while the text grows. With an outcome the text is complete and does not change, and `end`
     is the state of the answer. `removed` are messages that the reply itself has deleted, or is
-    about to delete.
+    about to delete. `thought` is None where people do not see it, or if it is as it was.
     """
 
     message_ids: tuple[str, ...] = ()
@@ -482,6 +495,7 @@ class Shown:
     end: End = ""
     model: str = ""
     removed: tuple[str, ...] = ()
+    thought: Thought | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -499,9 +513,10 @@ class Standing:
     `answer` is the saved text of the model, and `below` the notices under it. While a new answer
     has no text yet, `answer` is the answer that it will replace. `rating` is that of the
     person who asked, and `files` are those of the question. `consent` is the id of a call that
-    waits until a person allows it, and `sign` the line that says which one. `versions` are the ids
-    of all turns in its place, itself among them, if there was ever another one; `version_of` is
-    the first of these, which may be gone.
+    waits until a person allows it, and `sign` the line that says which one. `thought` is for how
+    many seconds the model has thought, if that can be read. `versions` are the ids of all turns in
+    its place, itself among them, if there was ever another one; `version_of` is the first of these,
+    which may be gone.
     """
 
     turn_id: str
@@ -518,6 +533,7 @@ class Standing:
     sign: str = ""
     version_of: str = ""
     versions: tuple[str, ...] = ()
+    thought: int = 0
 
 
 class Purpose(Enum):

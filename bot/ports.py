@@ -24,6 +24,10 @@ from bot.domain import (
 )
 from bot.errors import SurfaceError
 
+# Gets what a model thinks before it answers, piece by piece. None comes as each request begins:
+# what was thought for one that failed is void.
+OnThought = Callable[[str | None], None]
+
 
 class Model(Protocol):
     """Continues a prompt."""
@@ -42,7 +46,11 @@ class Model(Protocol):
         """Whether the model takes tools; None if only a request with tools can tell."""
 
     def stream(
-        self, prompt: Sequence[Message], *, tools: Sequence[Tool] = ()
+        self,
+        prompt: Sequence[Message],
+        *,
+        tools: Sequence[Tool] = (),
+        on_thought: OnThought | None = None,
     ) -> AsyncGenerator[Delta]:
         """Yield deltas, none of them empty, until the answer is complete. Raises ModelError.
 
@@ -65,6 +73,10 @@ class Surface(Protocol):
     @property
     def shows_work(self) -> bool:
         """Whether the platform shows that the bot is working before there is a message."""
+
+    @property
+    def shows_thoughts(self) -> bool:
+        """Whether people can read there what the model has thought."""
 
     def note_step(self, steps: StepNotes) -> bool:
         """Show by the platform's own sign what is done now (`doing`), such as "Searching the web".

@@ -95,6 +95,7 @@ class Api:
             web.post(f"{turn}/edit", self._edit),
             web.post(f"{turn}/rate", self._rate),
             web.get(f"{turn}/question", self._question),
+            web.get(f"{turn}/thoughts", self._thoughts),
             web.post(f"{turn}/consent", self._decide),
             web.post(f"{turn}/delete", self._delete_turn),
         ]
@@ -355,6 +356,11 @@ class Api:
             turn.turn_id, call, person_id=request[PERSON].id, at=_thread(request)
         )
         return answer({"fields": [asdict(one) for one in answer_form(question).fields]})
+
+    async def _thoughts(self, request: web.Request) -> web.Response:
+        """Return what the model has thought for the answer of a turn, so far."""
+        turn = await self._turn(request)
+        return answer({"text": await self.intake.lookup.thoughts(turn.turn_id)})
 
     async def _decide(self, request: web.Request) -> web.Response:
         """Say whether a call of a tool may be made; the first answer counts.

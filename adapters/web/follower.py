@@ -249,7 +249,7 @@ def _apply(talk: TalkView, change: live.Change) -> bool:
     if text is None:
         return False
     standing = replace(view.standing, state="running", answer=text, consent=change.consent, sign="")
-    standing = replace(standing, below="", end="", rating="", model="")
+    standing = replace(standing, below="", end="", rating="", model="", thought=change.thought)
     talk.turns[change.turn_id] = TurnView(standing, change.note)
     return True
 
@@ -342,6 +342,7 @@ def _fields(view: TurnView) -> dict[str, Json]:
         "files": [{"name": file.name} for file in one.files],
         "first": _short(one.version_of),
         "versions": [_short(it) for it in one.versions],
+        "thought": one.thought,
     }
 
 

@@ -22,7 +22,11 @@ async def _connect(process: Process) -> AsyncIterator[Connected]:
 
     settings, own = process.settings, WebSettings.of(process.settings)
     platform = LivePlatform(
-        "web", store=process.store, announces=True, remembers=settings.remembers
+        "web",
+        store=process.store,
+        announces=True,
+        remembers=settings.remembers,
+        shows_thoughts=True,
     )
     if "web" not in process.roles:
         yield Connected(platform)

@@ -31,7 +31,7 @@ from bot.errors import (
     ToolsRefused,
     UsageRefused,
 )
-from bot.model.reasoning import ReasoningFilter
+from bot.model.reasoning import ReasoningFilter, thought_in
 from bot.model.server_info import (
     PROBE_SECONDS,
     VALID_SECONDS,
@@ -41,6 +41,7 @@ from bot.model.server_info import (
 )
 from bot.model.tool_calls import CallReader, is_spelled, may_be_spelled, written_call, written_tools
 from bot.model.transport import EventStream, ServerConnection
+from bot.ports import OnThought
 from bot.text.files import label
 from bot.text.prompt import without_system
 from bot.text.sanitize import is_visible, without_marks
@@ -122,6 +123,7 @@ class Endpoint(Protocol):
         tools: Sequence[Tool] = (),
         deadline: float,
         preferences: Preferences = NOTHING_CHOSEN,
+        on_thought: OnThought | None = None,
     ) -> AbstractAsyncContextManager[Answer]:
         """Send a prompt and wait for the first delta; leaving the block closes the connection.
 
@@ -237,6 +239,7 @@ class ModelClient:
         tools: Sequence[Tool] = (),
         deadline: float = math.inf,
         preferences: Preferences = NOTHING_CHOSEN,
+        on_thought: OnThought | None = None,
     ) -> AsyncIterator[Answer]:
         """Send a prompt and wait for the first visible delta. Raises ModelError.
 
@@ -245,6 +248,8 @@ class ModelClient:
         and shorten the answer.
         """
         settings, now = self._settings, asyncio.get_running_loop().time()
+        think = on_thought or _ignored
+        think(None)
         deadline = min(deadline, now + settings.reply_timeout)
         with RequestMetrics(self.name) as metrics:
             most = min(preferences.max_tokens or settings.max_tokens, settings.max_tokens)
@@ -260,7 +265,9 @@ class ModelClient:
             )
             stream = await self._within(deadline, self._send(request))
             with closing(stream):
-                reading = self._deltas(stream, metrics, deadline, most, has_tools=bool(tools))
+                reading = self._deltas(
+                    stream, metrics, deadline, most, has_tools=bool(tools), think=think
+                )
                 async with aclosing(reading) as deltas:
                     answer = Answer(await anext(deltas), deltas)
                     try:
@@ -341,6 +348,7 @@ class ModelClient:
         max_tokens: int,
         *,
         has_tools: bool,
+        think: OnThought,
     ) -> AsyncGenerator[str | ToolCall, None]:
         """Yield non-empty deltas; leading white space is part of the first visible one."""
         unseen = finish = last = ""
@@ -353,13 +361,15 @@ class ModelClient:
                 if finish:
                     metrics.add_usage(_usage(event))
                     continue
-                delta, pieces, finish, usage = self._read(event)
+                delta, thought, pieces, finish, usage = self._read(event)
                 metrics.add_usage(usage)
-                room -= calls.add(pieces)
+                room -= calls.add(pieces) + len(thought)
                 is_endless = len(delta) > room
                 delta = delta[: max(room, 0)]
                 room -= len(delta)
                 delta = answer.add(delta)
+                if thought := thought + answer.thought:
+                    think(thought)
                 if not has_begun:
                     unseen += delta
                     has_word = has_word or is_visible(delta)
@@ -406,13 +416,13 @@ class ModelClient:
     def _spelled_calls(self) -> ToolsRefused:
         return ToolsRefused(f"{self._server} sends the model's calls as text: it has no parser")
 
-    def _read(self, event: bytes) -> tuple[str, Json, str, Json]:
-        """Return an event's text and pieces of calls, its finish reason, and its usage.
+    def _read(self, event: bytes) -> tuple[str, str, Json, str, Json]:
+        """Return an event's text, thought and pieces of calls, its finish reason, and its usage.
 
-        Text and reason are empty if it has none.
+        Text, thought and reason are empty if it has none.
         """
         if not event:
-            return "", None, "", None
+            return "", "", None, "", None
         try:
             chunk = json.loads(event)
             if chunk.get("error") is not None or chunk.get("object") == "error":
@@ -425,7 +435,7 @@ class ModelClient:
                 # Magistral's parts; those of the type "thinking" are no part of the answer.
                 text = "".join(part["text"] for part in text if part.get("type") == "text")
             reason = choice.get("finish_reason") or ""
-            return text, delta.get("tool_calls"), reason, chunk.get("usage")
+            return text, thought_in(delta), delta.get("tool_calls"), reason, chunk.get("usage")
         except (ValueError, AttributeError, TypeError, LookupError, RecursionError) as error:
             raise self._server.failure("garbage", "sent a line that cannot be read") from error
 
@@ -475,6 +485,10 @@ def _content(message: Message) -> str | list[dict[str, Any]]:
             parts.append({"type": "text", "text": label(one)})
             parts.append({"type": "image_url", "image_url": address})
     return [*parts, {"type": "text", "text": message.text}] if parts else message.text
+
+
+def _ignored(thought: str | None) -> None:
+    """Take a thought that nobody reads."""
 
 
 def _usage(event: bytes) -> Json:

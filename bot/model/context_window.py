@@ -18,6 +18,7 @@ from bot.errors import ModelError, PicturesRefused, PromptRefused, PromptTooLong
 from bot.files.problem import Problem
 from bot.model.client import NOTHING_CHOSEN, Answer, Endpoint
 from bot.model.server_info import ServerWatch
+from bot.ports import OnThought
 from bot.text.context import block, with_context, with_persona
 from bot.text.files import beginning, file_block, with_files, without_pictures
 from bot.text.graphemes import CUT, left_out, without_middle
@@ -96,6 +97,7 @@ class ContextWindowModel:
         tools: Sequence[Tool] = (),
         deadline: float,
         preferences: Preferences = NOTHING_CHOSEN,
+        on_thought: OnThought | None = None,
     ) -> AsyncIterator[Answer]:
         """Send as much of a prompt as fits, and wait for the first delta.
 
@@ -111,7 +113,9 @@ class ContextWindowModel:
             tools = ()
         tools = self._affordable(tools, room)
         answer, counted, too_long, toolless = None, 0, None, None
-        send = partial(self._model.stream, deadline=deadline, preferences=preferences)
+        send = partial(
+            self._model.stream, deadline=deadline, preferences=preferences, on_thought=on_thought
+        )
         fitted = await self._fit(prompt, tools, room, problem)
         try:
             async with AsyncExitStack() as stack:

@@ -26,6 +26,7 @@ from bot.domain import (
 )
 from bot.errors import AnswerCut, ModelBusy, ModelError, ModelLoading, ModelSilent, ModelUnavailable
 from bot.model.client import NOTHING_CHOSEN, Answer, Endpoint
+from bot.ports import OnThought
 from bot.text.rounds import divided
 
 log = logging.getLogger(__name__)
@@ -107,7 +108,11 @@ class RetryingModel:
         return await self._models[0].takes_tools()
 
     async def stream(
-        self, prompt: Sequence[Message], *, tools: Sequence[Tool] = ()
+        self,
+        prompt: Sequence[Message],
+        *,
+        tools: Sequence[Tool] = (),
+        on_thought: OnThought | None = None,
     ) -> AsyncGenerator[Delta]:
         """Yield the deltas of one answer, with a Start if it restarts or another model answers.
 
@@ -135,7 +140,11 @@ class RetryingModel:
                 async with AsyncExitStack() as stack:
                     with candidate.breaker.attempt():
                         stream = candidate.model.stream(
-                            prompt, tools=tools, deadline=deadline, preferences=self._preferences
+                            prompt,
+                            tools=tools,
+                            deadline=deadline,
+                            preferences=self._preferences,
+                            on_thought=on_thought,
                         )
                         answer = await stack.enter_async_context(stream)
                     for delta in self._before_text(

@@ -21,6 +21,7 @@ from bot.domain import (
 from bot.errors import GivenUp
 from bot.languages import later, number, say
 from bot.reply.pages import Measure, Pager
+from bot.reply.thoughts import Thoughts
 from bot.text.attachments import attachments
 from bot.text.markdown import close
 from bot.text.sanitize import in_code, whole_characters
@@ -29,6 +30,7 @@ STOPPED = "(Stopped.)"
 STOPPED_ANEW = "(Stopped: the earlier answer stays.)"
 FAILED_ANEW = "(There is no new answer, so the earlier one stays. {apology})"
 WAITING = "(Still thinking…)"
+THINKING = later("(Thinking …)")
 BUSY = "(The model is busy. I keep trying.)"
 READING = "(Reading {names} …)"
 DOING = "({what} …)"
@@ -86,7 +88,8 @@ class Draft:
     first new text replaces it, and it is restored if the new answer fails or is stopped before
     that. `left_out` is how many characters the question has lost before the model reads it. While
     the draft is `silent`, a sign of life is below the text. A reply that is not `remembered` ends
-    without buttons. `shows_whole` is that of the surface.
+    without buttons. `shows_whole` and `shows_thoughts` are those of the surface. The `thoughts` are
+    the model's, and no part of the text.
     `unknown` are calls of earlier attempts of which nobody knows whether they had an effect: an end
     says so, unless their steps were noted again. So it does of tools that were `called_before`, for
     earlier answers.
@@ -104,8 +107,12 @@ class Draft:
         remembered: bool = True,
         unknown: Sequence[str] = (),
         called_before: Sequence[str] = (),
+        thoughts: Thoughts | None = None,
+        shows_thoughts: bool = False,
     ) -> None:
         self.earlier = earlier
+        self.thoughts = thoughts or Thoughts()
+        self._shows_thoughts = shows_thoughts
         self.silent = False
         self.is_retried = False  # the model has failed since the last text, and is asked again
         # The previous attempt ended without any text of the model.
@@ -152,20 +159,23 @@ class Draft:
 
     def shown(self, message_ids: Sequence[str]) -> Shown:
         """Return what these messages show, or will show after the next write."""
-        if self._final:
-            return replace(self._final, message_ids=tuple(message_ids))
-        answer = self._longer
-        said = _said(answer)
-        return replace(answer, message_ids=tuple(message_ids), text=said, said=said)
+        shown = self._final
+        if not shown:
+            answer = self._longer
+            said = _said(answer)
+            shown = replace(answer, text=said, said=said)
+        thought = self.thoughts.value if self._shows_thoughts else None
+        return replace(shown, message_ids=tuple(message_ids), thought=thought)
 
     def add(self, delta: str) -> None:
         """Add to the text."""
         self._deltas.append(delta)
-        self.silent = self.is_retried = False
+        self.silent = self.is_retried = self.thoughts.is_growing = False
 
     def note_steps(self, steps: StepNotes) -> None:
         """Note the calls of tools so far; the sign of life says what is done now."""
         self._steps = steps
+        self.thoughts.keep()
 
     def start(self, model: str) -> None:
         """Restart the text, by this model; "" is the chosen one."""
@@ -268,7 +278,7 @@ class Draft:
         text, sign = self._with_sign(self._pager.tidied(last))
         pages = [Page(i, text, final=True) for i, text in enumerate(done)]
         if text.strip():
-            pages.append(Page(len(done), text, final=False, said=last, sign=sign))
+            pages.append(self._growing_page(len(done), text, said=last, sign=sign))
         if self.consent:
             return self._asking(pages, self.consent)
         if staying:
@@ -284,7 +294,14 @@ class Draft:
         if pages and pages[-1].sign:
             return [*pages[:-1], replace(pages[-1], consent=asks)]
         done = [replace(page, final=True, said="") for page in pages]
-        return [*done, Page(len(done), question, final=False, sign=question, consent=asks)]
+        return [*done, self._growing_page(len(done), question, sign=question, consent=asks)]
+
+    def _growing_page(
+        self, number: int, text: str, *, sign: str, said: str = "", consent: str = ""
+    ) -> Page:
+        thought = self.thoughts.seconds if self._shows_thoughts else 0
+        page = Page(number, text, final=False, said=said, sign=sign, thought=thought)
+        return replace(page, consent=consent)
 
     @property
     def _steps_line(self) -> str:
@@ -366,7 +383,9 @@ class Draft:
             return say(DOING, what=doing)
         if self.reading:
             return say(READING, names=", ".join(f"`{name}`" for name in self.reading))
-        return say(BUSY if self.is_retried else WAITING)
+        if self.is_retried:
+            return say(BUSY)
+        return say(THINKING if self.thoughts.is_growing else WAITING)
 
 
 def given_up(earlier: Shown, previous_answer: str, unknown: Sequence[str] = ()) -> Shown:

@@ -115,6 +115,7 @@ class Reply:
         self._failures = 0  # of writes, since the last one that succeeded
         self._news = asyncio.Event()
         self._ended = asyncio.Event()
+        draft.thoughts.heard = self._note_thinking
 
     async def stream(self, deltas: AsyncGenerator[Delta]) -> Shown:
         """Show deltas as they arrive, then the whole text.
@@ -126,6 +127,8 @@ class Reply:
         refused.
         """
         self._last_delta_at = asyncio.get_running_loop().time()
+        if self._draft.thoughts.is_growing:
+            self._note_thinking()
         # Only the task that runs this method writes, so writes can neither overlap nor overtake.
         collecting = asyncio.create_task(self._collect(deltas))
         try:
@@ -201,7 +204,7 @@ class Reply:
                         self._draft.start(delta.model)
                     case Retrying():
                         await self._callbacks.before_retry(delta.error)
-                        self._draft.is_retried = True
+                        self._draft.is_retried, self._draft.thoughts.is_growing = True, False
                         self._news.set()  # the time until a sign of life has changed
                     case LeftOut():
                         self._draft.left_out_by_model = delta.characters
@@ -222,6 +225,17 @@ class Reply:
                         self._draft.consent = delta
                     case ContextUnread():
                         self._draft.is_context_unread = True
+
+    def _note_thinking(self) -> None:
+        """Let the sign of life say that the model thinks: at once where no other reply waits."""
+        self._draft.is_retried = False
+        growing = Page(0, "", final=False)
+        budget = self._surface.budget(growing, new=not self._screen.message_ids)
+        if budget and budget.own and not self._draft.has_ended:
+            self._draft.silent = True
+            self._note_news()
+        else:
+            self._news.set()  # the time until a sign of life, or its words, have changed
 
     def _note_news(self) -> None:
         self._stale_since = self._stale_since or asyncio.get_running_loop().time()

@@ -34,7 +34,7 @@ from bot.domain import (
 from bot.errors import EmptyAnswer, QuotaUsed
 from bot.languages import number, say
 from bot.model.tool_calls import MOST_ARGUMENTS, MOST_CALLS
-from bot.ports import Model
+from bot.ports import Model, OnThought
 from bot.text.sanitize import in_code, one_line
 from bot.tools.questions import Question, ToolAsks
 from bot.tools.steps import WITH_EFFECTS, Round, Steps
@@ -90,8 +90,10 @@ class ToolLoop:
         consent_seconds: float,
         reply_seconds: float,
         is_foreign: bool = False,
+        on_thought: OnThought | None = None,
     ) -> None:
         self._model = model
+        self._on_thought = on_thought
         self._steps = steps
         self._offered = {one.tool.name: one for one in offered}
         self._turn = turn
@@ -145,7 +147,9 @@ class ToolLoop:
         tools = [one.tool for one in self._offered.values()] if may_call else []
         text, calls = "", list[ToolCall]()
         try:
-            async with aclosing(self._model.stream(messages, tools=tools)) as deltas:
+            async with aclosing(
+                self._model.stream(messages, tools=tools, on_thought=self._on_thought)
+            ) as deltas:
                 async for delta in deltas:
                     match delta:
                         case ToolCall():

@@ -144,7 +144,7 @@ class Collector(Eraser):
         # What tools returned may be the words of others.
         if steps := await self._script.store.command("HKEYS", self._key("steps", turn_id)):
             yield self._counted(f"steps:{turn_id}", sorted(steps))
-        for kind in ("effects", "answered"):
+        for kind in ("effects", "answered", "thoughts"):
             if value := await self._whole(self._key(kind, turn_id)):
                 yield self._counted(f"{kind}:{turn_id}", value)
         own = {turn_id, *str(record.get("joined", "")).split()}

@@ -26,10 +26,11 @@ from bot.domain import (
     Turn,
 )
 from bot.errors import StoreUnavailable
-from bot.ports import Model, Platform, Surface
+from bot.ports import Model, OnThought, Platform, Surface
 from bot.reply.draft import Draft, fitted, given_up
 from bot.reply.edit_budget import EditBudgets
 from bot.reply.freshness import Freshness
+from bot.reply.thoughts import Thoughts
 from bot.reply.writer import Callbacks, Reply, ReplyTiming
 from bot.text.files import plain_name
 from bot.text.prompt import SystemPrompt, compose
@@ -84,16 +85,17 @@ class Conversation:
         LeaseLost and QuestionEdited; the turn has then not ended.
         """
         taken, stream, is_whole = attempt.lease.taken, empty_stream(), bool(attempt.shown.outcome)
+        thoughts = Thoughts(taken.thought)
         if not is_whole:
             remembered = await self._history.read(attempt.turn.key)
-            stream = self._deltas(attempt, platform, remembered)
+            stream = self._deltas(attempt, platform, remembered, thoughts)
         is_remembered = self._history.remembers_in(attempt.turn.key)
         opening = platform.surface(taken.placed, taken.purpose)
         async with AsyncExitStack() as stack:
             # The model computes while the platform opens the surface.
             deltas = await stack.enter_async_context(prefetch(stream))
             surface = await stack.enter_async_context(opening)
-            reply = self._reply(attempt, surface)
+            reply = self._reply(attempt, surface, thoughts)
             with span("write") as writing:
                 shown = await reply.stream(deltas)
                 figures = reply.freshness
@@ -138,7 +140,11 @@ class Conversation:
         await self._finish_unseen(attempt, replace(shown, outcome="dead"))
 
     async def _deltas(
-        self, attempt: Attempt, platform: Platform, remembered: Sequence[Exchange]
+        self,
+        attempt: Attempt,
+        platform: Platform,
+        remembered: Sequence[Exchange],
+        on_thought: OnThought,
     ) -> AsyncGenerator[Delta]:
         """Read messages of others and files if needed, and ask the model.
 
@@ -173,7 +179,7 @@ class Conversation:
             asked_for = Asked(shown, before, files)
             if attempt.lease.taken.steps:
                 asked_for = replace(asked_for, patience=_RESUMED_PATIENCE)
-            stream = await self._stream(attempt, prompt, asked_for)
+            stream = await self._stream(attempt, prompt, asked_for, on_thought)
         async with aclosing(stream) as deltas:
             async for delta in deltas:
                 attempt.meter.note(delta)
@@ -189,14 +195,18 @@ class Conversation:
                 yield delta
 
     async def _stream(
-        self, attempt: Attempt, prompt: Sequence[Message], asked: Asked
+        self,
+        attempt: Attempt,
+        prompt: Sequence[Message],
+        asked: Asked,
+        on_thought: OnThought,
     ) -> AsyncGenerator[Delta]:
         """Ask the model, with tools if there are any for the question."""
         turn, lease, tools = attempt.turn, attempt.lease, self._tools
         model = self._model.chosen(turn.preferences)
         offered = await tools.offered(asked, model) if tools else ()
         if not tools or not (offered or lease.taken.steps):
-            return model.stream(prompt)
+            return model.stream(prompt, on_thought=on_thought)
         loop = ToolLoop(
             model=model,
             steps=Steps(TurnJournal(lease), turn_id=turn.id),
@@ -206,6 +216,7 @@ class Conversation:
             consent_seconds=tools.consent_seconds,
             reply_seconds=self.patience,
             is_foreign=asked.is_foreign,
+            on_thought=on_thought,
         )
         return loop.stream(prompt)
 
@@ -234,7 +245,7 @@ class Conversation:
             return await self._history.claim_truncation_notice(turn.key, turn.id)
         return False
 
-    def _reply(self, attempt: Attempt, surface: Surface) -> Reply:
+    def _reply(self, attempt: Attempt, surface: Surface, thoughts: Thoughts) -> Reply:
         taken = attempt.lease.taken
         return Reply(
             turn_id=attempt.turn.id,
@@ -250,6 +261,8 @@ class Conversation:
                 remembered=self._history.remembers_in(attempt.turn.key),
                 unknown=unknown_calls(taken.steps),
                 called_before=effects_before(taken.steps, taken.effects),
+                thoughts=thoughts,
+                shows_thoughts=surface.shows_thoughts,
             ),
             callbacks=Callbacks(
                 save=attempt.save,

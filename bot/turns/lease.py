@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any, TypedDict
 
 from bot.access.quotas import Prices
@@ -18,6 +19,7 @@ from bot.domain import (
     FileText,
     Page,
     Shown,
+    Thought,
     Turn,
 )
 from bot.errors import QuestionEdited, StoreUnavailable
@@ -65,6 +67,7 @@ class Lease:
         self._seconds = seconds
         self._finish_retry = finish_retry
         self._sleep = sleep
+        self._saved_thought: Thought | None = taken.thought
         self._set_stop(taken.stop)
 
     @property
@@ -98,7 +101,9 @@ class Lease:
         if self._leases.store.is_away:
             return
         with self._noting_away():
-            self._set_stop(await self._leases.save(self.taken, shown, **self._use_so_far()))
+            new = self._without_saved(shown)
+            self._set_stop(await self._leases.save(self.taken, new, **self._use_so_far()))
+            self._saved_thought = shown.thought
 
     async def save_used(self) -> None:
         """Save the tokens used so far, before the model is asked. Raises LeaseLost."""
@@ -167,7 +172,7 @@ class Lease:
         pauses = self._finish_retry.pauses()
         while True:
             try:
-                use = self._use()
+                use, shown = self._use(), self._without_saved(shown)
                 return await self._leases.finish(self.taken, shown, exchange, **use, model=model)
             except StoreUnavailable as error:
                 self._leases.store.note_away(error)
@@ -178,6 +183,10 @@ class Lease:
         await self._leases.release(
             self.taken, delay_seconds=delay_seconds, counts=counts, **self._use()
         )
+
+    def _without_saved(self, shown: Shown) -> Shown:
+        """Return what is shown without a thought that was saved: it can be longer than the text."""
+        return replace(shown, thought=None) if shown.thought == self._saved_thought else shown
 
     def _use_so_far(self) -> _Use:
         return self._use(self.meter.bill_to_save())

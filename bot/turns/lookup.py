@@ -103,9 +103,14 @@ class TurnLookup:
         asked, answered = await self._store.command("HMGET", steps, *map(whole_characters, names))
         return "" if answered or not asked else "".join(asked.split("\n", 2)[2:])
 
+    async def thoughts(self, turn_id: str) -> str:
+        """Return what the model has thought for the answer of a turn, as far as it was saved."""
+        name = self._store.key("thoughts", whole_characters(turn_id))
+        return await self._store.command("HGET", name, "text") or ""
+
     async def result(self, turn_id: str) -> Shown | None:
         """Return what an ended turn shows, all of it as text; None if it has no outcome."""
-        ((record, newest, _),) = await self._read([turn_id])
+        ((record, newest, *_),) = await self._read([turn_id])
         if not (outcome := OUTCOMES.get(record.get("state", ""))):
             return None
         shown = replace(read_shown(record), outcome=outcome)
@@ -136,15 +141,22 @@ class TurnLookup:
         The ratings are those of this person.
         """
         rows = await self._read(turn_ids, person_id)
-        groups = [record.get("version_of", "") for record, _, _ in rows]
+        groups = [record.get("version_of", "") for record, *_ in rows]
         names = [self._store.key("versions", group) for group in dict.fromkeys(groups) if group]
         lists = await self._store.commands([("LRANGE", name, 0, -1) for name in names])
         versions = dict(zip(names, map(tuple, lists), strict=True))
         found = (
-            standing(turn_id, record, newest=newest, rating=rating, versions=versions_of)
-            for turn_id, (record, newest, rating), group in zip(turn_ids, rows, groups, strict=True)
+            standing(
+                *(turn_id, record),
+                newest=newest,
+                rating=rating,
+                versions=versions.get(self._store.key("versions", group), ()),
+                thought=thought,
+            )
+            for turn_id, (record, newest, rating, thought), group in zip(
+                turn_ids, rows, groups, strict=True
+            )
             if aside or "aside" not in record
-            for versions_of in (versions.get(self._store.key("versions", group), ()),)
         )
         return [one for one in found if one]
 
@@ -195,14 +207,20 @@ class TurnLookup:
 
     async def _read(
         self, turn_ids: Sequence[str], person_id: str = ""
-    ) -> list[tuple[dict[str, str], str, str]]:
-        """Return of each turn its record, its thread's newest reply, and a person's rating."""
+    ) -> list[tuple[dict[str, str], str, str, str]]:
+        """Return of each turn its record, its thread's newest reply, and a person's rating.
+
+        The last one is for how many seconds the model has thought.
+        """
         key, ids = self._store.key, [whole_characters(one) for one in turn_ids]
         records = await self._store.commands([("HGETALL", key("turn", one)) for one in ids])
         newest = [("GET", key("newest", one.get("thread", ""))) for one in records]
         ratings = [("HGET", key("ratings", one), person_id) for one in ids]
-        others = [one or "" for one in await self._store.commands([*newest, *ratings])]
-        return list(zip(records, others, others[len(ids) :], strict=False))
+        thoughts = [("HGET", key("thoughts", one), "seconds") for one in ids]
+        found = await self._store.commands([*newest, *ratings, *thoughts])
+        others = [one or "" for one in found]
+        number = len(ids)
+        return list(zip(records, others, others[number:], others[2 * number :], strict=False))
 
 
 def _all_spellings(words: Sequence[str]) -> list[list[str]]:

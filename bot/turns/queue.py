@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from bot.access.quotas import Estimate, Quota, Usage
 from bot.domain import (
+    NO_THOUGHT,
     Consent,
     ContextMessage,
     Exchange,
@@ -20,6 +21,7 @@ from bot.domain import (
     Person,
     Purpose,
     Shown,
+    Thought,
     ThreadKey,
     Turn,
 )
@@ -71,6 +73,7 @@ class Taken:
     one, or empty. `waited` is the time in seconds since the turn was admitted or asked for again.
     `bill` has the tokens that earlier attempts used. `steps` is the journal of the calls
     of tools, texts by name, and `effects` are digests of those that may have had an effect.
+    `thought` is that of earlier attempts with which this one goes on.
     """
 
     turn: Turn
@@ -84,6 +87,7 @@ class Taken:
     bill: Bill = field(default_factory=Bill)
     steps: Mapping[str, str] = field(default_factory=dict)
     effects: tuple[str, ...] = ()
+    thought: Thought = NO_THOUGHT
 
     @property
     def used(self) -> int:
@@ -358,11 +362,13 @@ class TurnLeases:
                 raise
             if not isinstance(answer, list):
                 return int(answer or 0) / 1000
-            thread, turn_id, fields, context, joined, waited_ms, steps, effects = answer
+            thread, turn_id, fields, context, joined, waited_ms, steps, effects, kept = answer
             record = record_of(fields)
             try:
                 taken = _read_taken(turn_id, record, context, joined, waited_ms / 1000)
-                return replace(taken, steps=record_of(steps), effects=tuple(effects))
+                thought = Thought(kept[0] or "", int(kept[1] or 0))
+                taken = replace(taken, steps=record_of(steps), effects=tuple(effects))
+                return replace(taken, thought=thought)
             except Unreadable as error:
                 log.warning(
                     "Turn %s: given up, because its record cannot be read: %s", turn_id, error

@@ -93,7 +93,7 @@ class History:
             running = await self._store.command("LRANGE", key("mailbox", str(thread)), 0, -1)
             old = [one for one in ids if one not in running]
             words = [("HDEL", key("turn", one), *_WORDS, "shown") for one in old]
-            kinds = ("context", "files", "ratings")
+            kinds = ("context", "files", "ratings", "thoughts")
             others = [("DEL", key(kind, one)) for one in old for kind in kinds]
             lists = [("DEL", key(kind, str(thread))) for kind in ("names", "history", "aside")]
             await self._store.commands([*words, *others, *lists])
@@ -260,8 +260,9 @@ def read_thread(written: str, platform: str) -> ThreadKey | None:
 def write_progress(shown: Shown, used: int = 0, bill: str = "") -> str:
     """Return a JSON object with the fields of a record for a reply, and for the used tokens.
 
-    There `shown` is the text, `said` the length of what the answer has of it, `ended` how the
-    answer ended, and `by` its model.
+    The `thoughts`, with their seconds, get a key of their own. In the record `shown` is the text,
+    `said` the length of what the answer has of it, `ended` how the answer ended, and `by` its
+    model.
     """
     fields = {
         "message_ids": write_ids(shown.message_ids),
@@ -275,6 +276,8 @@ def write_progress(shown: Shown, used: int = 0, bill: str = "") -> str:
         "used": str(used),
         "bill": bill,
     }
+    if thought := shown.thought:
+        fields |= {"thoughts": thought.text, "thought_seconds": str(thought.seconds)}
     return json.dumps(fields, ensure_ascii=False)
 
 

@@ -19,10 +19,12 @@ def standing(
     newest: str = "",
     rating: str = "",
     versions: tuple[str, ...] = (),
+    thought: str = "",
 ) -> Standing | None:
     """Return the state of a turn from its record; None if it is not known or was forgotten.
 
     `newest` is the turn of the thread's newest reply, or empty; `versions` are its versions.
+    `thought` is in seconds.
     """
     state = fields.get("state", "dropped")
     if state == "dropped" or "forget" in fields:
@@ -42,6 +44,7 @@ def standing(
         files=turn.files,
         version_of=fields.get("version_of", turn.id),
         versions=versions,
+        thought=int(thought) if thought.isdecimal() else 0,
     )
     # An end that was saved is final, even if another worker writes it.
     outcome = stored or shown.outcome

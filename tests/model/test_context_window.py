@@ -32,6 +32,7 @@ from bot.model.retrying import RetryingModel
 from bot.model.server import ModelServer
 from bot.model.server_info import ServerWatch
 from bot.model.transport import connect
+from bot.ports import OnThought
 from bot.text.files import left_out_of
 from bot.text.graphemes import CUT
 from bot.tokens.counters import TokenEstimator
@@ -481,6 +482,7 @@ class FakeEndpoint:
         tools: Sequence[Tool] = (),
         deadline: float,
         preferences: Preferences = NOTHING_CHOSEN,
+        on_thought: OnThought | None = None,
     ) -> AsyncIterator[Answer]:
         self.used.append(20 + sum(self.each + self.count(message.text) for message in prompt))
         yield Answer("Well.", no_more(), prompt_tokens=self.used[-1])

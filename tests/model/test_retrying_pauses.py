@@ -23,6 +23,7 @@ from bot.errors import (
 )
 from bot.model.client import NOTHING_CHOSEN, Answer
 from bot.model.retrying import RetryingModel, RetryPolicy
+from bot.ports import OnThought
 
 PATIENT = RetryPolicy(failures=1000)
 JITTER = 1.25  # times its length, that a pause may take
@@ -102,6 +103,7 @@ class FakeEndpoint:
         tools: Sequence[Tool] = (),
         deadline: float,
         preferences: Preferences = NOTHING_CHOSEN,
+        on_thought: OnThought | None = None,
     ) -> AsyncIterator[Answer]:
         self.asked_at.append(now())
         match self.outcomes.pop(0) if self.outcomes else self.forever:
@@ -128,6 +130,7 @@ class PickyEndpoint(FakeEndpoint):
         tools: Sequence[Tool] = (),
         deadline: float,
         preferences: Preferences = NOTHING_CHOSEN,
+        on_thought: OnThought | None = None,
     ) -> AsyncIterator[Answer]:
         self.forever = away() if prompt[-1].text == "bad" else None
         async with super().stream(prompt, deadline=deadline) as answer:

@@ -58,7 +58,7 @@ from bot.errors import (
 from bot.intake.access import AccessControl
 from bot.intake.addressed import Facts
 from bot.intake.intake import Admitted, Decision, Ignored, Intake, Received, Stopped
-from bot.ports import ReadEarlier, Surface
+from bot.ports import OnThought, ReadEarlier, Surface
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Command, Script, Store
 from bot.turns.queue import TurnQueue
@@ -93,7 +93,11 @@ class FakeModel:
         return True
 
     async def stream(
-        self, prompt: Sequence[Message], *, tools: Sequence[Tool] = ()
+        self,
+        prompt: Sequence[Message],
+        *,
+        tools: Sequence[Tool] = (),
+        on_thought: OnThought | None = None,
     ) -> AsyncGenerator[Delta]:
         self.prompts.append(list(prompt))
         self.at_once += 1
@@ -159,6 +163,7 @@ class FakeSurface:
     widest_table: int = 2000
     shows_work: bool = True
     shows_steps: bool = False
+    shows_thoughts: bool = False
     edits: EditBudget = field(default_factory=lambda: EditBudget("edit", 1000, 1.0))
     posts: EditBudget = field(default_factory=lambda: EditBudget("post", 1000, 1.0))
     latency: float = 0.0

@@ -12,6 +12,7 @@ from bot.model.client import ROUTER, Endpoint, ModelClient
 from bot.model.retrying import RetryingModel, RetryPolicy
 from bot.model.server import ModelServer
 from bot.model.transport import connect
+from bot.ports import OnThought
 from config.settings import Settings
 from tests.emulators.model import ModelEmulator
 
@@ -52,11 +53,17 @@ class OneAttempt:
         return await self.endpoint.sees()
 
     async def stream(
-        self, prompt: Sequence[Message], *, tools: Sequence[Tool] = ()
+        self,
+        prompt: Sequence[Message],
+        *,
+        tools: Sequence[Tool] = (),
+        on_thought: OnThought | None = None,
     ) -> AsyncGenerator[str, None]:
         answer = None
         try:
-            async with self.endpoint.stream(prompt, tools=tools, deadline=math.inf) as answer:
+            async with self.endpoint.stream(
+                prompt, tools=tools, deadline=math.inf, on_thought=on_thought
+            ) as answer:
                 assert isinstance(answer.first, str)
                 yield answer.first
                 async for delta in answer.deltas:

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bot.domain import Delta, Json, Message, Preferences, Tool, ToolCall, ToolKind, Turn
+from bot.ports import OnThought
 from bot.tools.questions import Answered, ToolAsks, form_question
 from bot.tools.toolbox import Toolbox
 from bot.tools.toolset import Asked, Offered, ToolResult
@@ -50,7 +51,11 @@ class CallingModel:
         return self.takes
 
     async def stream(
-        self, prompt: Sequence[Message], *, tools: Sequence[Tool] = ()
+        self,
+        prompt: Sequence[Message],
+        *,
+        tools: Sequence[Tool] = (),
+        on_thought: OnThought | None = None,
     ) -> AsyncGenerator[Delta]:
         self.prompts.append(list(prompt))
         self.offered.append([one.name for one in tools])

@@ -12,6 +12,7 @@ import pytest
 
 from bot.domain import ContextMessage, Delta, FileText, Json, Message, Person, Tool
 from bot.errors import EmptyAnswer
+from bot.ports import OnThought
 from bot.store import Store
 from bot.tools.toolset import Asked, Offered
 from bot.turns.forgetting import named
@@ -106,7 +107,11 @@ async def test_what_is_allowed_for_always_is_asked_for_where_others_have_written
 async def test_a_call_that_was_allowed_and_stopped_no_longer_waits(store: Store) -> None:
     class Silent(CallingModel):
         async def stream(
-            self, prompt: Sequence[Message], *, tools: Sequence[Tool] = ()
+            self,
+            prompt: Sequence[Message],
+            *,
+            tools: Sequence[Tool] = (),
+            on_thought: OnThought | None = None,
         ) -> AsyncGenerator[Delta]:
             if any(one.calls for one in prompt):
                 await asyncio.get_running_loop().create_future()
@@ -163,7 +168,11 @@ async def test_a_call_that_was_stopped_in_the_middle_has_a_line_for_auditors(
 async def test_a_model_that_says_nothing_after_its_call_has_answered(store: Store) -> None:
     class Curt(CallingModel):
         async def stream(
-            self, prompt: Sequence[Message], *, tools: Sequence[Tool] = ()
+            self,
+            prompt: Sequence[Message],
+            *,
+            tools: Sequence[Tool] = (),
+            on_thought: OnThought | None = None,
         ) -> AsyncGenerator[Delta]:
             if any(one.calls for one in prompt):
                 raise EmptyAnswer("nothing")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bot.concurrency import cancelled
-from bot.domain import Exchange, Shown, Turn
+from bot.domain import Exchange, Shown, Thought, Turn
 from bot.errors import ModelBusy, QuestionEdited, StoreUnavailable
 from bot.store import Store
 from bot.turns.lease import RETRY_WHILE_BLOCKING_SECONDS, Attempt, Lease
@@ -161,3 +161,16 @@ async def test_a_question_behind_which_nothing_waits_may_fail_for_longer(store: 
     await Attempt(lease, blocking_seconds=0.0).before_retry(ModelBusy("full"))
 
     assert lease.turn.text == "question 1\n\nquestion 2"
+
+
+async def test_a_thought_is_saved_again_only_when_it_has_changed(store: Store) -> None:
+    lease, _ = await make_lease(store)
+    name, shown = store.key("thoughts", lease.turn.id), Shown(("m1",), "4", "4")
+    found = []
+
+    for text in ("Hm.", "Hm.", "Hm. Yes.", "Hm. Yes."):
+        await lease.save(replace(shown, thought=Thought(text, 1)))
+        found.append(await store.command("HGET", name, "text"))
+        await store.command("DEL", name)
+
+    assert found == ["Hm.", None, "Hm. Yes.", None]

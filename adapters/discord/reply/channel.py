@@ -70,6 +70,7 @@ class ChannelSurface:
 
     limit = LIMIT
     shows_work = True
+    shows_thoughts = False
     shows_whole = staticmethod(is_narrow)
 
     def __init__(

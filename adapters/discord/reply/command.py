@@ -130,6 +130,7 @@ class CommandSurface:
         self._known: set[str] = set()  # ids of messages of webhooks, without the `@`
         # Discord shows "thinking" below a command, and nothing below a press.
         self.shows_work = address.press is None
+        self.shows_thoughts = False
 
     def budget(self, page: Page, *, new: bool) -> EditBudget:
         """Return the budget of the newest webhook, or the channel's for its own messages."""

@@ -80,6 +80,8 @@ class SlackSurface:
         self._uploaded: dict[Attachment, str] = {}  # their ids
         self._attached: set[tuple[str, tuple[Attachment, ...]]] = set()  # tried for a message
 
+    shows_thoughts = False
+
     @property
     def shows_work(self) -> bool:
         """Whether the thread has a status line, which the top level of a DM never has."""

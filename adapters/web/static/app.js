@@ -500,8 +500,9 @@ class App {
     byId("stop").hidden = !conversation?.open && !this.onItsWay;
     this.sidebar.mark(conversation?.id ?? "");
     const card = document.activeElement?.closest(".consent");
+    const talk = conversation && `/api/conversations/${conversation.id}`;
     const { feedback, versions, model } = this.me;
-    this.log.show(turns, pending, { rates: feedback !== false, versions, model });
+    this.log.show(turns, pending, { rates: feedback !== false, versions, model, talk });
     if (card?.hidden) this.toBox();
     const asking = turns.find((turn) => turn.consent?.startsWith("form-"));
     if (asking) this.loadFields(asking);

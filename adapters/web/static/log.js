@@ -21,7 +21,7 @@ export class Log {
     new ResizeObserver(() => this.keepPlace()).observe(this.scroller);
   }
 
-  // Shows the turns and, below them, the questions on their way. `extras` is { rates, model }.
+  // Shows the turns and, below them, the questions on their way. `extras` is { rates, model, talk }.
   show(turns, pending, extras) {
     const all = [...turns, ...pending.map(asTurn)];
     const next = turns.find((turn) => turn.state === "running") ?? all.find(isOpen);

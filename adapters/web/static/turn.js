@@ -5,6 +5,7 @@ import { isOpen } from "./conversation.js";
 import { element, icon, iconButton, setText } from "./dom.js";
 import { chip } from "./files.js";
 import { GrowingMarkdown } from "./markdown.js";
+import { Thoughts } from "./thoughts.js";
 import { t } from "./words.js";
 
 const TAKES_TIME = t("This takes longer than usual. The model may still be loading.");
@@ -29,6 +30,7 @@ export class TurnView {
     this.newer = iconButton("right", t("The next version"), "newer");
     const looks = { className: "versions", role: "group" };
     this.versions = element("div", looks, this.older, this.count, this.newer);
+    this.thoughts = new Thoughts();
     this.text = element("div", { className: "text" });
     this.markdown = new GrowingMarkdown(this.text);
     const dots = ["i", "i", "i"].map((name) => element(name));
@@ -44,17 +46,18 @@ export class TurnView {
       ["again", t("Answer again"), "regenerate"],
     ]);
     this.model = this.answering.appendChild(element("span", { className: "by" }));
-    const said = [this.files, this.question, this.unfold, this.versions];
-    this.asked = part("question", t("You said"), ...said, this.asking);
-    const answer = [this.text, this.dots, ...this.below.elements, this.note, this.card.element];
-    this.answer = part("answer", t("Parley said"), ...answer, this.more, this.answering);
+    const question = [this.files, this.question, this.unfold, this.versions, this.asking];
+    this.asked = part("question", t("You said"), ...question);
+    const said = [this.thoughts.element, this.text, this.dots, ...this.below.elements];
+    const ends = [this.note, this.card.element, this.more, this.answering];
+    this.answer = part("answer", t("Parley said"), ...said, ...ends);
     this.element = element("article", { className: "turn" }, this.asked, this.answer);
     this.ask("");
     this.turn = null; // as it is shown
     this.slow = 0;
   }
 
-  // `place` says where the turn stands: { isLast, isNext, isBusy, rates, versions, model }.
+  // `place` says where the turn stands: { isLast, isNext, isBusy, rates, versions, model, talk }.
   show(turn, place) {
     const where = JSON.stringify(place);
     if (turn === this.turn && where === this.where) return;
@@ -99,6 +102,7 @@ export class TurnView {
 
   showAnswer(turn, place) {
     const open = isOpen(turn);
+    this.thoughts.show(turn, `${place.talk}/turns/${encodeURIComponent(turn.id)}`);
     this.markdown.show(turn.answer, { ended: !open });
     const isGrowing = open && !turn.consent;
     const isNext = turn.state === "running" || place.isNext;

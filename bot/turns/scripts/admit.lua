@@ -90,6 +90,7 @@ local function enqueue_again(id, turn, quota)
   if has(id, 'answer') then redis.call('HSETNX', key('turn', id), 'previous_answer', get(id, 'shown') or '') end
   set(id, 'state', 'queued', 'attempts', 0, 'shown', '')
   drop_steps(id)
+  redis.call('DEL', key('thoughts', id))
   unset(id, 'restarts', 'ended')
   copy_preferences(id, turn.thread)
   enqueue(id, turn.thread, turn.person)

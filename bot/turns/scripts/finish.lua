@@ -18,9 +18,9 @@ local function remember(id, thread, exchange, limits)
     if at < #ids and (size > limits.history_bytes or #ids - at >= limits.history) then
       redis.call('LREM', history, 1, one)
       drop_exchange(one)
-      redis.call('DEL', key('files', one))
+      redis.call('DEL', key('files', one), key('thoughts', one))
     else
-      keep_in(thread, key('turn', one), key('context', one), key('files', one), key('ratings', one))
+      keep_in(thread, key('turn', one), key('context', one), key('files', one), key('ratings', one), key('thoughts', one))
       -- A question that is deleted is found by its record.
       for _, joined in ipairs(ids_of(one, 'joined')) do keep_in(thread, key('turn', joined)) end
       note_context(one, thread)
@@ -121,6 +121,7 @@ function verbs.finish(id, fence, outcome, progress, exchange, use, limits)
 
   progress, use = decoded(progress), decoded(use)
   -- Messages that were posted while the store was away are new here.
+  store_thoughts(id, turn.thread, progress)
   set(id, 'message_ids', progress.message_ids, 'shown', progress.shown)
   note_posted(id, turn.thread)
   if has(id, 'edited_since_take') then

@@ -62,7 +62,7 @@ function verbs.erase(id, stays_known)
   if is_first or not has_others then forget_choices(thread) end
   close(id, turn.person)
   redis.call('DEL', key('turn', id), key('context', id), key('files', id), key('steps', id), key('effects', id),
-    key('answered', id))
+    key('answered', id), key('thoughts', id))
   if stays_known ~= '' then mark_dropped(id, keep_ms(thread)) end
   return 1
 end

@@ -28,7 +28,7 @@ local function drop_words(id)
   if redis.call('EXISTS', key('turn', id)) == 1 then set(id, 'text', '') end
   unset(id, 'files')
   drop_exchange(id)
-  redis.call('DEL', key('context', id), key('files', id), key('steps', id), key('effects', id))
+  redis.call('DEL', key('context', id), key('files', id), key('steps', id), key('effects', id), key('thoughts', id))
 end
 
 local function forget_exchange(thread, id)
@@ -94,7 +94,8 @@ local function discard(id)
   for _, one in ipairs(turns_behind(id)) do discard(one) end
   leave_versions(id)
   drop_posted(id, turn.thread)
-  redis.call('DEL', key('turn', id), key('context', id), key('files', id), key('steps', id), key('effects', id))
+  redis.call('DEL', key('turn', id), key('context', id), key('files', id), key('steps', id), key('effects', id),
+    key('thoughts', id))
   redis.call('ZREM', key('turns', turn.thread), id)
   mark_dropped(id, LATE_ADMISSION_MS)
 end
@@ -120,7 +121,7 @@ end
 local function count_kept(id, person, most_bytes)
   local list = key('kept', person)
   local total = natural(string.match(redis.call('LINDEX', list, -1) or '', '^%d+'))
-  total = total + RECORD_BYTES + bytes_of_files(id)
+  total = total + RECORD_BYTES + bytes_of_files(id) + redis.call('HSTRLEN', key('thoughts', id), 'text')
   total = total + bytes_of(id, 'text', 'question', 'answer', 'shown', 'files', 'question_files')
   local mark = string.format('%.0f', total)
   redis.call('RPUSH', list, mark .. ' ' .. id)
@@ -141,8 +142,9 @@ local function keep_ended(id, thread, limits)
   local name = key('turns', thread)
   redis.call('ZADD', name, now_ms(), id)
   redis.call('ZREMRANGEBYSCORE', name, '-inf', now_ms() - keep_ms(thread))
-  keep_in(thread, name, key('turn', id), key('context', id), key('files', id), key('effects', id))
+  keep_in(thread, name, key('turn', id), key('context', id), key('files', id), key('effects', id), key('thoughts', id))
   if limits.history > 0 then return end
+  redis.call('DEL', key('thoughts', id))
   for _, kind in ipairs({'turn', 'context', 'files', 'effects'}) do
     redis.call('PEXPIRE', key(kind, id), limits.late_write_ms + LAST_WORDS_MS)
   end

@@ -11,6 +11,18 @@ local function note_posted(id, thread)
   end
 end
 
+-- What the model has thought has a key of its own, because the history and the screens do not need it.
+local function store_thoughts(id, thread, progress)
+  local name, text = key('thoughts', id), progress.thoughts
+  if text == '' then
+    redis.call('DEL', name)
+  elseif text then
+    redis.call('HSET', name, 'text', text, 'seconds', progress.thought_seconds)
+    keep_in(thread, name)
+  end
+  progress.thoughts, progress.thought_seconds = nil, nil
+end
+
 -- An attempt that shows more than all before it counts as the first again. A turn that crashes its workers gets no
 -- further, so its attempts run out. Text without a message was never visible. `progress` is JSON: fields of the record.
 function verbs.save(id, fence, progress)
@@ -23,6 +35,7 @@ function verbs.save(id, fence, progress)
   end
   -- After an edit the worker saves its answer as if it were stopped.
   if has(id, 'edited_since_take') then progress.shown = nil end
+  store_thoughts(id, turn.thread, progress)
   for field, value in pairs(progress) do set(id, field, value) end
   note_posted(id, turn.thread)
   -- `note_posted` may have just stopped the turn.

@@ -120,6 +120,9 @@ local function lease_to(worker, thread, id, turn, lease)
   redis.call('SADD', key('running', turn.person), id)
   keep(key('running', turn.person))
   if has(id, 'edited_since_take') then begin_anew(id) end
+  -- What an attempt before has thought belongs to its words, unless these stay or were steps.
+  local stays = (get(id, 'outcome') or '') ~= '' or redis.call('EXISTS', key('steps', id)) == 1
+  if not stays then redis.call('DEL', key('thoughts', id)) end
   unset(id, 'lead', 'asks') -- the turn that it was to be answered with is gone
   set(id, 'state', 'running', 'worker', worker)
   local fence = redis.call('HINCRBY', name, 'fence', 1)
@@ -135,7 +138,7 @@ end
 -- Takes a turn of the first platform that has one, for `lease` ms; `own` are those that the worker answers, an id a
 -- line. If `holds_due` is '1', threads that are due stay where they are. Returns {thread, id, the record as names and
 -- values, its context, the questions that are answered with it, how long (ms) it has waited, its journal as names and
--- values, its effects}, or in how many ms the next thread is due.
+-- values, its effects, what was thought and for how long}, or in how many ms the next thread is due.
 function verbs.take(worker, own, lease, person_limit, holds_due, ...)
   local wait = DAY_MS
   own = lines_of(own)
@@ -146,7 +149,8 @@ function verbs.take(worker, own, lease, person_limit, holds_due, ...)
       lease_to(worker, thread, id, turn, lease)
       local fields, context = redis.call('HGETALL', key('turn', id)), redis.call('LRANGE', key('context', id), 0, -1)
       local steps, effects = redis.call('HGETALL', key('steps', id)), redis.call('SMEMBERS', key('effects', id))
-      return {thread, id, fields, context, joined_questions(id), open_for(id), steps, effects}
+      local thought = redis.call('HMGET', key('thoughts', id), 'text', 'seconds')
+      return {thread, id, fields, context, joined_questions(id), open_for(id), steps, effects, thought}
     end
     wait = math.min(wait, next_due(platform))
   end

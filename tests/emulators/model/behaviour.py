@@ -128,7 +128,8 @@ class Behaviour:
     travels in deltas of `chunk` characters, the first `first_delay` seconds after the headers and
     the others `delay` seconds apart; a script has its own pieces and pauses. What is said ends
     where the request's `max_tokens` or the context end it.
-    `finish_reason` and the line `done` end a stream.
+    `finish_reason` and the line `done` end a stream. `thoughts` come before the answer, as this
+    model's, in the field `thinks_in` of the deltas; no limit counts them.
 
     `says_once` and `says_each` are tokens that its template has beyond ChatML, in all and around
     each message; `says_each_picture` are those of a picture. `models` are those that are served,
@@ -142,6 +143,8 @@ class Behaviour:
 
     answer: Answer | Callable[[list[dict[str, str]]], Answer] = echo
     chunk: int = 8
+    thoughts: Answer | Callable[[list[dict[str, str]]], Answer] = ""
+    thinks_in: str = "reasoning_content"
     delay: float = 0.0
     first_delay: float = 0.0
     finish_reason: str | None = "stop"
@@ -175,6 +178,11 @@ class Behaviour:
     def say(self, messages: list[dict[str, str]]) -> Answer:
         """Return the answer to these messages."""
         return self.answer(messages) if callable(self.answer) else self.answer
+
+    def thought(self, asked: Asked) -> list[Piece]:
+        """Return what the model thinks before it answers a request."""
+        said = self.thoughts(asked.messages) if callable(self.thoughts) else self.thoughts
+        return pieces(said, chunk=self.chunk, first_delay=self.first_delay, delay=self.delay)
 
     def need(self, asked: Asked) -> Need:
         """Return the tokens that a request takes of the context."""

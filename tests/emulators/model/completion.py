@@ -65,6 +65,9 @@ class Completion:
             return False
         if self._dialect.opening is not None:
             await self._stream.choose(self._dialect.opening)
+        for piece in self._behaviour.thought(self._asked):
+            await piece.rest()
+            await self._stream.choose({"content": None, self._behaviour.thinks_in: piece.text})
         for piece in self._speech.pieces:
             if fault is not None and len(self._asked.deltas) == fault.at_delta:
                 break

@@ -107,6 +107,7 @@ async def a_scene(source: Source) -> AsyncIterator[Scene]:
                 "MAX_TOKENS": "20000",
                 "CONTEXT_TOKENS": "60000",
                 "WEB_PORT": "0",
+                "WEB_TITLES": "off",
                 "LEASE_SECONDS": "15",
             }
             start = partial(bot, data_dir=Path(folder), variables=variables)

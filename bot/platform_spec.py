@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # every command reads the specs, also those that need nothing
     from aiohttp import web
 
     from bot.intake.intake import Intake
-    from bot.ports import Platform
+    from bot.ports import Platform, Untitled
     from bot.reply.edit_budget import EditBudgets
     from bot.store import Store
 
@@ -59,7 +59,7 @@ class Connected:
     seconds none could arrive. Both are None if people are not heard here. `handler` answers the
     posts to `PlatformSettings.post_path` and the requests for its `get_paths`. `tell` sends a
     person a direct message, by their id and its text, and raises SurfaceError; None if the platform
-    has none.
+    has none. `untitled` are conversations that want a title of the model.
     """
 
     platform: Platform
@@ -67,6 +67,7 @@ class Connected:
     downtime: Callable[[], float] | None = None
     handler: Handler | None = None
     tell: Callable[[str, str], Awaitable[None]] | None = None
+    untitled: Untitled | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from bot.domain import (
     Preferences,
     Purpose,
     StepNotes,
+    ThreadKey,
     Tool,
     Turn,
 )
@@ -185,6 +186,25 @@ class Platform(Protocol):
         Among them may be one that another turn of the thread has just posted. An excluded message
         is returned, too, if it still has a Stop button, which no ended reply has. Raises
         SurfaceError.
+        """
+
+
+class Untitled(Protocol):
+    """The conversations of a platform for which the model is to write a title, once.
+
+    Every method raises StoreUnavailable.
+    """
+
+    async def claim(self) -> ThreadKey | None:
+        """Return a conversation, which nobody else gets for a minute; None if none is due."""
+
+    async def put_off(self, thread: ThreadKey, *, seconds: float) -> bool:
+        """Give a conversation back, to be claimed later; False if it wants no title any more."""
+
+    async def entitle(self, thread: ThreadKey, title: str) -> bool:
+        """End its wish, and show the title unless that is empty.
+
+        Changes nothing and returns False if a person has chosen a title since, or has deleted it.
         """
 
 

@@ -17,7 +17,7 @@ from aiohttp import web
 from adapters import live
 from adapters.uploads import Uploads, file_ref
 from adapters.web.follower import Follower, send_events
-from adapters.web.talks import PLATFORM, Talk, Talks, is_id, thread_of, title_of, turn_id_of
+from adapters.web.talks import PLACES, PLATFORM, Talk, Talks, is_id, thread_of, title_of, turn_id_of
 from bot.access.preferences import Scope, resolved
 from bot.commands.form import answer_form
 from bot.commands.handlers import (
@@ -83,7 +83,7 @@ class Api:
             web.delete("/api/files/{file}", self._drop_file),
             web.get("/api/conversations", self._conversations),
             *(web.get(f"/api/conversations.{form}", self._export_all) for form in _FORMS),
-            web.patch(talk, self._rename),
+            web.patch(talk, self._change),
             web.delete(talk, self._delete),
             web.get(f"{talk}/events", self._events),
             web.get(f"{talk}/export", self._export),
@@ -147,13 +147,20 @@ class Api:
                 found.append(asdict(talk))
         return answer(found)
 
-    async def _rename(self, request: web.Request) -> web.Response:
-        thread, title = await self._known(request), (await body(request)).get("title")
-        if not isinstance(title, str) or not title.strip():
+    async def _change(self, request: web.Request) -> web.Response:
+        """Rename a conversation, or pin, archive or bring it back."""
+        thread, sent = await self._known(request), await body(request)
+        title, place = sent.get("title"), sent.get("place")
+        if title is None and isinstance(place, str) and place in PLACES:
+            await self.talks.put(thread, PLACES[place])
+        elif isinstance(title, str) and title.strip():
+            await self.talks.rename(thread, title)
+        else:
             raise Unacceptable(400, say("A conversation needs a title."))
-        await self.talks.rename(thread, title)
         await live.announce(self.store, thread)
-        return answer({"title": await self.talks.title(thread)})
+        return answer(
+            {"title": await self.talks.title(thread), "place": await self.talks.place(thread)}
+        )
 
     async def _preferences(self, request: web.Request) -> web.Response:
         call, scope = await self._place(request)
@@ -397,13 +404,15 @@ class Api:
     async def _recorded(self, turn: Turn, *, title: str = "") -> AsyncIterator[None]:
         """Record a turn that the block admits, unless the block fails."""
         known = turn.id in await self.talks.turns(turn.key)
-        await self.talks.add(turn, title=title)
+        wants_title = await self.talks.add(turn, title=title)
         try:
             yield
         except BaseException:
             if not known:
                 await self.talks.remove(turn.key, turn.id)
             raise
+        if wants_title:
+            await self.talks.put_off(turn.key, seconds=0.0)
         await live.announce(self.store, turn.key, turn.id)
 
     async def _standings(

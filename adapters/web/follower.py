@@ -14,7 +14,7 @@ from uuid import uuid4
 from aiohttp import web
 
 from adapters import live
-from adapters.web.talks import Talks
+from adapters.web.talks import Place, Talks
 from bot.domain import Json, Standing, ThreadKey
 from bot.errors import StoreUnavailable
 from bot.intake.answers import GO_ON
@@ -60,6 +60,7 @@ class TalkView:
     thread: ThreadKey
     last: str | None = None
     title: str = ""
+    place: Place = ""
     is_known: bool = False  # whether it is in its person's list
     is_gone: bool = False  # deleted while it was followed
     turns: dict[str, TurnView] = field(default_factory=dict)
@@ -84,7 +85,7 @@ class OpenPage:
         self.talk = talk
         self.news = asyncio.Event()
         self.close_reason: Literal["", "crowded", "stopping"] = ""
-        self._sent_title = ""
+        self._sent_entry = ("", "")  # title and place
         self._sent: dict[str, TurnView] = {}
 
     def end(self, why: Literal["crowded", "stopping"]) -> None:
@@ -95,13 +96,14 @@ class OpenPage:
     def state(self) -> str:
         """Return the event with the full state, and record it as sent."""
         talk = self.talk
-        self._sent_title, self._sent = talk.title, dict(talk.turns)
+        self._sent_entry, self._sent = (talk.title, talk.place), dict(talk.turns)
         turns: list[Json] = [
             _fields(one) | {"answer": one.standing.answer} for one in talk.turns.values()
         ]
         whole: dict[str, Json] = {
             "id": talk.thread.thread,
             "title": talk.title,
+            "place": talk.place,
             "known": talk.is_known,
         }
         return _event("state", whole | {"turns": turns})
@@ -111,7 +113,8 @@ class OpenPage:
         if self.talk.is_gone:
             return _event("gone", {})
         before, turns = self._sent, self.talk.turns
-        if self._sent_title != self.talk.title or before.keys() - turns.keys():
+        entry = self.talk.title, self.talk.place
+        if self._sent_entry != entry or before.keys() - turns.keys():
             return self.state()
         self._sent = dict(turns)
         changed = {one: view for one, view in turns.items() if before.get(one) != view}
@@ -210,13 +213,14 @@ class Follower:
                 *turn_ids, person_id=talk.thread.channel
             )
             title = await self._talks.title(talk.thread)
+            place = await self._talks.place(talk.thread)
         except StoreUnavailable:
             raise
         except Exception:
             # An error in one conversation must not stop the updates of the others.
             log.exception("Cannot load conversation %s", talk.thread)
             return
-        talk.title, talk.is_known = title or "", title is not None
+        talk.title, talk.place, talk.is_known = title or "", place, title is not None
         # A question goes with its answer; other notes stay while the turn runs.
         running = {one.turn_id: one.consent for one in standings if one.state == "running"}
         talk.notes = {one: it for one, it in talk.notes.items() if running.get(one) == it[0]}

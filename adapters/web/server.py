@@ -76,10 +76,9 @@ _STATUSES: tuple[tuple[type[ParleyError], int], ...] = (
 )
 
 
-async def open_pages(process: Process) -> tuple[web.Application, Follower]:
+async def open_pages(process: Process, talks: Talks) -> tuple[web.Application, Follower]:
     """Return the application, and the follower that updates its pages. Raises CannotStart."""
     settings, own, store = process.settings, WebSettings.of(process.settings), process.store
-    talks = Talks(store=store, keep_seconds=settings.keep_seconds, remembers=settings.remembers)
     follower = Follower(store=store, talks=talks, intake=process.intake)
     about: dict[str, Json] = {
         "model": process.model,
@@ -87,6 +86,7 @@ async def open_pages(process: Process) -> tuple[web.Application, Follower]:
         "versions": settings.remembers,
         "demo": process.is_demo,
         "login": own.way,
+        "days": settings.history_days,
         "files": settings.files_per_question,
         "file_mb": settings.file_max_mb,
         "endings": {**ENDINGS},  # of files, by the language of their code

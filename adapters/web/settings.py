@@ -16,6 +16,7 @@ from config.variables import (
     like,
     port_number,
     setting,
+    switch,
     url,
     word,
     words,
@@ -78,6 +79,12 @@ class WebSettings(PlatformSettings):
         _addresses,
         "addresses of proxies before the web page, with commas between; empty: only this machine"
         " may name people",
+    )
+    titles: bool = setting(
+        True,
+        switch,
+        "whether the model writes a title for each conversation of the web page, which costs a"
+        " further short request",
     )
 
     @property

@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 async def _connect(process: Process) -> AsyncIterator[Connected]:
     from adapters.live import LivePlatform
     from adapters.web.server import open_pages
+    from adapters.web.talks import Talks
 
     settings, own = process.settings, WebSettings.of(process.settings)
     platform = LivePlatform(
@@ -28,10 +29,17 @@ async def _connect(process: Process) -> AsyncIterator[Connected]:
         remembers=settings.remembers,
         shows_thoughts=True,
     )
+    talks = Talks(
+        store=process.store,
+        keep_seconds=settings.keep_seconds,
+        remembers=settings.remembers,
+        wants_titles=own.titles,
+    )
+    untitled = talks if own.titles else None
     if "web" not in process.roles:
-        yield Connected(platform)
+        yield Connected(platform, untitled=untitled)
         return
-    app, follower = await open_pages(process)
+    app, follower = await open_pages(process, talks)
     async with AsyncExitStack() as stack:
         try:
             serving = process.serve_pages(app, host=own.host, port=own.port)
@@ -45,11 +53,11 @@ async def _connect(process: Process) -> AsyncIterator[Connected]:
                 f"There is no page for your browser: port {own.port} is taken."
                 " Set WEB_PORT to another number, or to 0 for any."
             )
-            yield Connected(platform, follower.run)
+            yield Connected(platform, follower.run, untitled=untitled)
         else:
             log.info("The page is at %s", found)
             process.notices.append(f"The same in your browser: {found}")
-            yield Connected(platform, follower.run, lambda: 0.0)
+            yield Connected(platform, follower.run, lambda: 0.0, untitled=untitled)
 
 
 PLATFORM = PlatformSpec(
@@ -60,7 +68,10 @@ PLATFORM = PlatformSpec(
     ids={"person": IdForm("[0-9a-f]{32}", "")},
     ids_help="those of the page have 32",
     # Of threads, of turns, and of the list of conversations.
-    own_names=(":web::{id}:", ":web:{id}:", ":web:talks:{id}:", ":web:titles:{id}:"),
+    own_names=(
+        *(":web::{id}:", ":web:{id}:"),
+        *(":web:talks:{id}:", ":web:titles:{id}:", ":web:places:{id}:"),
+    ),
     local=True,
     credential="WEB_PASSWORD",
     # The page is for the person at the terminal, not for a script behind a pipe.

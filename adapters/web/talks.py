@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+from adapters import live
 from bot.domain import Person, ThreadKey, Turn
 from bot.store import Store, store_errors
 from bot.text.graphemes import cut_before
@@ -16,6 +17,26 @@ PLATFORM = "web"
 _TITLE = 60  # characters, about the width of the sidebar
 _LONGEST_TITLE = 200  # of a title that a person enters
 _ID = re.compile(r"[A-Za-z0-9-]{8,64}")
+_CLAIM_SECONDS = 60
+_MOST_UNTITLED = 10_000  # newer ones, if no worker writes titles
+# KEYS: the conversations without a title of the model, by when they are due. ARGV: now, and until
+# when the first of these is nobody else's, in seconds.
+_CLAIM = """
+local thread = redis.call('ZRANGE', KEYS[1], '-inf', ARGV[1], 'BYSCORE', 'LIMIT', 0, 1)[1]
+if thread then redis.call('ZADD', KEYS[1], ARGV[2], thread) end
+return thread
+"""
+# KEYS: the same, and a person's titles. ARGV: a thread, its conversation, and a title or "".
+_ENTITLE = """
+if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then return 0 end
+if redis.call('HEXISTS', KEYS[2], ARGV[2]) == 0 then return 0 end
+if ARGV[3] ~= '' then redis.call('HSET', KEYS[2], ARGV[2], ARGV[3]) end
+return 1
+"""
+
+# Where a conversation stands in the list: among the others, above them, or apart.
+Place = Literal["", "pinned", "archived"]
+PLACES: dict[str, Place] = {"": "", "pinned": "pinned", "archived": "archived"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,41 +46,75 @@ class Talk:
     id: str
     title: str
     updated: float
+    place: Place = ""
 
 
 class Talks:
     """The index of conversations; their content is in records and histories.
 
     With `remembers` False nothing is listed, and neither titles nor versions of answers are stored.
-    Raises StoreUnavailable.
+    It satisfies `bot.ports.Untitled`: with `wants_titles`, new conversations get one. Raises
+    StoreUnavailable.
     """
 
-    def __init__(self, *, store: Store, keep_seconds: float, remembers: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        keep_seconds: float,
+        remembers: bool = True,
+        wants_titles: bool = False,
+    ) -> None:
         self._store = store
         self.remembers = remembers
+        self._wants_titles = wants_titles
         self._keep_ms = int(keep_seconds * 1000)
+        self._untitled = store.key("untitled", PLATFORM)
+        self._claim, self._entitle = store.script(_CLAIM), store.script(_ENTITLE)
 
     async def all_of(self, person: Person) -> list[Talk]:
-        """Return a person's conversations, the newest first."""
+        """Return a person's conversations, the pinned ones first, and of each the newest first."""
         if not self.remembers:
             return []
-        talks, titles = self._index(person.id)
+        talks, titles, places = self._index(person.id)
         oldest = time.time() - self._keep_ms / 1000
         if expired := await self._store.command("ZRANGEBYSCORE", talks, "-inf", oldest):
-            await self._store.command("HDEL", titles, *expired)
+            for key in (titles, places):
+                await self._store.command("HDEL", key, *expired)
             await self._store.command("ZREM", talks, *expired)
         with store_errors():
             found: Any = await self._store.redis.zrange(talks, 0, -1, desc=True, withscores=True)
         named = await self._store.command("HGETALL", titles)
-        return [Talk(one, named.get(one, ""), float(at)) for one, at in found]
+        placed = await self._store.command("HGETALL", places)
+        listed = [
+            Talk(one, named.get(one, ""), float(at), PLACES.get(placed.get(one, ""), ""))
+            for one, at in found
+        ]
+        return sorted(listed, key=lambda one: one.place != "pinned")
 
     async def title(self, thread: ThreadKey) -> str | None:
         """Return the title of a conversation; None if it is not listed."""
-        talks, titles = self._index(thread.channel)
+        talks, titles, _ = self._index(thread.channel)
         if await self._store.command("ZSCORE", talks, thread.thread) is None:
             return None
         title = await self._store.command("HGET", titles, thread.thread)
         return str(title or "")
+
+    async def place(self, thread: ThreadKey) -> Place:
+        """Return where a conversation stands in the list."""
+        _, _, places = self._index(thread.channel)
+        return PLACES.get(await self._store.command("HGET", places, thread.thread) or "", "")
+
+    async def put(self, thread: ThreadKey, place: Place) -> None:
+        """Give a conversation another place in the list."""
+        if not self.remembers:
+            return
+        _, _, places = self._index(thread.channel)
+        if place:
+            await self._store.command("HSET", places, thread.thread, place)
+            await self._store.command("PEXPIRE", places, self._keep_ms)
+        else:
+            await self._store.command("HDEL", places, thread.thread)
 
     async def turns(self, thread: ThreadKey) -> list[str]:
         """Return the ids of a conversation's turns, in the order in which they were asked.
@@ -69,17 +124,29 @@ class Talks:
         found: list[str] = await self._store.command("ZRANGE", self._turns(thread), 0, -1)
         return found
 
-    async def add(self, turn: Turn, *, title: str = "") -> None:
-        """Add a turn before its admission. Turns that are never admitted are skipped when shown."""
-        (talks, titles), turns = self._index(turn.person.id), self._turns(turn.key)
+    async def add(self, turn: Turn, *, title: str = "") -> bool:
+        """Add a turn before its admission. Turns that are never admitted are skipped when shown.
+
+        A new one brings an archived conversation back. Returns whether its conversation is new and
+        wants a title of the model; after the admission, `put_off` lets it be claimed at once.
+        """
+        (talks, titles, places), turns = self._index(turn.person.id), self._turns(turn.key)
         command = self._store.command
-        await command("ZADD", turns, "NX", turn.asked_at, turn.id)
+        is_new = await command("ZADD", turns, "NX", turn.asked_at, turn.id)
         await command("ZADD", talks, "GT", turn.asked_at, turn.key.thread)
-        if title and self.remembers:
-            await command("HSETNX", titles, turn.key.thread, title)
-        for key in (talks, titles, turns):
+        is_titled = title and self.remembers
+        wants_title = is_titled and await command("HSETNX", titles, turn.key.thread, title)
+        if wants_title and self._wants_titles:
+            later = time.time() + _CLAIM_SECONDS
+            await command("ZADD", self._untitled, later, str(turn.key))
+            await command("ZREMRANGEBYRANK", self._untitled, 0, -_MOST_UNTITLED - 1)
+            await command("PEXPIRE", self._untitled, self._keep_ms)
+        if is_new and await self.place(turn.key) == "archived":
+            await self.put(turn.key, "")
+        for key in (talks, titles, places, turns):
             await command("PEXPIRE", key, self._keep_ms)
         await self.keep(turn.key)
+        return bool(wants_title) and self._wants_titles
 
     async def keep(self, thread: ThreadKey) -> None:
         """Let what was chosen for a conversation expire with it."""
@@ -94,25 +161,52 @@ class Talks:
             await self.forget(thread)
 
     async def rename(self, thread: ThreadKey, title: str) -> None:
-        """Give a conversation another title."""
+        """Give a conversation another title, which the model does not change."""
         if not self.remembers:
             return
-        _, titles = self._index(thread.channel)
+        _, titles, _ = self._index(thread.channel)
+        await self._store.command("ZREM", self._untitled, str(thread))
         title = one_line(whole_characters(title)).strip()[:_LONGEST_TITLE]
         await self._store.command("HSET", titles, thread.thread, title)
         await self._store.command("PEXPIRE", titles, self._keep_ms)
 
     async def forget(self, thread: ThreadKey) -> None:
         """Drop a conversation from the index."""
-        talks, titles = self._index(thread.channel)
+        talks, titles, places = self._index(thread.channel)
+        await self._store.command("ZREM", self._untitled, str(thread))
         await self._store.command("DEL", self._turns(thread))
-        await self._store.command("HDEL", titles, thread.thread)
+        for key in (titles, places):
+            await self._store.command("HDEL", key, thread.thread)
         await self._store.command("ZREM", talks, thread.thread)
 
-    def _index(self, person_id: str) -> tuple[str, str]:
-        """Return the keys of a person's conversations, by their times, and of the titles."""
+    async def claim(self) -> ThreadKey | None:
+        """Return a conversation that wants a title; see `bot.ports.Untitled`."""
+        now = time.time()
+        thread = await self._claim(keys=[self._untitled], args=[now, now + _CLAIM_SECONDS])
+        return ThreadKey.parse(thread) if thread else None
+
+    async def put_off(self, thread: ThreadKey, *, seconds: float) -> bool:
+        """Let a conversation be claimed later; see `bot.ports.Untitled`."""
+        later = time.time() + seconds
+        return bool(
+            await self._store.command("ZADD", self._untitled, "XX", "CH", later, str(thread))
+        )
+
+    async def entitle(self, thread: ThreadKey, title: str) -> bool:
+        """Store a title of the model; see `bot.ports.Untitled`."""
+        keys = [self._untitled, self._index(thread.channel)[1]]
+        is_wanted = await self._entitle(keys=keys, args=[str(thread), thread.thread, title])
+        if is_wanted and title:
+            await live.announce(self._store, thread)
+        return bool(is_wanted)
+
+    def _index(self, person_id: str) -> tuple[str, str, str]:
+        """Return the keys of a person's conversations, by their times, of titles and of places."""
         key = self._store.key
-        return key(PLATFORM, "talks", person_id), key(PLATFORM, "titles", person_id)
+        talks, titles, places = (
+            key(PLATFORM, kind, person_id) for kind in ("talks", "titles", "places")
+        )
+        return talks, titles, places
 
     def _turns(self, thread: ThreadKey) -> str:
         return self._store.key(PLATFORM, "turns", str(thread))

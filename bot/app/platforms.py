@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from bot.platform_spec import Handler
-    from bot.ports import Platform
+    from bot.ports import Platform, Untitled
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +96,7 @@ class Platforms:
     gets: dict[str, Handler] = field(default_factory=dict)
     # The seconds without an open connection, by platform.
     downtimes: dict[str, Callable[[], float]] = field(default_factory=dict)
+    untitled: dict[str, Untitled] = field(default_factory=dict)
     off: dict[str, CannotStart] = field(default_factory=dict)
     _connected: dict[str, Connected] = field(default_factory=dict)
 
@@ -106,6 +107,8 @@ class Platforms:
             self._connected[spec.name] = await self._stack.enter_async_context(connecting)
         connected = self._connected[spec.name]
         self.platforms[spec.name] = connected.platform
+        if connected.untitled:
+            self.untitled[spec.name] = connected.untitled
         if self.off.pop(spec.name, None):
             log.info("%s can be reached again", spec.title)
         return connected

@@ -55,6 +55,7 @@ from bot.turns.notices import QuotaNotices
 from bot.turns.queue import TurnQueue
 from bot.turns.records import History
 from bot.turns.script import Limits
+from bot.turns.titles import TitleMaker
 from bot.turns.worker import Worker
 from config.settings import Settings
 
@@ -222,6 +223,7 @@ async def _open(
             drain_seconds=drain_seconds,
             prices=prices,
             notices=_notices(settings, queue, platforms),
+            titles=_titles(assistant, queue, history, platforms, prices),
         )
         jobs[WORKER] = partial(worker.run, stop)
     log.info("Running as %s", ", ".join(sorted(roles - platforms.off.keys())))
@@ -257,6 +259,24 @@ def _notices(settings: Settings, queue: TurnQueue, platforms: Platforms) -> Quot
     if settings.server_tokens_per_day is None and settings.server_money_per_month is None:
         return None
     return QuotaNotices(queue.script, tell=partial(platforms.tell, settings.admins))
+
+
+def _titles(
+    assistant: Assistant, queue: TurnQueue, history: History, platforms: Platforms, prices: Prices
+) -> TitleMaker | None:
+    settings = assistant.settings
+    # The demo model, and one that only talks, would write worse ones than the question's beginning.
+    if is_demo(settings) or settings.transformers_model or not platforms.untitled:
+        return None
+    return TitleMaker(
+        untitled=platforms.untitled,
+        model=assistant.model,
+        queue=queue,
+        history=history,
+        # All answers of a model on this machine share its processors.
+        beside=0 if settings.local_model_path else settings.capacity // 2,
+        prices=prices,
+    )
 
 
 def _toolbox(

@@ -145,6 +145,8 @@ class Eraser:
                 return "HKEYS", self._key("usage", rest)
             case "notices" if not self._who.is_person:
                 return "ZRANGE", key, 0, -1
+            case "untitled":
+                return "ZRANGE", key, 0, -1
             case "kept" if not self._who.is_person:
                 return "LRANGE", key, 0, -1
             case "of" if not self._who.is_person:
@@ -166,6 +168,8 @@ class Eraser:
             yield "SREM", key, who.written
         elif kind in ("preferences", "of", "uploads") and isinstance(value, list | set):
             yield from (("SREM", key, one) for one in value if who.is_in(one))
+        elif kind == "untitled" and value:
+            yield from (("ZREM", key, one) for one in value if who.is_in(one))
         elif kind == "usage_of" and value:
             # The server's sums stay, so these become nobody's.
             yield from (("HDEL", key, f"{who.written} {model}") for model in value)

@@ -82,7 +82,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "lease": ("release", "save", "save_context", "save_file"),
     "people": ("note_speakers",),
     "press": ("continue", "regenerate"),
-    "quota": ("claim_notice", "usage"),
+    "quota": ("claim_notice", "count_use", "usage"),
     "rate": ("rate",),
     "renew": ("renew", "save_used"),
     "repairs": ("claim_repair", "complete_repair", "report_late_writes"),

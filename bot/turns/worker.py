@@ -27,6 +27,7 @@ from bot.turns.lease import Attempt, Lease
 from bot.turns.notices import QuotaNotices
 from bot.turns.queue import Taken, TurnQueue
 from bot.turns.repair import Reconciler, WorkPolicy
+from bot.turns.titles import TitleMaker
 
 log = logging.getLogger(__name__)
 _TAKE_SECONDS = 0.5  # beyond its wait, in which a worker takes a turn and begins it
@@ -50,6 +51,7 @@ class Worker:
         policy: WorkPolicy | None = None,
         prices: Prices | None = None,
         notices: QuotaNotices | None = None,
+        titles: TitleMaker | None = None,
     ) -> None:
         self._leases = queue.leases
         self._platforms = platforms
@@ -60,6 +62,7 @@ class Worker:
         self._policy = policy = policy or WorkPolicy()
         self._prices = prices
         self._notices = notices
+        self._titles = titles
         self._tasks: set[asyncio.Task[None]] = set()
         # The names in the order in which they are asked, which goes round.
         self._order = deque[str]()
@@ -92,6 +95,8 @@ class Worker:
         ]
         if self._notices:
             loops.append(asyncio.create_task(self._notices.run()))
+        if self._titles:
+            loops.append(asyncio.create_task(self._titles.run(self._tasks)))
         try:
             await asyncio.wait((stop, *loops), return_when=asyncio.FIRST_COMPLETED)
             deadline = now() + self._drain_seconds
@@ -148,6 +153,8 @@ class Worker:
         task = asyncio.create_task(self._work(found))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        if self._titles:
+            self._titles.make_way()
 
     async def _follow_requests(self) -> None:
         while True:

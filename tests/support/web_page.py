@@ -24,7 +24,9 @@ WRITES = {"X-Parley": "1"}
 
 def web_variables(model: ModelEmulator | None = None, **others: str) -> dict[str, str]:
     """Return the variables of a process with the page."""
-    return {"WEB_PORT": "0", **(model_variables(model) if model else {}), **others}
+    # A title is one more request, at a time of its own.
+    quiet = {"WEB_PORT": "0", "WEB_TITLES": "off"}
+    return {**quiet, **(model_variables(model) if model else {}), **others}
 
 
 def address_of(service: Service) -> str:

@@ -359,6 +359,43 @@ async def test_conversations_are_listed_found_and_renamed(talk: Talk) -> None:
     assert time.time() - found[0]["updated"] < 600
 
 
+async def test_a_conversation_is_pinned_archived_and_brought_back_by_a_question(
+    own_store: Store, talk: Talk
+) -> None:
+    person, second = talk.person, new_talk()
+    await talk.answered("one?")
+    await person.answered(second, "two?")
+
+    async def put(place: object) -> int:
+        status, _ = await person.send("PATCH", talk.path, {"place": place})
+        return status
+
+    async def places() -> list[tuple[str, str]]:
+        _, listed = await person.get("/api/conversations")
+        return [(one["id"], one["place"]) for one in listed]
+
+    before, pinned = await places(), [await put("pinned"), await places()]
+    archived = [await put("archived"), await put("archived"), await places()]
+    refused = [await put(one) for one in ("on top", 1, None, ["pinned"])]
+    name = await talk.answered("and?")
+    back = await places()
+    await put("archived")
+    await talk.press(name, "regenerate", id="press-one")
+    await talk.until_done(name)
+    again = await places()
+    async with browser(person.address) as stranger:
+        foreign, _ = await stranger.send("PATCH", talk.path, {"place": "pinned"})
+    await person.send("DELETE", talk.path)
+
+    assert before == [(second, ""), (talk.id, "")]
+    assert pinned == [200, [(talk.id, "pinned"), (second, "")]]
+    assert archived == [200, 200, [(second, ""), (talk.id, "archived")]]
+    assert (refused, foreign) == ([400] * 4, 404)
+    assert back == [(talk.id, ""), (second, "")]
+    assert again == [(talk.id, "archived"), (second, "")]
+    assert await own_store.command("KEYS", own_store.key("web", "places", "*")) == []
+
+
 async def test_all_conversations_of_a_person_are_exported(talk: Talk) -> None:
     person = talk.person
     await talk.answered("why is the sky blue?", "Air scatters **blue** light: äöü.")

@@ -22,7 +22,7 @@ export class Refused extends Error {
   }
 }
 
-// Returns the JSON of the answer, or null if it has none. Throws Refused.
+// Returns the JSON of the answer, its text if that is Markdown, or else null. Throws Refused.
 export async function send(method, path, body) {
   let response;
   let value = null;
@@ -36,6 +36,7 @@ export async function send(method, path, body) {
     });
     const type = response.headers.get("Content-Type") ?? "";
     if (type.includes("json")) value = await response.json();
+    if (type.includes("markdown")) value = await response.text();
   } catch {
     throw new Refused(UNREACHABLE, 0);
   }

@@ -29,7 +29,9 @@ class App {
     this.answers = new Answers();
     this.sidebar = new Sidebar({
       rename: (one) => this.rename(one),
+      put: (one, place) => this.put(one, place),
       delete: (one) => this.delete(one),
+      deleted: (ids) => this.deleted(ids),
     });
     this.composer = new Composer({
       send: (text) => (/^help\s*\.?$/i.test(text) ? this.openHelp() : this.ask(text)),
@@ -124,13 +126,13 @@ class App {
   // What the server tells
 
   stateCame(state) {
-    const { id, title, turns: before } = this.conversation;
+    const { id, title, place, turns: before } = this.conversation;
     // What was asked here is heard of, though its turn may be older than the connection.
     const asked = new Set(this.outbox.of(id).map((entry) => entry.id));
     const ended = this.conversation.replace(state);
     const begun = this.conversation.turns.filter((turn) => asked.has(turn.id));
     for (const turn of new Set([...ended, ...begun])) this.say(turn);
-    if (state.title !== title) this.sidebar.load();
+    if (state.title !== title || state.place !== place) this.sidebar.load();
     this.dropDelivered();
     this.paintSoon();
     const known = new Set(before.map((turn) => turn.consent));
@@ -292,12 +294,27 @@ class App {
     const question = { title: t("Delete this conversation?"), text, yes: t("Delete") };
     if (!(await ask({ ...question, isDanger: true }))) return;
     // The stream may tell of the end before the answer to this request comes.
-    const isShown = this.conversation?.id === id;
     const isDone = await this.write("DELETE", id);
     this.sidebar.load();
-    if (!isDone) return;
-    keep(`draft:${id}`, "");
-    if (isShown) this.go("/");
+    if (isDone) this.deleted([id]);
+  }
+
+  deleted(ids) {
+    for (const id of ids) keep(`draft:${id}`, "");
+    if (ids.some((id) => location.pathname === `/c/${id}`)) this.go("/");
+  }
+
+  // Pins or archives a conversation, or puts it among the others.
+  async put({ id }, place) {
+    if (!(await this.write("PATCH", id, { place }))) return;
+    const { days } = this.me;
+    const text = t(
+      "Pinned. Like every conversation, it is deleted after {days} days without a question.",
+      { days },
+    );
+    if (place === "pinned") toast(text);
+    else announce(place ? t("Archived.") : t("Done."));
+    this.sidebar.load();
   }
 
   openHelp() {
@@ -448,10 +465,11 @@ class App {
 
   pressed(event) {
     if (event.isComposing || event.defaultPrevented) return;
-    if (document.querySelector("dialog[open]")) return;
+    if (document.querySelector("dialog[open], :popover-open")) return;
     const command = event.ctrlKey || event.metaKey;
     const isDrawn = this.sidebar.isDrawn;
-    if (event.key === "Escape" && isDrawn) this.sidebar.setOpen(false);
+    if (event.key === "Escape" && this.sidebar.several) this.sidebar.several.none();
+    else if (event.key === "Escape" && isDrawn) this.sidebar.setOpen(false);
     else if (event.key === "Escape" && this.stop()) event.preventDefault();
     else if (command && event.key === "k") this.sidebar.find();
     else if (command && event.shiftKey && event.key.toLowerCase() === "o") this.go("/");

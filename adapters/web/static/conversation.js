@@ -7,14 +7,15 @@ export class Conversation {
   constructor(id) {
     this.id = id;
     this.title = "";
+    this.place = ""; // in the list
     this.turns = [];
     this.isKnown = false; // whether a whole state has come
   }
 
   // Takes the whole state, and returns the turns that have ended since the last one.
-  replace({ title, turns }) {
+  replace({ title, place, turns }) {
     const open = new Set(this.turns.filter(isOpen).map((turn) => turn.id));
-    Object.assign(this, { title, turns, isKnown: true });
+    Object.assign(this, { title, place, turns, isKnown: true });
     return turns.filter((turn) => !isOpen(turn) && open.has(turn.id));
   }
 

@@ -21,7 +21,7 @@ function csv(table) {
   return `\ufeff${rows.join("\r\n")}\r\n`;
 }
 
-function save(name, text) {
+export function save(name, text) {
   const href = URL.createObjectURL(new Blob([text]));
   element("a", { href, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(href), 60000);

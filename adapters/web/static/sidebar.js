@@ -1,12 +1,17 @@
-// The list of conversations: by age, with a search; on a narrow screen a drawer.
+// The list of conversations: pinned ones, the others by age, archived ones; with a search and a menu
+// for each. On a narrow screen it is a drawer.
 import { send } from "./api.js";
-import { byId, element, iconButton } from "./dom.js";
+import { byId, element, icon, toast } from "./dom.js";
 import { t } from "./words.js";
 
 const PAUSE = 150; // milliseconds after a key press until the search begins
 const NARROW = matchMedia("(max-width: 50rem)");
 
-// `on` has `rename(conversation)` and `delete(conversation)`.
+const PINNED = t("Pinned");
+const ARCHIVED = t("Archived");
+
+// `on` has `rename(conversation)`, `put(conversation, place)`, `delete(conversation)`, and
+// `deleted(ids)`, for what was deleted here.
 export class Sidebar {
   constructor(on) {
     this.on = on;
@@ -15,12 +20,17 @@ export class Sidebar {
     this.conversations = [];
     this.current = "";
     this.loads = 0;
+    this.drawn = ""; // what the list shows, and on which day
     this.timer = 0;
     this.search.addEventListener("input", () => {
       clearTimeout(this.timer);
       this.timer = setTimeout(() => this.load(), PAUSE);
     });
+    this.showsArchived = false; // without a search
+    this.several = null; // those that are chosen, while some are
     this.list.addEventListener("click", (event) => this.clicked(event));
+    this.menu = byId("menu");
+    this.menu.addEventListener("keydown", (event) => this.moveInMenu(event));
     byId("drawer").onclick = () => this.setOpen(true);
     for (const id of ["drawer-close", "shade"]) byId(id).onclick = () => this.setOpen(false);
     NARROW.addEventListener("change", () => this.setOpen(false));
@@ -35,7 +45,11 @@ export class Sidebar {
       const found = await send("GET", `/api/conversations?search=${words}`);
       // An earlier request may be answered later.
       if (load !== this.loads) return;
+      const drawn = JSON.stringify([found, words, new Date().getDate()]);
+      if (drawn === this.drawn) return;
+      this.drawn = drawn;
       this.conversations = found;
+      this.several?.update();
       this.show();
     } catch (error) {
       if (load === this.loads && !this.conversations.length) this.fail(error.message);
@@ -52,11 +66,20 @@ export class Sidebar {
   show() {
     const focused = document.activeElement?.closest?.("li")?.dataset.id;
     const words = this.search.value.split(/\s+/).filter(Boolean);
-    const groups = Map.groupBy(this.conversations, (one) => ageOf(one.updated));
-    const sections = [...groups].flatMap(([age, ones]) => [
-      element("h2", { textContent: age }),
-      element("ul", { aria: { label: age } }, ...ones.map((one) => itemOf(one, words))),
+    const isOpen = this.showsArchived || words.length > 0;
+    const groups = Map.groupBy(this.conversations, groupOf);
+    const archived = groups.get(ARCHIVED);
+    groups.delete(ARCHIVED);
+    const listOf = (label, ones) =>
+      element("ul", { aria: { label } }, ...ones.map((one) => itemOf(one, words, this.several)));
+    const sections = [...groups].flatMap(([name, ones]) => [
+      element("h2", { textContent: name }),
+      listOf(name, ones),
     ]);
+    if (archived) {
+      const summary = element("summary", { textContent: `${ARCHIVED} (${archived.length})` });
+      sections.push(element("details", { open: isOpen }, summary, listOf(ARCHIVED, archived)));
+    }
     this.list.replaceChildren(...sections);
     if (!this.conversations.length) {
       const text = words.length ? t("Nothing found.") : t("Your conversations appear here.");
@@ -64,20 +87,80 @@ export class Sidebar {
     }
     this.mark(this.current);
     const items = [...this.list.querySelectorAll("li")];
-    if (focused) items.find((item) => item.dataset.id === focused)?.firstChild.focus();
+    if (focused) items.find((item) => item.dataset.id === focused)?.querySelector("a, input").focus();
   }
 
   fail(message) {
+    this.drawn = "";
     const again = element("button", { type: "button", className: "button" }, t("Try again"));
     again.onclick = () => this.load();
     this.list.replaceChildren(element("p", { className: "none", textContent: message }), again);
   }
 
   clicked(event) {
-    const button = event.target.closest("button[data-action]");
+    const archived = event.target.closest("summary")?.parentElement;
+    if (archived) this.showsArchived = !archived.open;
+    const button = event.target.closest("li button");
     if (!button) return;
     const { id } = button.closest("li").dataset;
-    this.on[button.dataset.action](this.conversations.find((one) => one.id === id));
+    this.openMenu(button, this.conversations.find((one) => one.id === id));
+  }
+
+  openMenu(button, one) {
+    const { place } = one;
+    const isPinned = place === "pinned";
+    const isArchived = place === "archived";
+    const entries = [
+      ["pin", isPinned ? t("Unpin") : t("Pin"), () => this.on.put(one, isPinned ? "" : "pinned")],
+      ["edit", t("Rename"), () => this.on.rename(one)],
+      ["archive", isArchived ? t("Bring back") : t("Archive"), () =>
+        this.on.put(one, isArchived ? "" : "archived")],
+      ["select", t("Select several"), () => this.choose(one)],
+      ["delete", t("Delete"), () => this.on.delete(one)],
+    ];
+    const items = entries.map(([name, label, act]) => {
+      const item = element("button", { type: "button", role: "menuitem" }, icon(name), label);
+      item.onclick = () => {
+        this.menu.hidePopover();
+        act();
+      };
+      return item;
+    });
+    this.menu.replaceChildren(...items);
+    this.menu.ariaLabel = button.ariaLabel;
+    this.menu.showPopover();
+    const { bottom, right } = button.getBoundingClientRect();
+    const { offsetWidth, offsetHeight, style } = this.menu;
+    style.left = `${Math.max(Math.min(right, innerWidth - 8) - offsetWidth, 8)}px`;
+    style.top = `${Math.min(bottom, innerHeight - offsetHeight - 8)}px`;
+    items[0].focus();
+  }
+
+  moveInMenu(event) {
+    const items = [...this.menu.children];
+    const at = items.indexOf(document.activeElement);
+    const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: -1 }[event.key];
+    if (to !== undefined) items.at(to % items.length).focus();
+    if (event.key === "Tab") this.menu.hidePopover();
+    if (to !== undefined || event.key === "Tab") event.preventDefault();
+  }
+
+  // Boxes before the conversations choose several of them; what is done with these is loaded now.
+  async choose(first) {
+    try {
+      const { Several } = await import("./several.js");
+      this.several ??= new Several(this, first.id);
+    } catch {
+      toast(t("Parley cannot be reached at the moment. Please try again."));
+    }
+    this.show();
+    this.list.querySelector("input:checked")?.focus();
+  }
+
+  chooseNone() {
+    this.several.bar.remove();
+    this.several = null;
+    this.show();
   }
 
   setOpen(isOpen) {
@@ -103,26 +186,35 @@ export class Sidebar {
   }
 }
 
-function ageOf(updated) {
+function groupOf({ place, updated }) {
+  if (place) return place === "pinned" ? PINNED : ARCHIVED;
   const midnight = new Date().setHours(0, 0, 0, 0);
   const days = Math.ceil((midnight - updated * 1000) / 86400000);
   if (days <= 0) return t("Today");
   if (days === 1) return t("Yesterday");
-  return days <= 7 ? t("This week") : t("Earlier");
+  if (days <= 7) return t("Previous 7 days");
+  return days <= 30 ? t("Previous 30 days") : t("Earlier");
 }
 
 // `said` is the text around a word that was found in the talk, and `turn` where it was said.
-function itemOf({ id, title, said, turn }, words) {
+function itemOf({ id, title, said, turn }, words, several) {
   const name = title || t("New conversation");
+  if (several) {
+    const box = element("input", { type: "checkbox", checked: several.ids.has(id) });
+    const label = element("span", { dir: "auto" }, ...marked(name, words));
+    return element("li", { data: { id } }, element("label", { title: name }, box, label));
+  }
   const address = `/c/${encodeURIComponent(id)}`;
   const link = { href: turn ? `${address}#${turn}` : address, title: name, dir: "auto" };
   const passage = said ? [element("span", { className: "passage" }, ...marked(said, words))] : [];
+  // A text, because a thousand pictures are slow to draw.
+  const looks = { type: "button", className: "icon", title: t("More for {name}", { name }), textContent: "⋯" };
+  const more = element("button", { ...looks, aria: { label: looks.title, haspopup: "menu" } });
   return element(
     "li",
     { data: { id } },
     element("a", link, ...marked(name, words), ...passage),
-    iconButton("edit", t("Rename {name}", { name }), "rename"),
-    iconButton("delete", t("Delete {name}", { name }), "delete"),
+    more,
   );
 }
 

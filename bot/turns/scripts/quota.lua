@@ -202,6 +202,17 @@ local function settle(id, turn, counts, use)
   count_usage(reserved.day, turn, use.model and reserved.questions or 0, use, bill)
 end
 
+-- Counts what the model has used beside a question, such as for a title. It is no question, and refused by no quota.
+function verbs.count_use(thread, person, tokens, bill)
+  local day, _, month = today()
+  local lines, money = read_bill(bill)
+  for _, who in ipairs({person, server_of(thread)}) do
+    add_spent(day, who, {tokens = natural(tokens)})
+    if money > 0 then add_spent(month, who, {money = money}) end
+  end
+  count_usage(day, {thread = thread, person = person}, 0, {}, lines)
+end
+
 -- What the record of a turn has of its use so far.
 local function use_so_far(id)
   return {tokens = natural(get(id, 'used')), bill = get(id, 'bill')}

@@ -15,7 +15,7 @@ from bot.domain import PRESSES, Consent, End, Json, Page, Rating, choices
 from bot.text.markdown import (
     PIPE,
     Block,
-    draw_formulas,
+    draw_signs,
     escape_formulas,
     is_table_row,
     may_be_delimiter_row,
@@ -165,7 +165,7 @@ def drawn(text: str) -> str:
 
     The line of a question is unchanged.
     """
-    return _with_answer(text, draw_formulas)
+    return _with_answer(text, draw_signs)
 
 
 def _with_answer(text: str, change: Callable[[str], str]) -> str:

@@ -22,6 +22,7 @@ from bot.domain import ThreadKey
 from bot.store import Command, Store, connect
 from bot.turns.lookup import TurnLookup
 
+CONVERSATIONS, SIZE = 1000, 12  # KB of each
 TIMES = 20
 EXCHANGES = 6  # of a conversation
 ASKED = 0.1  # of what is said
@@ -123,7 +124,7 @@ def in_ms(seconds: list[float]) -> str:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("count", nargs="?", type=int, default=1000)
-    parser.add_argument("size", nargs="?", type=int, default=12)
+    parser.add_argument("count", nargs="?", type=int, default=CONVERSATIONS)
+    parser.add_argument("size", nargs="?", type=int, default=SIZE)
     given = parser.parse_args()
     asyncio.run(main(given.count, given.size))

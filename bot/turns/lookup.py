@@ -30,9 +30,10 @@ _SEARCHES = 2  # at once in a process
 # costs as much as 500 characters, and further words a third of the first one's pass each.
 _SEARCH = """
 local words, found, left = cjson.decode(ARGV[3]), {}, tonumber(ARGV[2])
+local find = string.find
 local function first_of(text, spellings)
-  for _, spelling in ipairs(spellings) do
-    local first = string.find(text, spelling, 1, true)
+  for at = 1, #spellings do
+    local first = find(text, spellings[at], 1, true)
     if first then return first end
   end
 end
@@ -46,7 +47,7 @@ for at, history in ipairs(KEYS) do
       local text, lower = said[part] or '', nil
       left = left - #text * (#missing + 2) / 3
       for number = #missing, 1, -1 do
-        local plain, small = unpack(missing[number])
+        local plain, small = missing[number][1], missing[number][2]
         local first = first_of(text, plain)
         if not first and (not said[3] or first_of(said[3], small)) then
           lower = lower or string.lower(text)

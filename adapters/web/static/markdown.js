@@ -287,7 +287,7 @@ function tidied(source) {
 // Half a mark or address is looked for in the last characters only: the expressions try a run of
 // spaces or marks from each of its characters.
 const TAIL = 1000;
-const HALF_TASK = /((?:^|\n)\s{0,20}(?:[-*+]|\d{1,9}[.)])\s+)\[[ xX]?$/;
+const HALF_TASK = /((?:^|\n)\s{0,20}(?:[-*+]|\d{1,9}[.)])\s+)\[(?:[ xX]\]?)?$/;
 const HALF_NOTE = /\[\^[\w-]{0,30}$|(?<![^\n]) {0,3}\[\^[\w-]{1,30}\]$/;
 
 function closed(paragraph) {

@@ -269,7 +269,7 @@ function blocksOf(source, env) {
     if (token.level !== 0 || token.nesting > 0) return;
     const before = env.ids.size;
     const html = parser.renderer.render(tokens.slice(open, index + 1), parser.options, env);
-    const ids = [...env.ids].slice(before);
+    const ids = env.ids.size > before ? [...env.ids].slice(before) : [];
     blocks.push({ start: starts[tokens[open].map[0]], html: unhidden(html), ids });
   });
   return blocks;

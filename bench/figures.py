@@ -47,7 +47,7 @@ def libraries(role: str) -> float:
 
 def processor(pid: int) -> float:
     """Return the CPU seconds of a process and of those it started, the embedded store aside."""
-    return sum(_used(one) for one in _family(pid))
+    return sum(cpu(one) for one in _family(pid))
 
 
 def children(pid: int) -> list[int]:
@@ -101,6 +101,7 @@ def _family(pid: int) -> Iterator[int]:
         yield from _family(child)
 
 
-def _used(pid: int) -> float:
+def cpu(pid: int) -> float:
+    """Return the CPU seconds of one process."""
     # What clock_getcpuclockid(3) returns on Linux: /proc/PID/stat counts in steps of 10 ms.
     return time.clock_gettime(~pid << 3 | 2)

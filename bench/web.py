@@ -1,11 +1,13 @@
 """How soon words are on the web page, and what open pages cost, beside Panel's ChatInterface.
 
-    python -m bench.web [idle] [fresh] [long] [browser] [--pages 1 20 200] [--idle 1000]
-                        [--panel PYTHON]
+    python -m bench.web [idle] [fresh] [long] [browser] [more] [search] [--pages 1 20 200]
+                        [--idle 1000] [--panel PYTHON]
 
 The page's server, the worker and the model are processes of their own. Pages are sockets that note
-when bytes came, and a Chromium for what only a browser tells. PYTHON is one that has the packages
-`panel` and `panel-material-ui`, and ours (`pip install -r requirements.txt`).
+when bytes came, and a Chromium for what only a browser tells. `more` has as many answers grow as
+there are pages, with two workers, and with two servers and two workers; `search` is `bench.search`.
+PYTHON is one that has the packages `panel` and `panel-material-ui`, and ours
+(`pip install -r requirements.txt`).
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,7 +27,7 @@ from typing import TypeVar
 import aiohttp
 import uvloop
 
-from bench import figures
+from bench import figures, search
 from bench.browser import END, browse, by_panel
 from bench.pages import Person, RawPage, bare, delays, percentile
 from bench.source import Source, a_source
@@ -43,7 +45,9 @@ LONG_SPEED, LONG_CHUNK = 150.0, 10  # its deltas a second, and characters of eac
 LONG_PAGES = 20  # that all show it
 IDLE_SECONDS = 8.0
 AT_ONCE = 20  # requests
-PARTS = ("idle", "fresh", "long", "browser")
+PARTS = ("idle", "fresh", "long", "browser", "more", "search")
+MORE = ((1, 2), (2, 2))  # servers and workers
+FORMULA = r"so \(x_{NUMBER} = \frac{-b \pm \sqrt{b^2 - 4ac}}{2a} + \sum_{i=1}^{NUMBER} i^2\)."
 _PROSE = "The river rises in the hills and runs past mills, gardens and towns to the sea. "
 T = TypeVar("T")
 
@@ -54,18 +58,25 @@ class Scene:
 
     session: aiohttp.ClientSession
     source: Source
-    web: BotProcess
-    worker: BotProcess
+    webs: list[BotProcess]
+    workers: list[BotProcess]
+
+    @property
+    def addresses(self) -> list[str]:
+        lines = [line for web in self.webs for line in web.text().splitlines()]
+        return [line.rpartition(" ")[2] for line in lines if "The page is at " in line]
 
     @property
     def address(self) -> str:
-        (line,) = [one for one in self.web.text().splitlines() if "The page is at " in one]
-        return line.rpartition(" ")[2]
+        return self.addresses[0]
 
     def used(self) -> tuple[float, float]:
-        """Return the CPU seconds of the page's process and of the worker."""
-        web, worker = self.web.process.pid, self.worker.process.pid
-        return figures.processor(web), figures.processor(worker)
+        """Return the CPU seconds of the page's processes and of the workers."""
+        webs, workers = (
+            sum(figures.processor(one.process.pid) for one in some)
+            for some in (self.webs, self.workers)
+        )
+        return webs, workers
 
 
 async def main(options: argparse.Namespace) -> None:
@@ -81,11 +92,20 @@ async def main(options: argparse.Namespace) -> None:
             if "long" in parts:
                 await long(scene)
             if "browser" in parts:
+                pids = [one.process.pid for one in (*scene.webs, *scene.workers)]
                 await speak_long(source)
-                pids = [one.process.pid for one in (scene.web, scene.worker)]
                 await browse("Parley", scene.address, source, pids)
+                await speak_long(source, long_text(FORMULA))
+                await browse("Parley with formulas", scene.address, source, pids)
         if "browser" in parts:
             await panel(options.panel, source)
+        for webs, workers in MORE if "more" in parts else ():
+            async with a_scene(source, webs=webs, workers=workers) as scene:
+                print(f"{webs} servers, {workers} workers:", end=" ")
+                await fresh(scene, max(options.pages), max(options.pages))
+    if "search" in parts:
+        print()
+        await search.main(search.CONVERSATIONS, search.SIZE)
     print(f"\n{figures.load()}")
 
 
@@ -97,7 +117,7 @@ async def all_fresh(scene: Scene, counts: Sequence[int]) -> None:
 
 
 @asynccontextmanager
-async def a_scene(source: Source) -> AsyncIterator[Scene]:
+async def a_scene(source: Source, *, webs: int = 1, workers: int = 1) -> AsyncIterator[Scene]:
     with tempfile.TemporaryDirectory(prefix="parley-") as folder:
         async with connect(url="", data_dir=Path(folder)) as store:
             variables = {
@@ -113,19 +133,23 @@ async def a_scene(source: Source) -> AsyncIterator[Scene]:
             start = partial(bot, data_dir=Path(folder), variables=variables)
             jar = aiohttp.DummyCookieJar()
             connector = aiohttp.TCPConnector(limit=20)
-            async with (
-                aiohttp.ClientSession(cookie_jar=jar, connector=connector) as session,
-                start("web") as web,
-                start("worker") as worker,
-            ):
-                await until(lambda: "The page is at" in web.text(), why=web.text)
-                await until(lambda: "Running as" in worker.text(), why=worker.text)
-                yield Scene(session, source, web, worker)
+            async with AsyncExitStack() as stack:
+                enter = stack.enter_async_context
+                session = await enter(aiohttp.ClientSession(cookie_jar=jar, connector=connector))
+                roles = ["web"] * webs + ["worker"] * workers
+                begun = [await enter(start(role)) for role in roles]
+                for one in begun:
+                    await until(partial(runs, one), why=one.text)
+                yield Scene(session, source, begun[:webs], begun[webs:])
+
+
+def runs(process: BotProcess) -> bool:
+    return "Running as" in process.text()
 
 
 async def idle(scene: Scene, count: int) -> None:
     """Print what so many pages take that show nothing new."""
-    person, pid = await Person.come(scene.session, scene.address), scene.web.process.pid
+    person, pid = await Person.come(scene.session, scene.address), scene.webs[0].process.pid
     alone, (before, _) = figures.resident(pid), scene.used()
     pages = await gathered([partial(person.open, new_talk()) for _ in range(count)])
     (opened, _), began = scene.used(), time.monotonic()
@@ -145,7 +169,8 @@ async def fresh(scene: Scene, count: int, growing: int) -> None:
         speed=SPEED,
         thinking=THINKING,
     )
-    people = await gathered([partial(Person.come, scene.session, scene.address)] * count)
+    places = [scene.addresses[number % len(scene.webs)] for number in range(count)]
+    people = await gathered([partial(Person.come, scene.session, one) for one in places])
     talks = [new_talk() for _ in people]
     pages = await gathered([partial(a.open, talk) for a, talk in zip(people, talks, strict=True)])
     await gathered([partial(people[n].ask, talks[n], f"question {n}") for n in range(growing)])
@@ -196,17 +221,19 @@ async def panel(python: str | None, source: Source) -> None:
         await browse("Panel", address, source, [pid])
 
 
-async def speak_long(source: Source) -> None:
-    await source.speak(long_text(), chunk=LONG_CHUNK, speed=LONG_SPEED, thinking=THINKING)
+async def speak_long(source: Source, text: str = "") -> None:
+    text = text or long_text()
+    await source.speak(text, chunk=LONG_CHUNK, speed=LONG_SPEED, thinking=THINKING)
 
 
-def long_text() -> str:
-    """Return Markdown as models write it."""
+def long_text(formula: str = "") -> str:
+    """Return Markdown as models write it, with a formula of its own in each paragraph."""
     part = (
-        f"## A river\n\n{_PROSE * 4}\n\n- **one** thing\n- `another` one\n\n"
+        f"## A river\n\n{_PROSE * 4}{formula}\n\n- **one** thing\n- `another` one\n\n"
         "```python\nfor mill in river:\n    print(mill, 1 < 2)\n```\n\n"
     )
-    return part * (LONG // len(part)) + END
+    parts = [part.replace("NUMBER", str(number)) for number in range(LONG // len(part))]
+    return "".join(parts) + END
 
 
 def is_done(page: RawPage) -> bool:

@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping
 from typing import Literal
 
-from bot.text.markdown import ADDRESS, draw_formulas
+from bot.text.markdown import ADDRESS, draw_signs
 from bot.text.sanitize import is_visible, unescape
 
 _TOKEN = re.compile(r"<([^<>]+)>")
@@ -32,7 +32,7 @@ _SCHEME = re.compile(r"^(https?://|mailto:|tel:)")
 
 def markdown_block(text: str) -> dict[str, str]:
     """Return the block that shows Markdown, simple formulas as text, and pings nobody."""
-    pieces = _LINKED.split(draw_formulas(text))
+    pieces = _LINKED.split(draw_signs(text))
     pieces[::2] = [_LITERAL_ENTITY.sub("&amp;", piece) for piece in pieces[::2]]
     return {"type": "markdown", "text": "".join(pieces).replace("<", "&lt;")}
 

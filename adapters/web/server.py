@@ -156,7 +156,8 @@ def _authentication(
             request[MAY_STAY] = lambda: _may_stay(sign_in, request)
             trust(request, visitor.person.id)
         response = await _answered(request, handler)
-        if isinstance(response, web.FileResponse) and request.path.endswith((".css", ".js")):
+        is_packed = request.path.endswith((".png", ".woff2"))
+        if isinstance(response, web.FileResponse) and not is_packed:
             response.headers["Vary"] = "Accept-Encoding"
             # aiohttp 3.14 would end one without a body, and one of HTTP/1.0, in the wrong place.
             wants_all = not any(it in request.headers for it in _CONDITIONS)

@@ -54,7 +54,10 @@ _ESCAPE = re.compile(rf"{_CODE}|\\(?P<sign>[^0-9A-Za-z\s])")
 _LITERAL = re.compile(
     rf"(?P<formula>{_CLOSED_FORMULA})|(?P<double>\\\\|\\(?=[()\[\]{{}},;:]))|{_CODE}|\\[\s\S]"
 )
-_DRAWN = re.compile(rf"{_BETWEEN_DOLLARS}|{_LITERAL.pattern}")
+# GitHub's task lists, and the marks of footnotes.
+_TASK = rf"(?m:^)(?P<item>{_ITEM.pattern} +)\[(?P<task>[ xX])\](?=\s|$)"
+_NOTE = r"\[\^(?P<note>\d{1,3})\](?!\()"
+_DRAWN = re.compile(rf"{_TASK}|{_NOTE}|{_BETWEEN_DOLLARS}|{_LITERAL.pattern}")
 # Behind the last sign of `$x$` the next character decides whether it is a formula.
 _FORMULA_BEGUN = re.compile(
     rf"{_CLOSED_FORMULA}|{_BETWEEN_DOLLARS}(?!\Z)|{_CODE}|\\\\"
@@ -308,16 +311,24 @@ def escape_formulas(text: str) -> str:
     return _outside_fences(text, partial(_LITERAL.sub, _escaped))
 
 
-def draw_formulas(text: str) -> str:
-    r"""Return Markdown that shows simple formulas as text (`x²`), and others as code.
+def draw_signs(text: str) -> str:
+    r"""Return Markdown for places that show no formula, task list or footnote as such.
+
+    Simple formulas are text (`x²`) and others code; a task begins with ☐ or ☑, and a footnote is
+    marked by a small number.
 
     What `escape_formulas` returns is at least as long. A formula that is longer than a growing text
     waits for its end, or with a backtick, stays as it is written.
     """
-    return _outside_fences(text, partial(_DRAWN.sub, _drawn)) if re.search(r"\\|\$", text) else text
+    has_signs = re.search(r"\\|\$|\[[ xX^]", text)
+    return _outside_fences(text, partial(_DRAWN.sub, _drawn)) if has_signs else text
 
 
 def _drawn(found: re.Match[str]) -> str:
+    if found["task"]:
+        return found["item"] + ("☐" if found["task"] == " " else "☑")
+    if found["note"]:
+        return as_text(f"^{{{found['note']}}}") or found[0]
     escaped, formula = _escaped(found), found[0].lstrip(" ")
     is_formula = found["formula"] or formula.startswith("$")
     signs = 2 if found["formula"] else 1

@@ -18,34 +18,48 @@ log = logging.getLogger(__name__)
 
 _HANDLED_SECONDS = 3600  # longer than a platform delivers an event again
 _MOST_WORDS, _LONGEST_WORD = 8, 40  # of a search
-# Characters that one call looks at, once for each word, so that others wait for milliseconds.
+# What one call looks at, in characters, so that others wait for milliseconds.
 _SEARCHED_AT_ONCE = 1_000_000
 _THREADS_AT_ONCE = 100
 _SEARCHES = 2  # at once in a process
-# Returns how many threads were looked at, and of each whose exchanges have all of its words: its
-# number, a turn, and the text around the word that was said last. KEYS: the histories. ARGV: the
-# beginning of records' keys; how much to look at; for each thread its words as JSON, each with its
-# spellings. Only ASCII is compared without case here.
+# Returns how many threads were looked at, and of each whose exchanges have all words: its number,
+# a turn, and the text around the word that was said last. KEYS: the histories. ARGV: the beginning
+# of records' keys; how much to look at; the words as JSON, each with its spellings as they are and
+# in small letters. A text in small letters takes longer to make than to look at, so the words with
+# others within are kept in these (`mixed`, `finish.lua`); older records lack them. An exchange
+# costs as much as 500 characters, and further words a third of the first one's pass each.
 _SEARCH = """
-local found, left = {}, tonumber(ARGV[2])
+local words, found, left = cjson.decode(ARGV[3]), {}, tonumber(ARGV[2])
+local find = string.find
+local function first_of(text, spellings)
+  for at = 1, #spellings do
+    local first = find(text, spellings[at], 1, true)
+    if first then return first end
+  end
+end
 for at, history in ipairs(KEYS) do
-  local missing, last, around = cjson.decode(ARGV[at + 2]), nil, nil
+  local missing, last, around = {unpack(words)}, nil, nil
   local ids = redis.call('LRANGE', history, 0, -1)
   for place = #ids, 1, -1 do
-    for _, text in ipairs(redis.call('HMGET', ARGV[1] .. ids[place], 'answer', 'text')) do
-      local lower = text and string.lower(text) or ''
-      left = left - #lower * (#missing + 1)
+    local said = redis.call('HMGET', ARGV[1] .. ids[place], 'answer', 'text', 'mixed')
+    left = left - 500
+    for part = 1, 2 do
+      local text, lower = said[part] or '', nil
+      left = left - #text * (#missing + 2) / 3
       for number = #missing, 1, -1 do
-        for _, word in ipairs(missing[number]) do
-          local first = string.find(lower, word, 1, true)
-          if first then
-            last = last or ids[place]
-            around = around or string.sub(text, math.max(first - 24, 1), first + 160)
-            table.remove(missing, number)
-            break
-          end
+        local plain, small = missing[number][1], missing[number][2]
+        local first = first_of(text, plain)
+        if not first and (not said[3] or first_of(said[3], small)) then
+          lower = lower or string.lower(text)
+          first = first_of(lower, small)
+        end
+        if first then
+          last = last or ids[place]
+          around = around or string.sub(text, math.max(first - 24, 1), first + 160)
+          table.remove(missing, number)
         end
       end
+      if lower then left = left - 2 * #text end
     end
     if #missing == 0 then break end
   end
@@ -71,17 +85,30 @@ class TurnLookup:
         Upper and lower case are the same, except within words that are neither of these nor begin
         with a capital.
         """
+        groups: dict[tuple[str, ...], list[ThreadKey]] = {}
+        for thread, words in wanted.items():
+            if words:
+                groups.setdefault(tuple(words), []).append(thread)
         found: dict[ThreadKey, Passage] = {}
-        threads, key = [one for one in wanted if wanted[one]], self._store.key
         async with self._searching:
-            while some := threads[:_THREADS_AT_ONCE]:
-                words = [json.dumps(_all_spellings(wanted[one])) for one in some]
-                keys, how = [key("history", str(one)) for one in some], _SEARCHED_AT_ONCE
-                seen, rows = await self._search(keys=keys, args=[key("turn", ""), how, *words])
-                for at, turn_id, text in rows:
-                    # Halves of characters at the ends.
-                    found[some[at - 1]] = Passage(turn_id, one_line(text.strip("\ufffd")))
-                del threads[:seen]
+            for words, threads in groups.items():
+                found |= await self._search_in(threads, words)
+        return found
+
+    async def _search_in(
+        self, threads: Sequence[ThreadKey], words: Sequence[str]
+    ) -> dict[ThreadKey, Passage]:
+        found: dict[ThreadKey, Passage] = {}
+        keys = [self._store.key("history", str(one)) for one in threads]
+        args = self._store.key("turn", ""), _SEARCHED_AT_ONCE, json.dumps(_all_spellings(words))
+        begin = 0
+        while some := keys[begin : begin + _THREADS_AT_ONCE]:
+            seen, rows = await self._search(keys=some, args=args)
+            for at, turn_id, text in rows:
+                # Halves of characters at the ends.
+                passage = Passage(turn_id, one_line(text.strip("\ufffd")))
+                found[threads[begin + at - 1]] = passage
+            begin += seen
         return found
 
     async def thread_of(self, platform: str, message_id: str) -> ThreadKey | None:
@@ -223,14 +250,16 @@ class TurnLookup:
         return list(zip(records, others, others[number:], others[2 * number :], strict=False))
 
 
-def _all_spellings(words: Sequence[str]) -> list[list[str]]:
+def _all_spellings(words: Sequence[str]) -> list[tuple[list[str], list[str]]]:
     return [_spellings(word[:_LONGEST_WORD]) for word in words[:_MOST_WORDS]]
 
 
-def _spellings(word: str) -> list[str]:
+def _spellings(word: str) -> tuple[list[str], list[str]]:
+    """Return a word's spellings, as they are and with the small letters of ASCII."""
     word = whole_characters(word)
     spelled = (word.lower(), word.upper(), word.capitalize())
-    return list(dict.fromkeys(one.translate(_ASCII_LOWER) for one in spelled))
+    small = (one.translate(_ASCII_LOWER) for one in spelled)
+    return list(dict.fromkeys(spelled)), list(dict.fromkeys(small))
 
 
 def _known_thread(owner: str, written: str | None, platform: str) -> ThreadKey | None:

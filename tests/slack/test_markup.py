@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from adapters.slack.markup import markdown_block, readable
-from bot.text.markdown import draw_formulas
+from bot.text.markdown import draw_signs
 from bot.text.sanitize import unescape
 
 PIECES = ["&", "lt;", "&amp;", "&copy;", "<!channel>", "<@U1>", "<", ">", "(", ")", "`", '"', " "]
@@ -81,7 +81,7 @@ def test_a_markdown_block_shows_any_text_and_opens_no_token(text: str) -> None:
     block = markdown_block(text)
 
     assert "<" not in block["text"]
-    assert unescape(block["text"]) == draw_formulas(text)
+    assert unescape(block["text"]) == draw_signs(text)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from adapters.slack.markup import markdown_block
 from bot.text.formulas import as_text
-from bot.text.markdown import draw_formulas, escape_formulas, settled, without_escapes
+from bot.text.markdown import draw_signs, escape_formulas, settled, without_escapes
 
 
 @pytest.mark.parametrize(
@@ -57,25 +57,25 @@ def test_only_a_simple_formula_is_a_line_of_text(tex: str, line: str | None) -> 
     ],
 )
 def test_formulas_are_text_or_code_and_the_rest_is_as_it_was(text: str, drawn: str) -> None:
-    assert draw_formulas(text) == drawn
+    assert draw_signs(text) == drawn
     assert len(drawn) <= len(escape_formulas(text))
 
 
 _PARTS = ["\\", "(", ")", "[", "]", "$$", "$", "a", "_", "^", "{", "}", "*", "`", "\n", " ", "2"]
-_PARTS += [r"\(x_i\)", r"$x^2$", r"\[\hat a\]", "words "]
+_PARTS += [r"\(x_i\)", r"$x^2$", r"\[\hat a\]", "words ", "- [ ] ", "[^12]"]
 
 
 @given(st.lists(st.sampled_from(_PARTS)).map("".join))
 @example("$x$5")
 def test_a_drawn_text_is_never_longer_than_what_is_measured(text: str) -> None:
-    assert len(draw_formulas(text)) <= len(escape_formulas(text))
+    assert len(draw_signs(text)) <= len(escape_formulas(text))
 
 
 @pytest.mark.parametrize(
     "text",
     [
         r"So \(x_1 + x_2\) and $y_1$, then \[a^2\] or $x$5 and $$b_c$$ end.",
-        "A list:\n\n- $a_1 * b$ is **bold**\n- \\(c_d\\)\n\n$$\nx_i\n$$\n",
+        "A list[^1]:\n\n- [ ] task\n- $a_1 * b$ is **bold**\n- \\(c_d\\)\n\n$$\nx_i\n$$\n",
     ],
 )
 def test_what_is_settled_of_a_growing_text_is_drawn_as_in_the_whole(text: str) -> None:
@@ -85,6 +85,33 @@ def test_what_is_settled_of_a_growing_text_is_drawn_as_in_the_whole(text: str) -
         assert whole.startswith(markdown_block(settled(text[:end]))["text"])
 
 
+def test_tasks_and_footnotes_are_signs_where_nothing_draws_them() -> None:
+    text = """Built[^1] in `a[^1]`, [^2](x).
+
+- [ ] see it[^12]
+  1. [X] from above
+- [y] no task
+
+```
+- [ ] code[^1]
+```
+[^1]: A book"""
+
+    assert (
+        draw_signs(text)
+        == """Built¹ in `a[^1]`, [^2](x).
+
+- ☐ see it¹²
+  1. ☑ from above
+- [y] no task
+
+```
+- [ ] code[^1]
+```
+¹: A book"""
+    )
+
+
 @pytest.mark.parametrize("begun", [r"\(", r"\[", "$$", "$x"])
 def test_a_formula_that_does_not_end_is_not_waited_for_for_long(begun: str) -> None:
     assert settled(f"see {begun}") == "see "
@@ -92,12 +119,12 @@ def test_a_formula_that_does_not_end_is_not_waited_for_for_long(begun: str) -> N
 
 
 def test_what_is_drawn_is_read_as_it_is_shown() -> None:
-    assert without_escapes(draw_formulas(r"\(2 * x_i\)")) == "2 * xᵢ"
+    assert without_escapes(draw_signs(r"\(2 * x_i\)")) == "2 * xᵢ"
 
 
 def test_what_looks_like_a_long_formula_takes_no_second() -> None:
     began = time.perf_counter()
     for text in ("$" + "a" * 50_000 + "$", "$" + "ab " * 20_000 + "$", "$a$" * 20_000):
-        assert draw_formulas(text)
+        assert draw_signs(text)
 
     assert time.perf_counter() - began < 5

@@ -44,15 +44,23 @@ async def test_texts_travel_compressed_to_who_can_read_that(
     found = {}
     async with page_of(own_store, model) as (ann, _):
         for coding in ("gzip", "identity"):
-            for path in ("app.js", "style.css"):
+            for path, name in (
+                ("/static/app.js", "app.js"),
+                ("/static/style.css", "style.css"),
+                ("/", "index.html"),
+            ):
                 ask = {"Accept-Encoding": coding}
-                async with ann.session.get(f"{ann.address}/static/{path}", headers=ask) as answer:
+                async with ann.session.get(f"{ann.address}{path}", headers=ask) as answer:
                     assert answer.headers["Vary"] == "Accept-Encoding"
-                    assert await answer.read() == (ROOT / "adapters/web/static" / path).read_bytes()
+                    assert await answer.read() == (ROOT / "adapters/web/static" / name).read_bytes()
                     found[coding, path] = answer.headers.get("Content-Encoding")
+        async with ann.session.get(f"{ann.address}/static/icon-192.png") as picture:
+            assert "Content-Encoding" not in picture.headers
 
-    assert found["gzip", "app.js"] == found["gzip", "style.css"] == "gzip"
-    assert found["identity", "app.js"] is found["identity", "style.css"] is None
+    assert {found["gzip", path] for path in ("/", "/static/app.js", "/static/style.css")} == {
+        "gzip"
+    }
+    assert {found["identity", path] for _, path in found} == {None}
 
 
 async def test_nothing_but_the_files_is_served(own_store: Store, model: ModelEmulator) -> None:

@@ -162,7 +162,9 @@ async def test_nothing_is_wider_than_a_phone(site: Site) -> None:
 
 
 async def test_a_screen_reader_hears_a_growing_answer_block_by_block(site: Site) -> None:
-    answer = "One **bold** word.\n\n```python\nx = 1\n```\n\n- a list\n\nThe end."
+    answer = (
+        "One **bold** word.\n\n```python\nx = 1\n```\n\n- [x] done[^1]\n\n[^1]: A note.\n\nEnd."
+    )
     async with site.window() as window:
         await window.read(_HEARD)
         # A busy page that first sees the end of an answer tells of no beginning.
@@ -179,7 +181,7 @@ async def test_a_screen_reader_hears_a_growing_answer_block_by_block(site: Site)
         await window.ended()
         again = await window.read("() => document.querySelector('#spoken').textContent")
 
-    words = ["One bold word.", "Code in python.", "a list", "The end."]
+    words = ["One bold word.", "Code in python.", "☑ done[1]", "[1] A note.", "End."]
     assert heard == ["Parley is answering.", *words, "The answer is complete."]
     assert again == ""
 

@@ -101,7 +101,7 @@ async def test_a_growing_answer_ends_as_the_whole_and_leaves_settled_blocks(wind
     assert grown["touched"] == 0
     assert grown["raw"] == []
     assert '<a href="https://example.org/p.png"' in grown["html"]
-    assert '<td data-align="right">2</td>' in grown["html"]
+    assert '<td dir="auto" data-align="right">2</td>' in grown["html"]
 
 
 async def test_more_of_a_long_answer_costs_no_more_than_its_last_block(window: Window) -> None:

@@ -16,7 +16,7 @@ from bot.languages import later, say
 from bot.text.markdown import (
     PIPE,
     Block,
-    draw_formulas,
+    draw_signs,
     escape_formulas,
     is_table_row,
     may_be_delimiter_row,
@@ -166,7 +166,7 @@ def drawn(text: str) -> str:
 
     The line of a question is unchanged.
     """
-    return _with_answer(text, draw_formulas)
+    return _with_answer(text, draw_signs)
 
 
 def _with_answer(text: str, change: Callable[[str], str]) -> str:

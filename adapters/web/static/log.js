@@ -154,5 +154,7 @@ function spoken(block) {
     box.replaceWith(`${box.querySelector("pre").ariaLabel}.`);
   }
   for (const box of copy.querySelectorAll(".table")) box.replaceWith("A table.");
+  for (const box of copy.querySelectorAll("input")) box.replaceWith(box.checked ? "☑ " : "☐ ");
+  for (const note of copy.querySelectorAll("[data-note]")) note.replaceWith(`[${note.textContent}] `);
   return copy.textContent.trim();
 }

@@ -1,5 +1,6 @@
 // A growing answer in Markdown, rendered block by block and only where it changed.
 import { element } from "./dom.js";
+import { followNote, withFootnotes } from "./footnotes.js";
 import { drawKnown, drawSoon } from "./formulas.js";
 import MarkdownIt from "./vendor/markdown-it.js";
 import { t } from "./words.js";
@@ -16,6 +17,7 @@ const MOST_MARKS = 6000; // pieces of text, code, links and so on in one paragra
 const parser = new MarkdownIt({ html: false, linkify: true, breaks: true });
 parser.linkify.set({ fuzzyLink: false, fuzzyEmail: false });
 parser.validateLink = (address) => /^(https?:|mailto:)/i.test(address.trim());
+withFootnotes(parser);
 
 // What is kept (an address, code, `\\`, `\$`), or a formula without an empty line, which may lack
 // its end at the text's end, or a lone sign of one.
@@ -89,12 +91,35 @@ parser.core.ruler.after("inline", "simple", ({ tokens, Token }) => {
     // Thousands of marks in one paragraph take long to lay out: such a one stays text.
     if (token.children.length > MOST_MARKS) token.children = [textOf(token.content, Token)];
     token.children = withFormulas(withoutImages(token.children, Token), Token);
-    const task = /^\[([ xX])\] /.exec(token.content)?.[1];
-    if (!task || tokens[index - 2]?.type !== "list_item_open") return;
+    const task = /^\[([ xX])\](\s|$)/.exec(token.content)?.[1];
+    const item = tokens[index - 2];
+    if (!task || item?.type !== "list_item_open") return;
+    item.attrSet("class", "task");
     const [first] = token.children;
-    first.content = first.content.replace(/^\[.\]/, task === " " ? "☐" : "☑");
+    first.content = first.content.replace(/^\[.\]\s?/, "");
+    const box = Object.assign(new Token("task_open", "label", 1), { meta: task !== " " });
+    token.children = [box, ...token.children, new Token("task_close", "label", -1)];
   });
+  giveDirections(tokens);
 });
+
+// Each part is written from the side where its first word begins. What holds others, as an item
+// or a table does, takes its direction from its first text, so that has none of its own.
+function giveDirections(tokens) {
+  let isFirst = false;
+  tokens.forEach(({ type, children }, index) => {
+    const isCell = /^t[hd]_open$/.test(type);
+    const holds = /^(list_item|blockquote|note|table)_open$/.test(type);
+    if (isCell || holds || /^(paragraph|heading)_open$/.test(type)) {
+      if (!isFirst) tokens[index].attrSet("dir", "auto");
+      isFirst = holds || (isFirst && isCell && !tokens[index + 1].content);
+    }
+    if (/^(list_item|blockquote|note|table)_close$/.test(type)) isFirst = false;
+    for (const child of children ?? []) {
+      if (child.type === "code_inline") child.attrSet("dir", "ltr");
+    }
+  });
+}
 
 function withFormulas(tokens, Token) {
   return tokens.flatMap((token) => {
@@ -132,8 +157,10 @@ parser.renderer.rules.link_open = (tokens, index, options, env, self) => {
 parser.renderer.rules.formula = (tokens, index) => {
   const { content } = tokens[index];
   const kind = /^(\\\[|\$\$)/.test(content.replace(HIDDEN, show)) ? " display" : "";
-  return `<span class="formula${kind}">${parser.utils.escapeHtml(content)}</span>`;
+  return `<span class="formula${kind}" dir="ltr">${parser.utils.escapeHtml(content)}</span>`;
 };
+parser.renderer.rules.task_open = (tokens, index) =>
+  `<label><input type="checkbox" disabled${tokens[index].meta ? " checked" : ""}>`;
 parser.renderer.rules.table_open = () =>
   `<div class="table"><div role="group" aria-label="${t("Table")}" tabindex="0"><table>`;
 parser.renderer.rules.table_close = () =>
@@ -141,7 +168,8 @@ parser.renderer.rules.table_close = () =>
 // The page's policy forbids styles in elements.
 parser.renderer.rules.th_open = parser.renderer.rules.td_open = (tokens, index) => {
   const align = tokens[index].attrGet("style")?.split(":")[1];
-  return `<${tokens[index].tag}${align ? ` data-align="${align}"` : ""}>`;
+  const dir = tokens[index].attrGet("dir");
+  return `<${tokens[index].tag}${dir ? ' dir="auto"' : ""}${align ? ` data-align="${align}"` : ""}>`;
 };
 parser.renderer.rules.fence = (tokens, index) => code(tokens[index]);
 parser.renderer.rules.code_block = (tokens, index) => code(tokens[index]);
@@ -152,7 +180,7 @@ function code(token) {
   const label = name ? t("Code in {name}", { name }) : t("Code");
   const content = parser.utils.escapeHtml(token.content);
   return (
-    `<div class="code"><div class="bar"><span>${name || t("text")}</span>` +
+    `<div class="code" dir="ltr"><div class="bar"><span>${name || t("text")}</span>` +
     `<button type="button" data-save="code">${t("Save")}</button>` +
     `<button type="button" data-copy="code">${t("Copy")}</button></div>` +
     `<pre tabindex="0" role="group" aria-label="${label}"><code data-language="${name}">` +
@@ -160,19 +188,23 @@ function code(token) {
   );
 }
 
+let answers = 0;
+
 // A block of the top level ends where the next begins, so all but the last are settled: more text
 // changes the last one only. The exception, an address that a `[text][name]` lacked above it, is
 // seen to once the answer has ended.
 export class GrowingMarkdown {
   constructor(box, { rests = RESTS, patience = PATIENCE } = {}) {
     this.element = box;
+    this.name = answers += 1;
     this.rests = rests;
     this.patience = patience;
     this.restsUntil = 0;
     this.timer = 0;
     this.source = "";
     this.isWhole = false;
-    this.blocks = []; // { start, html, element, isColoured }, in their order
+    this.blocks = []; // { start, html, ids, element, isColoured }, in their order
+    box.addEventListener("click", followNote);
   }
 
   // What takes long to render is rendered less often, so that the page can be used meanwhile.
@@ -207,7 +239,9 @@ export class GrowingMarkdown {
     const start = first ? this.blocks[first].start : 0;
     const tail = this.source.slice(start);
     // Behind an empty line, nothing can close a formula any more.
-    const fresh = blocksOf(this.isWhole ? hidden(`${tail}\n\n`) : tidied(hidden(tail)));
+    const text = this.isWhole ? hidden(`${tail}\n\n`) : tidied(hidden(tail));
+    const ids = new Set(this.blocks.slice(0, first).flatMap((block) => block.ids));
+    const fresh = blocksOf(text, { name: this.name, ids, isGrowing: !this.isWhole });
     const old = this.blocks.splice(first);
     fresh.forEach((block, index) => {
       const shown = old[index];
@@ -225,8 +259,7 @@ export class GrowingMarkdown {
   }
 }
 
-function blocksOf(source) {
-  const env = {};
+function blocksOf(source, env) {
   const tokens = parser.parse(source, env);
   const lineEnds = [...source.matchAll(/\r\n?|\n/g)];
   const starts = [0, ...lineEnds.map((end) => end.index + end[0].length)];
@@ -235,8 +268,10 @@ function blocksOf(source) {
   tokens.forEach((token, index) => {
     if (token.level === 0 && token.nesting >= 0) open = index;
     if (token.level !== 0 || token.nesting > 0) return;
+    const before = env.ids.size;
     const html = parser.renderer.render(tokens.slice(open, index + 1), parser.options, env);
-    blocks.push({ start: starts[tokens[open].map[0]], html: unhidden(html) });
+    const ids = env.ids.size > before ? [...env.ids].slice(before) : [];
+    blocks.push({ start: starts[tokens[open].map[0]], html: unhidden(html), ids });
   });
   return blocks;
 }
@@ -253,6 +288,8 @@ function tidied(source) {
 // Half a mark or address is looked for in the last characters only: the expressions try a run of
 // spaces or marks from each of its characters.
 const TAIL = 1000;
+const HALF_TASK = /((?:^|\n)\s{0,20}(?:[-*+]|\d{1,9}[.)])\s+)\[(?:[ xX]\]?)?$/;
+const HALF_NOTE = /\[\^[\w-]{0,30}$|(?<![^\n]) {0,3}\[\^[\w-]{1,30}\]$/;
 
 function closed(paragraph) {
   if (/^\s*\|[^\n]*(\n[\s|:-]*)?$/.test(paragraph)) return ""; // the head of a table
@@ -268,7 +305,9 @@ function closed(paragraph) {
 function withoutHalf(end) {
   return end
     .replace(/(\*\*[^*\n]+)\*$/, "$1")
-    .replace(/(^|[^\\])!?\[([^\]\n]*)(\](\([^)\n]*)?)?$/, "$1$2")
+    .replace(HALF_TASK, "$1")
+    .replace(HALF_NOTE, "")
+    .replace(/(^|[^\\])!?\[(?!\^\w)([^\]\n]*)(\](\([^)\n]*)?)?$/, "$1$2")
     .replace(/[ \t]*[*_~`#[!]+$/, (marks) => (/\w[*_~`]+$/.test(end) ? marks : ""));
 }
 

@@ -1,5 +1,18 @@
 -- A turn ends.
 
+-- The words with small and great letters, such as "GitHub", in small ones: a search knows the other spellings.
+local function mixed_words(text)
+  local known, found = {}, {}
+  for token in string.gmatch(text, '%S+') do
+    local word = string.match(token, '%w.*') or ''
+    if not known[word] and string.find(word, '.%u') and string.find(word, '%l') then
+      known[word] = true
+      table.insert(found, string.lower(word))
+    end
+  end
+  return table.concat(found, ' ')
+end
+
 -- A regenerated turn is still the last one, because nothing else ran in its thread. The oldest exchanges are dropped
 -- beyond the limits, and what was read of files before them; the newest stays.
 local function remember(id, thread, exchange, limits)
@@ -8,7 +21,8 @@ local function remember(id, thread, exchange, limits)
   drop_exchange(id)
   if exchange.question == get(id, 'text') then exchange.question, exchange.question_files = nil, nil end
   for field, value in pairs(exchange) do set(id, field, value) end
-  set(id, 'bytes', bytes_of(id, 'text', 'question', 'answer', 'files', 'question_files'))
+  set(id, 'mixed', mixed_words(get(id, 'answer') .. ' ' .. get(id, 'text')))
+  set(id, 'bytes', bytes_of(id, 'text', 'question', 'answer', 'mixed', 'files', 'question_files'))
   if last_remembered(thread) ~= id then redis.call('RPUSH', history, id) end
   local size, of_files, ids = 0, 0, redis.call('LRANGE', history, 0, -1)
   for at = #ids, 1, -1 do

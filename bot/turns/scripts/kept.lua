@@ -11,7 +11,7 @@ end
 
 -- What makes a turn remembered; its id leaves the history, too.
 local function drop_exchange(id)
-  unset(id, 'question', 'question_files', 'answer', 'model', 'bytes')
+  unset(id, 'question', 'question_files', 'answer', 'mixed', 'model', 'bytes')
   redis.call('DEL', key('ratings', id))
 end
 
@@ -122,7 +122,7 @@ local function count_kept(id, person, most_bytes)
   local list = key('kept', person)
   local total = natural(string.match(redis.call('LINDEX', list, -1) or '', '^%d+'))
   total = total + RECORD_BYTES + bytes_of_files(id) + redis.call('HSTRLEN', key('thoughts', id), 'text')
-  total = total + bytes_of(id, 'text', 'question', 'answer', 'shown', 'files', 'question_files')
+  total = total + bytes_of(id, 'text', 'question', 'answer', 'mixed', 'shown', 'files', 'question_files')
   local mark = string.format('%.0f', total)
   redis.call('RPUSH', list, mark .. ' ' .. id)
   set(id, 'kept', mark)

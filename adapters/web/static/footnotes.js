@@ -1,5 +1,7 @@
 // Footnotes of an answer: `[^1]` leads to the text behind `[^1]:`, which stands where it is written
 // and leads back. Both stay within the answer.
+import { t } from "./words.js";
+
 const LABEL = String.raw`\[\^([\w-]{1,30})\]`;
 const REFERENCE = new RegExp(LABEL, "y");
 const NOTE = new RegExp(`${LABEL}:(?=[ \t]|$)[ \t]*`, "my");
@@ -20,7 +22,8 @@ export function withFootnotes(parser) {
     const label = tokens[index].meta;
     const own = given(env, `note-${env.name}-${label}`);
     const link = `href="#mark-${env.name}-${label}" data-note="${label}"`;
-    const name = `aria-label="${label}, back to the text" title="Back to the text"`;
+    const back = t("Back to the text");
+    const name = `aria-label="${label}: ${back}" title="${back}"`;
     return (
       `<div class="footnote" role="doc-footnote"${own} tabindex="-1" dir="auto" ` +
       `data-label="${label}"><a role="doc-backlink" dir="ltr" ${link} ${name}>${label}</a><div>`

@@ -14,6 +14,7 @@ from config.variables import (
     checked_address,
     host_name,
     like,
+    one_of,
     port_number,
     setting,
     url,
@@ -78,6 +79,12 @@ class WebSettings(PlatformSettings):
         _addresses,
         "addresses of proxies before the web page, with commas between; empty: only this machine"
         " may name people",
+    )
+    shares: Literal["off", "people", "anyone"] = setting(
+        "people",
+        one_of(("off", "people", "anyone")),
+        "who can read a conversation by a link that its person has made: off, people (those who"
+        " are signed in) or anyone",
     )
 
     @property

@@ -65,7 +65,8 @@ export function toast(sentence) {
 function copyByCommand(text) {
   const box = element("textarea", { value: text, className: "sr" });
   const { activeElement } = document;
-  document.body.append(box);
+  // What is outside of an open dialog cannot be selected.
+  (document.querySelector("dialog[open]") ?? document.body).append(box);
   box.select();
   const copied = document.execCommand("copy");
   box.remove();

@@ -1,0 +1,93 @@
+// The dialog in which a link to a conversation is made, and the person's links are revoked.
+import { send, sendAgain } from "./api.js";
+import { copyBy, element, setText, uuid } from "./dom.js";
+
+const READERS = {
+  people: "A link shows this conversation as it is now, to everybody who has it and is signed in here.",
+  anyone: "A link shows this conversation as it is now, to everybody who has it, without a login.",
+};
+const AT_THIS_MACHINE = "A link shows this conversation as it is now, to everybody at this machine.";
+const DELETED = "What you ask or change later is not in it, and what you delete is gone from it, too.";
+const PERIODS = { 1: "After one day", 7: "After one week", 30: "After thirty days" };
+
+let dialog = null;
+let press = ""; // the id of a press whose answer has not come, so that it counts once
+
+export async function openSharing(conversation, { shares, login }) {
+  dialog?.remove();
+  const readers = login ? READERS[shares] : AT_THIS_MACHINE;
+  const options = Object.entries(PERIODS).map(([value, text]) => element("option", { value }, text));
+  const days = element("select", {}, ...options);
+  days.value = "7";
+  const said = element("p", { role: "status", hidden: true });
+  const list = element("ul", { className: "links" });
+  const heading = element("h2", { textContent: "Your links", hidden: true });
+  const make = element("button", { type: "submit", className: "primary" }, "Make a link");
+  const close = element("button", { type: "button", onclick: () => dialog.close() }, "Close");
+  const form = element(
+    "form",
+    { method: "dialog" },
+    element("h2", { id: "sharing-title" }, "Share this conversation"),
+    element("p", {}, `${readers} ${DELETED}`),
+    element("label", {}, "The link ends ", days),
+    element("div", { className: "choices" }, close, make),
+    said,
+    heading,
+    list,
+  );
+  dialog = element("dialog", { className: "dialog", aria: { labelledby: "sharing-title" } }, form);
+  document.body.append(dialog);
+
+  const show = (links) => {
+    list.replaceChildren(...links.map((link) => itemOf(link, revoke)));
+    heading.hidden = !links.length;
+  };
+  const load = async () => show(await send("GET", "/api/shares"));
+  const attempt = async (work, done = "") => {
+    try {
+      await work();
+      setText(said, done);
+    } catch (error) {
+      if (!error.passes) press = "";
+      setText(said, error.message);
+    }
+  };
+  const revoke = ({ name }) =>
+    attempt(async () => {
+      await sendAgain("DELETE", `/api/shares/${name}`);
+      await load();
+      days.focus(); // the button that had it is gone
+    }, "The link no longer works.");
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (make.disabled) return;
+    make.disabled = true;
+    press ||= uuid();
+    const sent = { id: press, days: Number(days.value) };
+    attempt(async () => {
+      await sendAgain("POST", `/api/conversations/${encodeURIComponent(conversation)}/shares`, sent);
+      press = "";
+      await load();
+      list.querySelector("button").focus();
+    }, "The link is ready to be copied.").finally(() => (make.disabled = false));
+  });
+  dialog.showModal();
+  days.focus();
+  await attempt(load);
+}
+
+function itemOf({ token, title, ends, ...link }, revoke) {
+  const href = `/s/${token}`;
+  const name = title || "New conversation";
+  const until = new Date(ends * 1000).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+  const looks = { href, target: "_blank", title: name, dir: "auto" };
+  const button = (text, onclick) =>
+    element("button", { type: "button", onclick, aria: { label: `${text}: ${name}` } }, text);
+  return element(
+    "li",
+    {},
+    element("span", {}, element("a", looks, name), element("small", {}, `Ends ${until}`)),
+    button("Copy", (event) => copyBy(event.currentTarget, new URL(href, location.href).href)),
+    button("Revoke", () => revoke(link)),
+  );
+}

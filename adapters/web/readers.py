@@ -20,7 +20,7 @@ from bot.store import Store
 _PATHS = ("/s/", "/api/shared/")
 # Links that are none, of one address: a dead one that many follow counts once.
 _MOST_WRONG, _WRONG_SECONDS = 20, 900
-_GONE = "There is nothing here. The link has ended or was revoked, or a part of it is missing."
+_GONE = "The link has ended or was revoked, or a part of it is missing."
 _TOO_MANY = "Too many wrong links came from here. Please try again in a few minutes."
 
 

@@ -19,7 +19,7 @@ from tests.web.test_page_markdown import SAMPLE
 from tests.web.test_page_safety import PAYLOADS, expect_nothing
 
 SHOWN = f"{SAMPLE}\n\nThe formula \\(a^2 + b^2 = c^2\\) stands here."
-GONE = "There is nothing here. The link has ended or was revoked, or a part of it is missing."
+GONE = "The link has ended or was revoked, or a part of it is missing."
 
 
 async def make_link(one: Window) -> str:

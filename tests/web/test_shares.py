@@ -37,7 +37,7 @@ from tests.support.web_page import (
 )
 
 TALK, OTHER = "talk-0001", "talk-0002"
-GONE = "There is nothing here. The link has ended or was revoked, or a part of it is missing."
+GONE = "The link has ended or was revoked, or a part of it is missing."
 DAY = 24 * 3600
 
 

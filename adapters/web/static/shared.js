@@ -11,13 +11,14 @@ async function load() {
   try {
     show(await send("GET", `/api/shared/${location.pathname.split("/").at(-1)}`));
   } catch (error) {
+    if (error.status === 404) byId("title").textContent = "This conversation is not here";
     byId("about").textContent = error.message;
   }
 }
 
 function show({ by, made, ends, endings, turns }) {
   const [from, until] = [made, ends].map((at) =>
-    new Date(at * 1000).toLocaleString([], { dateStyle: "long", timeStyle: "short" }),
+    new Date(at * 1000).toLocaleString([], { dateStyle: "medium", timeStyle: "short" }),
   );
   const title = turns[0].title || "A conversation";
   document.title = `${title} · Parley`;
@@ -27,6 +28,7 @@ function show({ by, made, ends, endings, turns }) {
     : `As it was shared on ${from}. The link ends on ${until}.`;
   const said = turns.map((turn) => ({ ...ENDED, ...turn }));
   byId("turns").append(...said.map(viewOf));
+  byId("hint").hidden = false;
   document.addEventListener("click", ({ target }) => {
     const button = target.closest("button");
     if (!button) return;

@@ -3,20 +3,23 @@ import { send, sendAgain } from "./api.js";
 import { copyBy, element, setText, uuid } from "./dom.js";
 
 const READERS = {
-  people: "A link shows this conversation as it is now, to everybody who has it and is signed in here.",
-  anyone: "A link shows this conversation as it is now, to everybody who has it, without a login.",
+  people: "Everybody who has the link and is signed in here can read it.",
+  anyone: "Everybody who has the link can read it, without a login.",
+  here: "Everybody at this machine who has the link can read it.",
 };
-const AT_THIS_MACHINE = "A link shows this conversation as it is now, to everybody at this machine.";
-const DELETED = "What you ask or change later is not in it, and what you delete is gone from it, too.";
+const SHOWN =
+  "A link shows this conversation as it is now: what you ask or change later is not in it, and " +
+  "what you delete is gone from it, too.";
 const PERIODS = { 1: "After one day", 7: "After one week", 30: "After thirty days" };
 
 let dialog = null;
 let press = ""; // the id of a press whose answer has not come, so that it counts once
 
 export async function openSharing(conversation, { shares, login }) {
+  const path = `/api/conversations/${encodeURIComponent(conversation)}/shares`;
   dialog?.remove();
-  const readers = login ? READERS[shares] : AT_THIS_MACHINE;
-  const options = Object.entries(PERIODS).map(([value, text]) => element("option", { value }, text));
+  const periods = Object.entries(PERIODS);
+  const options = periods.map(([value, text]) => element("option", { value }, text));
   const days = element("select", {}, ...options);
   days.value = "7";
   const said = element("p", { role: "status", hidden: true });
@@ -28,14 +31,16 @@ export async function openSharing(conversation, { shares, login }) {
     "form",
     { method: "dialog" },
     element("h2", { id: "sharing-title" }, "Share this conversation"),
-    element("p", {}, `${readers} ${DELETED}`),
+    element("p", {}, SHOWN),
+    element("p", {}, READERS[login ? shares : "here"]),
     element("label", {}, "The link ends ", days),
     element("div", { className: "choices" }, close, make),
     said,
     heading,
     list,
   );
-  dialog = element("dialog", { className: "dialog", aria: { labelledby: "sharing-title" } }, form);
+  const looks = { id: "sharing", className: "dialog", aria: { labelledby: "sharing-title" } };
+  dialog = element("dialog", looks, form);
   document.body.append(dialog);
 
   const show = (links) => {
@@ -65,7 +70,7 @@ export async function openSharing(conversation, { shares, login }) {
     press ||= uuid();
     const sent = { id: press, days: Number(days.value) };
     attempt(async () => {
-      await sendAgain("POST", `/api/conversations/${encodeURIComponent(conversation)}/shares`, sent);
+      await sendAgain("POST", path, sent);
       press = "";
       await load();
       list.querySelector("button").focus();
@@ -76,17 +81,20 @@ export async function openSharing(conversation, { shares, login }) {
   await attempt(load);
 }
 
-function itemOf({ token, title, ends, ...link }, revoke) {
+function itemOf({ token, title, made, ends, ...link }, revoke) {
   const href = `/s/${token}`;
   const name = title || "New conversation";
-  const until = new Date(ends * 1000).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+  const [from, until] = [made, ends].map((at) =>
+    new Date(at * 1000).toLocaleString([], { dateStyle: "medium", timeStyle: "short" }),
+  );
+  const times = `Made ${from}, ends ${until}`;
   const looks = { href, target: "_blank", title: name, dir: "auto" };
   const button = (text, onclick) =>
     element("button", { type: "button", onclick, aria: { label: `${text}: ${name}` } }, text);
   return element(
     "li",
     {},
-    element("span", {}, element("a", looks, name), element("small", {}, `Ends ${until}`)),
+    element("span", {}, element("a", looks, name), element("small", {}, times)),
     button("Copy", (event) => copyBy(event.currentTarget, new URL(href, location.href).href)),
     button("Revoke", () => revoke(link)),
   );

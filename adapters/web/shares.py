@@ -154,7 +154,10 @@ class Shares:
             return
         # A request that is repeated late must not make it again.
         late = "SET", pressed, "1", "EX", _LATE_SECONDS
-        await self._store.commands([late, ("DEL", self._key(name)), ("ZREM", index, name)])
+        await self._store.commands([late, ("DEL", self._key(name))])
+        # After a failover, it must not be there again.
+        await self._store.replicate()
+        await self._store.command("ZREM", index, name)
         audit.note("revoked", share=name, person=person.id)
 
     async def forget_deleted(self, thread: ThreadKey) -> None:

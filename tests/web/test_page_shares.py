@@ -161,6 +161,8 @@ async def test_a_link_is_copied_whole_also_where_a_browser_has_no_clipboard(site
         await ann.read(_COPIED)
         await ann.page.locator(".links button", has_text="Copy").click()
         await expect(ann.page.locator(".links [data-copied]")).to_have_count(1)
+        # What stands outside of an open dialog is not heard.
+        await expect(ann.page.locator("dialog [role=status]")).to_have_text("Copied.")
         copied = await ann.read("window.copied")
 
     assert copied == ann.address.rstrip("/") + path
@@ -211,6 +213,24 @@ async def test_what_a_link_shows_is_printed_whole_and_without_buttons(site: Site
             paper = await bob.page.pdf()
 
     assert len(re.findall(rb"/Type\s*/Page\b", paper)) > 1
+
+
+async def test_a_login_leads_a_reader_to_the_link(own_page: OwnPage, model: ModelEmulator) -> None:
+    async with own_page(WEB_PASSWORD="open sesame") as ann:
+        await ann.open()
+        await log_in(ann)
+        await ann.ask("why?")
+        await ann.ended()
+        path = await make_link(ann)
+        async with reader(ann, path) as bob:
+            await log_in(bob)
+            await expect(bob.page.locator(".said")).to_have_text("why?")
+            await expect(bob.page).to_have_url(re.compile(f"{path}$"))
+
+
+async def log_in(one: Window) -> None:
+    await one.page.get_by_label("Password").fill("open sesame")
+    await one.page.get_by_label("Password").press("Enter")
 
 
 @pytest.mark.parametrize(("who", "count"), [("off", 0), ("people", 1), ("anyone", 1)])

@@ -35,6 +35,7 @@ from tests.support.web_page import (
     page_of,
     web_variables,
 )
+from tests.web.test_sign_in import at_provider
 
 TALK, OTHER = "talk-0001", "talk-0002"
 GONE = "The link has ended or was revoked, or a part of it is missing."
@@ -136,12 +137,13 @@ async def test_what_is_deleted_is_gone_from_the_link_and_from_the_store_at_once(
         await ann.answered(OTHER, "walrus?")
         link, other = await share(ann), await share(ann, OTHER)
         await ann.press(TALK, first, "delete")
+        # Before anybody reads it.
+        kept = [one.name for one in await stored(own_store) if "zebra" in one]
         left = await said(bob, link["token"])
         _, found = await read(bob, link["token"])
-        kept = [one.name for one in await stored(own_store) if "zebra" in one]
         await ann.send("DELETE", f"/api/conversations/{OTHER}")
-        gone = await read(bob, other["token"])
         names = await links_in(own_store)
+        gone = await read(bob, other["token"])
         _, listed = await ann.get("/api/shares")
 
     assert left == [("two?", "You said: two?")]
@@ -258,6 +260,14 @@ async def test_a_login_leads_back_to_the_link(own_store: Store, model: ModelEmul
 
     assert where == f"/login?next=/s/{link['token']}"
     assert (found, listed) == ([("one?", "You said: one?")], [])
+
+
+async def test_a_provider_leads_back_to_the_link(own_store: Store) -> None:
+    async with at_provider(own_store) as (person, _):
+        status, text = await person.get(f"/s/{'0' * 32}")
+
+    assert status == 404
+    assert "/static/shared.js" in text
 
 
 async def test_no_link_is_told_from_another_that_is_none_and_no_log_has_one(

@@ -44,9 +44,10 @@ export function withCode(line) {
   return parts.map((part, at) => (at % 2 ? element("code", { textContent: part }) : part));
 }
 
-// Says a sentence to a screen reader only. The same sentence twice is said twice.
+// Says a sentence to a screen reader only. The same sentence twice is said twice. What is outside of
+// an open dialog is silent, so one with a line for it shows it there.
 export function announce(sentence) {
-  const status = byId("status");
+  const status = document.querySelector("dialog[open] [role=status]") ?? byId("status");
   status.textContent = status.textContent === sentence ? `${sentence}\u00a0` : sentence;
 }
 
@@ -57,6 +58,7 @@ export function toast(sentence) {
   const box = byId("toast");
   box.textContent = sentence;
   box.classList.add("shown");
+  if (document.querySelector("dialog[open]")) announce(sentence);
   clearTimeout(toastTimer);
   toastTimer = setTimeout(() => box.classList.remove("shown"), 6000);
 }

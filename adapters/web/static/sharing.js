@@ -1,6 +1,6 @@
 // The dialog in which a link to a conversation is made, and the person's links are revoked.
 import { send, sendAgain } from "./api.js";
-import { copyBy, element, setText, uuid } from "./dom.js";
+import { copyBy, element, uuid } from "./dom.js";
 
 const READERS = {
   people: "Everybody who has the link and is signed in here can read it.",
@@ -22,7 +22,7 @@ export async function openSharing(conversation, { shares, login }) {
   const options = periods.map(([value, text]) => element("option", { value }, text));
   const days = element("select", {}, ...options);
   days.value = "7";
-  const said = element("p", { role: "status", hidden: true });
+  const said = element("p", { role: "status" });
   const list = element("ul", { className: "links" });
   const heading = element("h2", { textContent: "Your links", hidden: true });
   const make = element("button", { type: "submit", className: "primary" }, "Make a link");
@@ -51,10 +51,10 @@ export async function openSharing(conversation, { shares, login }) {
   const attempt = async (work, done = "") => {
     try {
       await work();
-      setText(said, done);
+      said.textContent = done;
     } catch (error) {
       if (!error.passes) press = "";
-      setText(said, error.message);
+      said.textContent = error.message;
     }
   };
   const revoke = ({ name }) =>

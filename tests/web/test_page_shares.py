@@ -219,6 +219,7 @@ async def test_a_login_leads_a_reader_to_the_link(own_page: OwnPage, model: Mode
     async with own_page(WEB_PASSWORD="open sesame") as ann:
         await ann.open()
         await log_in(ann)
+        await expect(ann.page.locator("#me")).to_have_text("Guest")
         await ann.ask("why?")
         await ann.ended()
         path = await make_link(ann)

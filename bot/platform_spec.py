@@ -116,8 +116,8 @@ class PlatformSpec:
     # stands between colons, and `{id}` is the id of the person as a `ThreadKey` has it. Such keys
     # are dropped, and open pages of such threads told so, when the person is forgotten.
     own_names: tuple[str, ...] = ()
-    # Patterns of the keys that name a connection: a restored store would continue it, and hear
-    # again what was answered since.
+    # Patterns of the keys that a restored store must not have: of a connection, which it would
+    # continue, and hear again what was answered since, and of what may have been revoked since.
     sessions: tuple[str, ...] = ()
     local: bool = False
     # It brings its own worker, and the log does not disturb it.

@@ -17,6 +17,7 @@ from aiohttp import web
 from adapters import live
 from adapters.uploads import Uploads, file_ref
 from adapters.web.follower import Follower, send_events
+from adapters.web.shares import DAYS, Share, Shares
 from adapters.web.talks import PLACES, PLATFORM, Talk, Talks, is_id, thread_of, title_of, turn_id_of
 from bot.access.preferences import Scope, resolved
 from bot.commands.form import answer_form
@@ -66,6 +67,7 @@ class Api:
     talks: Talks
     follower: Follower
     uploads: Uploads
+    shares: Shares
     about: Mapping[str, Json]
 
     def routes(self) -> list[web.RouteDef]:
@@ -87,6 +89,9 @@ class Api:
             web.delete(talk, self._delete),
             web.get(f"{talk}/events", self._events),
             web.get(f"{talk}/export", self._export),
+            web.post(f"{talk}/shares", self._share),
+            web.get("/api/shares", self._shares),
+            web.delete("/api/shares/{name}", self._revoke_share),
             web.post(f"{talk}/questions", self._ask),
             web.post(f"{turn}/stop", self._stop),
             web.post(f"{turn}/regenerate", self._regenerate),
@@ -196,6 +201,7 @@ class Api:
         thread = _thread(request)
         turn_ids = await self.talks.turns(thread)
         if not turn_ids and await self.talks.title(thread) is None:
+            await self.shares.forget_deleted(thread)
             return answer({})
         if turn_ids:
             await self.intake.changes.forget_words(*turn_ids, asked_at=time.time())
@@ -204,6 +210,7 @@ class Api:
         await live.forget(self.store, thread)
         await live.announce(self.store, thread, gone=True)
         await self.talks.forget(thread)
+        await self.shares.forget_deleted(thread)
         return answer({})
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
@@ -392,12 +399,47 @@ class Api:
     async def _delete_turn(self, request: web.Request) -> web.Response:
         thread, turn_id = _thread(request), _turn_id(request)
         if turn_id not in await self.talks.turns(thread):
+            await self.shares.forget_deleted(thread)
             return answer({})
         gone = await self.intake.changes.forget_words(turn_id, asked_at=time.time())
         await live.forget(self.store, thread)
         # The one that is asked for last, so that a call that comes again finds the others.
         await self.talks.remove(thread, *(one for one in gone if one != turn_id), turn_id)
         await live.announce(self.store, thread, turn_id)
+        await self.shares.forget_deleted(thread)
+        return answer({})
+
+    async def _share(self, request: web.Request) -> web.Response:
+        """Make a link to a conversation as it is; the id in the body makes it idempotent."""
+        person, thread, sent = request[PERSON], await self._known(request), await body(request)
+        press, days, who = sent.get("id"), sent.get("days"), self.about["shares"]
+        if who == "off":
+            raise Unacceptable(403, say("Conversations cannot be shared here."))
+        if not is_id(press) or days not in DAYS:
+            raise Unacceptable(400, say("A link needs an id, and 1, 7 or 30 days."))
+        talks = {it.id: it for it in await self.talks.all_of(person)}
+        if (talk := talks.get(thread.thread)) is None:
+            raise NotRemembered
+        share = await self.shares.make(
+            talk,
+            await self._standings(thread, *await self.talks.turns(thread)),
+            person=person,
+            press_id=str(press),
+            days=int(days),
+            anyone=who == "anyone",
+            # Without an account, all people have the same name.
+            shows_name=self.about["login"] in ("oidc", "proxy"),
+        )
+        return answer(_listed(share, talk.title), status=201)
+
+    async def _shares(self, request: web.Request) -> web.Response:
+        person = request[PERSON]
+        titles = {it.id: it.title for it in await self.talks.all_of(person)}
+        links = await self.shares.all_of(person)
+        return answer([_listed(it, titles.get(it.thread.thread, "")) for it in links])
+
+    async def _revoke_share(self, request: web.Request) -> web.Response:
+        await self.shares.revoke(request[PERSON], request.match_info["name"])
         return answer({})
 
     @asynccontextmanager
@@ -465,6 +507,18 @@ def _as_json(talk: Talk, turns: Sequence[Standing]) -> str:
         for one in turns
     ]
     return json.dumps({**asdict(talk), "turns": listed}, ensure_ascii=False, indent=1)
+
+
+def _listed(share: Share, title: str) -> dict[str, Json]:
+    """Return a link for its person's list; `title` is that of the conversation now."""
+    return {
+        "name": share.name,
+        "token": share.token,
+        "talk": share.thread.thread,
+        "title": title,
+        "made": share.made,
+        "ends": share.ends,
+    }
 
 
 def _call(request: web.Request) -> Call:

@@ -32,7 +32,7 @@ def serve(name: str) -> Callable[[web.Request], Awaitable[web.Response]]:
 
     async def page(request: web.Request) -> web.Response:
         language = spoken()
-        text, tag = _translated(name, language)
+        text, tag = translated(name, language)
         headers = {
             "ETag": tag,
             "Cache-Control": "no-cache",
@@ -49,7 +49,7 @@ def serve(name: str) -> Callable[[web.Request], Awaitable[web.Response]]:
 
 
 @cache
-def _translated(name: str, language: str) -> tuple[str, str]:
+def translated(name: str, language: str) -> tuple[str, str]:
     """Return a page with what its scripts say, and a tag of both."""
     words, text = catalogue(language), (FOLDER / name).read_text(encoding="utf-8")
 

@@ -15,7 +15,9 @@ from adapters.uploads import Uploads
 from adapters.web import assets
 from adapters.web.api import MAY_STAY, PERSON, Api, Unacceptable, answer
 from adapters.web.follower import Follower
+from adapters.web.readers import Readers
 from adapters.web.settings import WebSettings
+from adapters.web.shares import Shares
 from adapters.web.sign_in import Cookies, Provider, SignIn, Visitor, new_guest, read_secret
 from adapters.web.talks import Talks
 from bot.domain import Json
@@ -52,6 +54,7 @@ _HEADERS: Mapping[str, str] = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
+    "X-Robots-Tag": "noindex",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
@@ -80,6 +83,8 @@ async def open_pages(process: Process, talks: Talks) -> tuple[web.Application, F
     """Return the application, and the follower that updates its pages. Raises CannotStart."""
     settings, own, store = process.settings, WebSettings.of(process.settings), process.store
     follower = Follower(store=store, talks=talks, intake=process.intake)
+    # There is nothing to share where nothing is remembered.
+    who = own.shares if settings.remembers else "off"
     about: dict[str, Json] = {
         "model": process.model,
         "feedback": settings.rates(usual=True),
@@ -90,14 +95,16 @@ async def open_pages(process: Process, talks: Talks) -> tuple[web.Application, F
         "files": settings.files_per_question,
         "file_mb": settings.file_max_mb,
         "endings": {**ENDINGS},  # of files, by the language of their code
+        "shares": who,
     }
     # A changed password invalidates all cookies.
     way = f"{own.way}:{hashlib.sha256(own.password.encode()).hexdigest()}"
     # A person removed at the provider must lose access soon.
     longest = _PROVIDER_SECONDS if own.way == "oidc" else math.inf
     try:
+        secret = await read_secret(store)
         cookies = Cookies(
-            secret=await read_secret(store),
+            secret=secret,
             way=way,
             keep_seconds=min(settings.keep_seconds, longest),
             secure=own.url.startswith("https://"),
@@ -106,15 +113,19 @@ async def open_pages(process: Process, talks: Talks) -> tuple[web.Application, F
         raise CannotStart(str(error)) from error
     oidc = _open_id_connect(own) if own.oidc_issuer else None
     sign_in = SignIn(settings=own, cookies=cookies, store=store, oidc=oidc)
+    lookup, keep_seconds = process.intake.lookup, settings.keep_seconds
+    shares = Shares(store=store, lookup=lookup, secret=secret, keep_seconds=keep_seconds)
+    readers = Readers(store=store, shares=shares, sign_in=sign_in, who=who, endings=ENDINGS)
     app = web.Application(
-        client_max_size=_LARGEST_BODY, middlewares=[_authentication(sign_in, process.trust)]
+        client_max_size=_LARGEST_BODY,
+        middlewares=[_authentication(sign_in, readers, process.trust)],
     )
     app.on_response_prepare.append(_add_headers)
     # Otherwise shutdown would wait for the open pages.
     app.on_shutdown.append(follower.end_pages)
     uploads = Uploads(store, most_files=settings.files_per_question, most_mb=settings.file_max_mb)
-    app.add_routes(Api(store, process.intake, talks, follower, uploads, about).routes())
-    app.add_routes(sign_in.routes())
+    app.add_routes(Api(store, process.intake, talks, follower, uploads, shares, about).routes())
+    app.add_routes([*sign_in.routes(), *readers.routes()])
     for path in ("/", "/c/{talk}"):
         app.router.add_get(path, assets.serve("index.html"))
     app.router.add_static("/static/", assets.FOLDER)
@@ -132,7 +143,7 @@ def _open_id_connect(settings: WebSettings) -> Provider:
 
 
 def _authentication(
-    sign_in: SignIn, trust: Callable[[web.Request, str], None]
+    sign_in: SignIn, readers: Readers, trust: Callable[[web.Request, str], None]
 ) -> Callable[..., Awaitable[web.StreamResponse]]:
     @web.middleware
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -147,7 +158,8 @@ def _authentication(
         is_page = request.path in ("/", "/api/me") or request.path.startswith("/c/")
         if visitor is None and not sign_in.way and is_page:
             visitor = Visitor(new_guest(), 0.0)
-        if visitor is None and not sign_in.is_public(request.path):
+        is_open = sign_in.is_public(request.path) or readers.lets_in(request.path)
+        if visitor is None and not is_open:
             return sign_in.challenge(request)
         if visitor is not None:
             if request.headers.get(_WRITE_HEADER, "1") not in ("1", visitor.person.id):
@@ -187,7 +199,9 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
         return answer({"error": error.sentence}, status=error.status)
     except ParleyError as error:
         if isinstance(error, StoreUnavailable):
-            log.info("Request %s failed: %s", request.path, error)
+            # Not the path itself: that of a link opens it.
+            resource = request.match_info.route.resource
+            log.info("Request %s failed: %s", resource and resource.canonical, error)
         status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
         field = str(getattr(error, "field", ""))  # of a form
         more = {"field": field} if field else {}

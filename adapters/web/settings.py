@@ -14,6 +14,7 @@ from config.variables import (
     checked_address,
     host_name,
     like,
+    one_of,
     port_number,
     setting,
     switch,
@@ -85,6 +86,12 @@ class WebSettings(PlatformSettings):
         switch,
         "whether the model writes a title for each conversation of the web page, which costs a"
         " further short request",
+    )
+    shares: Literal["off", "people", "anyone"] = setting(
+        "people",
+        one_of(("off", "people", "anyone")),
+        "who can read a conversation by a link that its person has made: off, people (those who"
+        " are signed in) or anyone",
     )
 
     @property

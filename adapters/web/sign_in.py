@@ -216,6 +216,17 @@ class SignIn:
             return web.Response(status=401, text="Please log in at the proxy of this page.\n")
         return _led_to(f"/login?next={quote(request.path)}")
 
+    def network(self, request: web.Request) -> str:
+        """Return the client address used for rate limits; the /64 network for IPv6."""
+        address = origin_of(
+            request.remote or "",
+            ",".join(request.headers.getall(_FORWARDED_FOR, ())),
+            proxies=self._settings.proxy_address,
+        )
+        if isinstance(address, ipaddress.IPv6Address):
+            return str(ipaddress.ip_network((address, 64), strict=False).network_address)
+        return str(address or "unknown")
+
     async def _start_oidc(self, request: web.Request) -> web.Response:
         if self._oidc is None:
             return _led_to("/")
@@ -238,7 +249,7 @@ class SignIn:
         except SignInFailed as error:
             return _failed(error)
         # Only a path of the page, to prevent open redirects.
-        response = _led_to(path if re.fullmatch(r"/c/[A-Za-z0-9-]+", path) else "/")
+        response = _led_to(path if re.fullmatch(r"/[cs]/[A-Za-z0-9-]+", path) else "/")
         self._cookies.write(response, person)
         self._cookies.drop(_ATTEMPT, response)
         return response
@@ -248,7 +259,7 @@ class SignIn:
         if self.way != "password":
             raise Unacceptable(404, "There is no password here.")
         given = (await body(request)).get("password")
-        key = self._store.key(PLATFORM, "wrong", self._network(request))
+        key = self._store.key(PLATFORM, "wrong", self.network(request))
         # Counted before the check, so that concurrent attempts cannot exceed the limit.
         attempts = int(await self._store.command("INCR", key))
         await self._store.command("EXPIRE", key, _LONGEST_PAUSE, "NX")
@@ -274,7 +285,7 @@ class SignIn:
 
     async def _new_guest(self, request: web.Request) -> Person:
         """Create a guest; limited for each address, because each guest has quotas of their own."""
-        key = self._store.key(PLATFORM, "guests", self._network(request))
+        key = self._store.key(PLATFORM, "guests", self.network(request))
         many = int(await self._store.command("INCR", key))
         await self._store.command("EXPIRE", key, _GUESTS_SECONDS, "NX")
         if many > _MOST_GUESTS:
@@ -297,17 +308,6 @@ class SignIn:
     def _is_proxy(self, request: web.Request) -> bool:
         remote, addresses = request.remote or "", self._settings.proxy_address
         return remote in addresses if addresses else is_loopback(remote)
-
-    def _network(self, request: web.Request) -> str:
-        """Return the client address used for rate limits; the /64 network for IPv6."""
-        address = origin_of(
-            request.remote or "",
-            ",".join(request.headers.getall(_FORWARDED_FOR, ())),
-            proxies=self._settings.proxy_address,
-        )
-        if isinstance(address, ipaddress.IPv6Address):
-            return str(ipaddress.ip_network((address, 64), strict=False).network_address)
-        return str(address or "unknown")
 
 
 def origin_of(remote: str, forwarded: str, *, proxies: Collection[str]) -> IPAddress | None:

@@ -67,11 +67,13 @@ PLATFORM = PlatformSpec(
     connect=_connect,
     ids={"person": IdForm("[0-9a-f]{32}", "")},
     ids_help="those of the page have 32",
-    # Of threads, of turns, and of the list of conversations.
+    # Of threads, of turns, and of the lists of conversations and of links.
     own_names=(
         *(":web::{id}:", ":web:{id}:"),
-        *(":web:talks:{id}:", ":web:titles:{id}:", ":web:places:{id}:"),
+        *(":web:talks:{id}:", ":web:titles:{id}:", ":web:places:{id}:", ":web:shares:{id}:"),
     ),
+    # Some of a restored store's links may have been revoked since.
+    sessions=("shared:*",),
     local=True,
     credential="WEB_PASSWORD",
     # The page is for the person at the terminal, not for a script behind a pipe.

@@ -140,6 +140,8 @@ class Eraser:
                 return ("HGET", key, "persona_by") if rest else ("SMEMBERS", key)
             case "uploads":
                 return "SMEMBERS", key
+            case "shared":
+                return "HGET", key, "thread"
             case "usage_of" if self._who.is_person and rest.split(":")[1] == self._who.platform:
                 # The models with which a person's fields end.
                 return "HKEYS", self._key("usage", rest)
@@ -194,7 +196,7 @@ class Eraser:
             return False
         if kind == "message" and who.is_person and rest.startswith(f"{who.platform}:"):
             return who.is_in(name) or _person_of(value or "") == who.id
-        if kind in ("posted", "pressed") and any(map(who.is_in, (value or "").split())):
+        if kind in ("posted", "pressed", "shared") and any(map(who.is_in, (value or "").split())):
             return True
         if kind == "budget" and not who.is_person:
             return f":{who.written}:" in f":{rest}:"

@@ -84,7 +84,9 @@ async def test_several_are_deleted_after_one_question_and_those_that_stay_are_na
 
         await window.page.route(f"**/conversations/{ids[1]}", refuse)
         await window.page.locator(".several").get_by_role("button", name="Delete").click()
-        await expect(window.page.locator("#ask-title")).to_have_text("Delete the selected conversations (3)?")
+        await expect(window.page.locator("#ask-title")).to_have_text(
+            "Delete the selected conversations (3)?"
+        )
         await window.page.locator("#ask-yes").click()
         told = "1 of 3 stay as they were: “two?”. Please try again later."
         await expect(window.page.locator("#toast")).to_have_text(told)

@@ -354,6 +354,10 @@ class App {
     reconnect: () => this.events?.connect(),
     model: () => this.answers.open(this.conversation?.turns.length ? this.conversation.id : ""),
     rename: () => this.rename(this.conversation),
+    share: () =>
+      import("./sharing.js")
+        .then(({ openSharing }) => openSharing(this.conversation.id, this.me))
+        .catch(() => toast(t("Parley cannot be reached at the moment. Please try again."))),
     delete: () => this.delete(this.conversation),
     "help-open": () => this.openHelp(),
     theme: () => {
@@ -514,6 +518,7 @@ class App {
     const isEmpty = !turns.length && !pending.length && byId("missing").hidden;
     byId("welcome").hidden = !isEmpty || (conversation && !conversation.isKnown);
     byId("actions").hidden = !turns.length;
+    byId("share").hidden = !this.me.shares || this.me.shares === "off";
     byId("export").href = conversation ? `/api/conversations/${conversation.id}/export` : "";
     byId("stop").hidden = !conversation?.open && !this.onItsWay;
     this.sidebar.mark(conversation?.id ?? "");

@@ -45,9 +45,10 @@ export function withCode(line) {
   return parts.map((part, at) => (at % 2 ? element("code", { textContent: part }) : part));
 }
 
-// Says a sentence to a screen reader only. The same sentence twice is said twice.
+// Says a sentence to a screen reader only. The same sentence twice is said twice. What is outside of
+// an open dialog is silent, so one with a line for it shows it there.
 export function announce(sentence) {
-  const status = byId("status");
+  const status = document.querySelector("dialog[open] [role=status]") ?? byId("status");
   status.textContent = status.textContent === sentence ? `${sentence}\u00a0` : sentence;
 }
 
@@ -58,6 +59,7 @@ export function toast(sentence) {
   const box = byId("toast");
   box.textContent = sentence;
   box.classList.add("shown");
+  if (document.querySelector("dialog[open]")) announce(sentence);
   clearTimeout(toastTimer);
   toastTimer = setTimeout(() => box.classList.remove("shown"), 6000);
 }
@@ -66,7 +68,8 @@ export function toast(sentence) {
 function copyByCommand(text) {
   const box = element("textarea", { value: text, className: "sr" });
   const { activeElement } = document;
-  document.body.append(box);
+  // What is outside of an open dialog cannot be selected.
+  (document.querySelector("dialog[open]") ?? document.body).append(box);
   box.select();
   const copied = document.execCommand("copy");
   box.remove();

@@ -23,5 +23,5 @@ form.addEventListener("submit", async (event) => {
 // Only a path of this site: "//host" and "/\host" would lead elsewhere.
 function next() {
   const path = new URLSearchParams(location.search).get("next") || "/";
-  return /^\/(c\/[\w-]+)?$/.test(path) ? path : "/";
+  return /^\/([cs]\/[\w-]+)?$/.test(path) ? path : "/";
 }

@@ -1,0 +1,102 @@
+// The dialog in which a link to a conversation is made, and the person's links are revoked.
+import { send, sendAgain } from "./api.js";
+import { copyBy, element, uuid } from "./dom.js";
+import { t } from "./words.js";
+
+const READERS = {
+  people: t("Everybody who has the link and is signed in here can read it."),
+  anyone: t("Everybody who has the link can read it, without a login."),
+  here: t("Everybody at this machine who has the link can read it."),
+};
+const SHOWN = t(
+  "A link shows this conversation as it is now: what you ask or change later is not in it, and what you delete is gone from it, too.",
+);
+const PERIODS = { 1: t("One day"), 7: t("One week"), 30: t("Thirty days") };
+
+let dialog = null;
+let press = ""; // the id of a press whose answer has not come, so that it counts once
+
+export async function openSharing(conversation, { shares, login }) {
+  const path = `/api/conversations/${encodeURIComponent(conversation)}/shares`;
+  dialog?.remove();
+  const periods = Object.entries(PERIODS);
+  const options = periods.map(([value, text]) => element("option", { value }, text));
+  const days = element("select", {}, ...options);
+  days.value = "7";
+  const said = element("p", { role: "status" });
+  const list = element("ul", { className: "links" });
+  const heading = element("h2", { textContent: t("Your links"), hidden: true });
+  const make = element("button", { type: "submit", className: "primary" }, t("Make a link"));
+  const close = element("button", { type: "button", onclick: () => dialog.close() }, t("Close"));
+  const form = element(
+    "form",
+    { method: "dialog" },
+    element("h2", { id: "sharing-title" }, t("Share this conversation")),
+    element("p", {}, SHOWN),
+    element("p", {}, READERS[login ? shares : "here"]),
+    element("label", {}, t("Valid for"), " ", days),
+    element("div", { className: "choices" }, close, make),
+    said,
+    heading,
+    list,
+  );
+  const looks = { id: "sharing", className: "dialog", aria: { labelledby: "sharing-title" } };
+  dialog = element("dialog", looks, form);
+  document.body.append(dialog);
+
+  const show = (links) => {
+    list.replaceChildren(...links.map((link) => itemOf(link, revoke)));
+    heading.hidden = !links.length;
+  };
+  const load = async () => show(await send("GET", "/api/shares"));
+  const attempt = async (work, done = "") => {
+    try {
+      await work();
+      said.textContent = done;
+    } catch (error) {
+      if (!error.passes) press = "";
+      said.textContent = error.message;
+    }
+  };
+  const revoke = ({ name }) =>
+    attempt(async () => {
+      await sendAgain("DELETE", `/api/shares/${name}`);
+      await load();
+      days.focus(); // the button that had it is gone
+    }, t("The link no longer works."));
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (make.disabled) return;
+    make.disabled = true;
+    press ||= uuid();
+    const sent = { id: press, days: Number(days.value) };
+    attempt(async () => {
+      await sendAgain("POST", path, sent);
+      press = "";
+      await load();
+      list.querySelector("button").focus();
+    }, t("The link is ready to be copied.")).finally(() => (make.disabled = false));
+  });
+  dialog.showModal();
+  days.focus();
+  await attempt(load);
+}
+
+function itemOf({ token, title, made, ends, ...link }, revoke) {
+  const href = `/s/${token}`;
+  const name = title || t("New conversation");
+  const [from, until] = [made, ends].map((at) =>
+    new Date(at * 1000).toLocaleString([], { dateStyle: "medium", timeStyle: "short" }),
+  );
+  const times = t("Made {from}, ends {until}", { from, until });
+  const looks = { href, target: "_blank", title: name, dir: "auto" };
+  const button = (text, onclick) =>
+    element("button", { type: "button", onclick, aria: { label: `${text}: ${name}` } }, text);
+  return element(
+    "li",
+    {},
+    element("span", {}, element("a", looks, name), element("small", {}, times)),
+    button(t("Copy"), (event) => copyBy(event.currentTarget, new URL(href, location.href).href)),
+    button(t("Revoke"), () => revoke(link)),
+  );
+}

@@ -52,8 +52,8 @@ _WAYS = (
     later("Add files by the paper clip, by pasting, or by dropping them here."),
     later("At the top, choose the model and its style; rename, export or delete the conversation."),
     later(
-        "Below an answer, copy, rate or regenerate it. You can edit each of your questions: what was"
-        " there stays, and the arrows below the question lead back to it."
+        "Below an answer, copy, rate or regenerate it. You can edit each of your questions: what"
+        " was there stays, and the arrows below the question lead back to it."
     ),
 )
 

@@ -15,8 +15,8 @@ from bot import audit
 from bot.domain import Json, Person, Standing, ThreadKey
 from bot.errors import NotRemembered, Refused
 from bot.intake.answers import GO_ON
-from bot.reply.draft import CALLED_BEFORE, NOT_KNOWN, SOURCES, STEPS
 from bot.languages import LANGUAGES, later, say
+from bot.reply.draft import CALLED_BEFORE, NOT_KNOWN, SOURCES, STEPS
 from bot.store import Store
 from bot.turns.lookup import TurnLookup
 

@@ -6,22 +6,15 @@ import asyncio
 import io
 import zipfile
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser as BrowserType
 from playwright.async_api import Error, FilePayload, Route, expect
 
 from bot.store import Store
 from tests.emulators.model import ModelEmulator
 from tests.support.chromium import PHONE, WIDE, Site, Window
-from tests.support.chromium import window as window_of
-from tests.support.process import bot
-from tests.support.service import serving
 from tests.support.stored import stored
-from tests.support.waiting import until
-from tests.support.web_page import free_port, web_variables
 from tests.web.conftest import OwnPage
 from tests.web.test_page_access import findings
 from tests.web.test_page_keyboard import press, to
@@ -176,8 +169,7 @@ async def test_an_upload_that_fails_is_told_and_one_of_others_does_not_wait_for_
 
         failures = [
             lambda route: route.fulfill(status=409, json={"error": "No."}),
-            lambda route: route.fulfill(status=400, body=""),
-            lambda route: route.abort(),  # it is sent again
+            lambda route: route.abort(),
         ]
         await window.page.route("**/api/files/*", failing)
         file, toast = window.page.locator("#file"), window.page.locator("#toast")
@@ -188,50 +180,6 @@ async def test_an_upload_that_fails_is_told_and_one_of_others_does_not_wait_for_
 
         await expect(window.page.locator("#status")).to_have_text("c.txt is added.")
         await expect(chips(window)).to_have_text(["c.txt"])
-
-
-async def test_a_kill_in_the_middle_of_an_upload_loses_neither_the_file_nor_what_was_typed(
-    chromium: BrowserType, own_store: Store, data_dir: Path, model: ModelEmulator
-) -> None:
-    port = free_port()
-    variables = web_variables(model, WEB_PORT=str(port), REDIS_URL=own_store.url)
-    content = b"The mill stands on the river.\n" * 20_000 + b"The very last line."
-    model.answer = "I see."
-    async with serving(own_store, "worker", variables=web_variables(model)) as service:
-        async with bot("web", data_dir=data_dir, variables=variables) as web:
-            await until(lambda: "The page is at" in web.text(), why=web.text)
-            async with window_of(chromium, f"http://127.0.0.1:{port}") as window:
-                await window.open()
-                await expect(window.button("Add files")).to_be_visible()
-                await window.box.fill("What is the last line?")
-                network = await window.page.context.new_cdp_session(window.page)
-                slow = {"offline": False, "latency": 0, "downloadThroughput": -1}
-                slowly = {**slow, "uploadThroughput": 100_000}
-                await network.send("Network.emulateNetworkConditions", slowly)
-                await window.page.locator("#file").set_input_files([text_file("a.txt", content)])
-                async with asyncio.timeout(30):
-                    while not [one for one in await stored(own_store) if "upload:" in one.name]:
-                        await asyncio.sleep(0.02)
-                web.kill()
-                await web.process.wait()
-                quickly = {**slow, "uploadThroughput": -1}
-                await network.send("Network.emulateNetworkConditions", quickly)
-                async with bot("web", data_dir=data_dir, variables=variables) as again:
-                    await until(lambda: "The page is at" in again.text(), why=again.text)
-                    await expect(window.page.locator("#status")).to_have_text("a.txt is added.")
-                    await expect(window.box).to_have_value("What is the last line?")
-                    (name,) = [one.name for one in await stored(own_store) if "upload:" in one.name]
-                    key = own_store.key(name)
-                    get = own_store.redis.execute_command
-                    arrived = await get("GET", key, NEVER_DECODE=True)  # type: ignore[no-untyped-call]
-                    await window.box.press("Enter")
-                    await window.ended()
-                    await expect(window.answer).to_have_text("I see.")
-
-        asked = "".join(str(one["content"]) for one in model.requests[-1].messages)
-        assert arrived == content
-        assert "The mill stands on the river." in asked
-        assert not service.errors()
 
 
 async def test_files_stay_in_the_box_when_another_conversation_is_opened(site: Site) -> None:

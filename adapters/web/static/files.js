@@ -5,8 +5,6 @@ import { owner } from "./kept.js";
 import { t } from "./words.js";
 
 const MB = 1e6;
-const MOST_TRIES = 30; // of a file, while the server is away
-const PAUSE = 2000; // milliseconds between two
 
 export function chip({ name }, ...beside) {
   const label = element("span", { className: "name", dir: "auto", title: name }, name);
@@ -65,19 +63,14 @@ export class Files {
 
   async send(entry, file) {
     const { name, request } = entry;
-    for (let left = MOST_TRIES; left > 0; left -= 1) {
-      if (!this.entries.includes(entry)) return;
-      request.open("PUT", pathOf(entry));
-      request.responseType = "json";
-      request.setRequestHeader("X-Parley", owner || "1");
-      await new Promise((ended) => {
-        request.onloadend = ended;
-        request.send(file);
-      });
-      if (request.status && request.status < 500) break;
-      // A server that was away gets all of it once more, in the place of what it has.
-      await new Promise((resolve) => setTimeout(resolve, PAUSE));
-    }
+    if (!this.entries.includes(entry)) return;
+    request.open("PUT", pathOf(entry));
+    request.responseType = "json";
+    request.setRequestHeader("X-Parley", owner || "1");
+    await new Promise((ended) => {
+      request.onloadend = ended;
+      request.send(file);
+    });
     if (!this.entries.includes(entry)) return;
     if (request.status === 201) {
       delete entry.request;

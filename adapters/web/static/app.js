@@ -10,7 +10,7 @@ import { Log } from "./log.js";
 import { Outbox } from "./outbox.js";
 import { saveBy } from "./saving.js";
 import { Sidebar } from "./sidebar.js";
-import { shortName } from "./turn.js";
+import { shortName, versionOf } from "./turn.js";
 import { chosen, speak, t } from "./words.js";
 
 const THEMES = { auto: t("as the system"), light: t("light"), dark: t("dark") };
@@ -247,7 +247,7 @@ class App {
     // What stands above stays where it is, and so does the button.
     this.log.follows = false;
     if (await this.act({ id: other }, "open")) {
-      announce(`Version ${versions.indexOf(other) + 1} of ${versions.length}.`);
+      announce(versionOf(versions.indexOf(other), versions));
     }
     this.isSwitching = false;
   }

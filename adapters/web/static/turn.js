@@ -82,7 +82,7 @@ export class TurnView {
   showVersions({ id, versions }, { isBusy }) {
     const at = versions.indexOf(id);
     setText(this.count, `${at + 1}/${versions.length}`);
-    this.versions.ariaLabel = `Version ${at + 1} of ${versions.length}`;
+    this.versions.ariaLabel = versionOf(at, versions);
     this.older.ariaDisabled = String(isBusy || at === 0);
     this.newer.ariaDisabled = String(isBusy || at === versions.length - 1);
   }
@@ -140,6 +140,11 @@ export class TurnView {
     this.ways = names;
     this.more.hidden = !ways.length;
   }
+}
+
+// `at` counts from 0.
+export function versionOf(at, versions) {
+  return t("Version {number} of {count}", { number: at + 1, count: versions.length });
 }
 
 // Hubs put an owner before a model's name, and servers a path.

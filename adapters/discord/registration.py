@@ -10,6 +10,7 @@ from adapters.discord.rest import Payload, request
 from bot.commands.handlers import ASK_ABOUT, COMMANDS, SUMMARISE, Scope
 from bot.domain import Json
 from bot.store import Store
+from config.persona_files import MOST_PERSONA
 
 # Discord's documentation, "Application Commands", "Application Command Types" and "Option Type".
 SLASH, MESSAGE_MENU = 1, 3
@@ -19,7 +20,7 @@ _SUBCOMMAND, _TEXT, _SWITCH, _FILE = 1, 3, 5, 11
 _SERVERS = 0
 _IN_SERVER, _IN_OWN_DM = 0, 1
 _LONGEST_QUESTION = 6000  # Discord's limit for a text option
-_LONGEST_PERSONA = 2000
+_LONGEST_TEXT = MOST_PERSONA
 
 SCOPE_NAMES: Mapping[Scope, str] = {
     "thread": "this conversation",
@@ -82,8 +83,14 @@ def _subcommand(name: str) -> Payload:
             what = "The model, or default; without it I show which answers"
             options = [_option(_TEXT, "name", what, autocomplete=True), _place()]
         case "persona":
-            what = "How I should answer, or default; without it I show the present persona"
-            options = [_option(_TEXT, "text", what, max_length=_LONGEST_PERSONA), _place()]
+            what = (
+                "A persona's name, how I should answer, or default; without it I show the present"
+            )
+            text = _option(_TEXT, "text", what, max_length=_LONGEST_TEXT, autocomplete=True)
+            options = [text, _place()]
+        case "me":
+            what = "What I should keep in mind, or clear; without it I show it. Nobody else sees it"
+            options = [_option(_TEXT, "text", what, max_length=_LONGEST_TEXT)]
         case "tools":
             what = "off, on, or revoke and the name of a tool; without it I show what I can use"
             options = [_option(_TEXT, "change", what), _place()]

@@ -59,6 +59,7 @@ class TalkView:
     thread: ThreadKey
     last: str | None = None
     title: str = ""
+    answers: str = ""  # the label of the model that is chosen there; "" for the default
     is_known: bool = False  # whether it is in its person's list
     is_gone: bool = False  # deleted while it was followed
     turns: dict[str, TurnView] = field(default_factory=dict)
@@ -83,7 +84,7 @@ class OpenPage:
         self.talk = talk
         self.news = asyncio.Event()
         self.close_reason: Literal["", "crowded", "stopping"] = ""
-        self._sent_title = ""
+        self._sent_head = ("", "")
         self._sent: dict[str, TurnView] = {}
 
     def end(self, why: Literal["crowded", "stopping"]) -> None:
@@ -94,13 +95,14 @@ class OpenPage:
     def state(self) -> str:
         """Return the event with the full state, and record it as sent."""
         talk = self.talk
-        self._sent_title, self._sent = talk.title, dict(talk.turns)
+        self._sent_head, self._sent = (talk.title, talk.answers), dict(talk.turns)
         turns: list[Json] = [
             _fields(one) | {"answer": one.standing.answer} for one in talk.turns.values()
         ]
         whole: dict[str, Json] = {
             "id": talk.thread.thread,
             "title": talk.title,
+            "answers": talk.answers,
             "known": talk.is_known,
         }
         return _event("state", whole | {"turns": turns})
@@ -110,7 +112,8 @@ class OpenPage:
         if self.talk.is_gone:
             return _event("gone", {})
         before, turns = self._sent, self.talk.turns
-        if self._sent_title != self.talk.title or before.keys() - turns.keys():
+        head = self.talk.title, self.talk.answers
+        if self._sent_head != head or before.keys() - turns.keys():
             return self.state()
         self._sent = dict(turns)
         changed = {one: view for one, view in turns.items() if before.get(one) != view}
@@ -209,13 +212,14 @@ class Follower:
                 *turn_ids, person_id=talk.thread.channel
             )
             title = await self._talks.title(talk.thread)
+            answers = await self._intake.preferences.answers(talk.thread)
         except StoreUnavailable:
             raise
         except Exception:
             # An error in one conversation must not stop the updates of the others.
             log.exception("Cannot load conversation %s", talk.thread)
             return
-        talk.title, talk.is_known = title or "", title is not None
+        talk.title, talk.answers, talk.is_known = title or "", answers, title is not None
         # A question goes with its answer; other notes stay while the turn runs.
         running = {one.turn_id: one.consent for one in standings if one.state == "running"}
         talk.notes = {one: it for one, it in talk.notes.items() if running.get(one) == it[0]}

@@ -36,14 +36,14 @@ class Talks:
     def __init__(self, *, store: Store, keep_seconds: float, remembers: bool = True) -> None:
         self._store = store
         self._remembers = remembers
-        self._keep_ms = int(keep_seconds * 1000)
+        self.keep_ms = int(keep_seconds * 1000)
 
     async def all_of(self, person: Person) -> list[Talk]:
         """Return a person's conversations, the newest first."""
         if not self._remembers:
             return []
         talks, titles = self._index(person.id)
-        oldest = time.time() - self._keep_ms / 1000
+        oldest = time.time() - self.keep_ms / 1000
         if expired := await self._store.command("ZRANGEBYSCORE", talks, "-inf", oldest):
             await self._store.command("HDEL", titles, *expired)
             await self._store.command("ZREM", talks, *expired)
@@ -74,14 +74,14 @@ class Talks:
         if title and self._remembers:
             await command("HSETNX", titles, turn.key.thread, title)
         for key in (talks, titles, turns):
-            await command("PEXPIRE", key, self._keep_ms)
+            await command("PEXPIRE", key, self.keep_ms)
         await self.keep(turn.key)
 
     async def keep(self, thread: ThreadKey) -> None:
         """Let what was chosen for a conversation expire with it."""
         if thread.thread:
             chosen = self._store.key("preferences", str(thread))
-            await self._store.command("PEXPIRE", chosen, self._keep_ms)
+            await self._store.command("PEXPIRE", chosen, self.keep_ms)
 
     async def remove(self, thread: ThreadKey, turn_id: str) -> None:
         """Drop a turn, and its conversation with the last one."""
@@ -96,7 +96,7 @@ class Talks:
         _, titles = self._index(thread.channel)
         title = one_line(whole_characters(title)).strip()[:_LONGEST_TITLE]
         await self._store.command("HSET", titles, thread.thread, title)
-        await self._store.command("PEXPIRE", titles, self._keep_ms)
+        await self._store.command("PEXPIRE", titles, self.keep_ms)
 
     async def forget(self, thread: ThreadKey) -> None:
         """Drop a conversation from the index."""

@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, str] = {
     "follow": "Answer everything in this thread",
     "model": "Choose the model that answers",
     "persona": "Choose how I should answer",
+    "me": "Tell me what I should know in all your questions",
     "tools": "Show my tools here, and switch them off or on",
     "settings": "Show and change my settings here",
     "usage": "Show what you have used today",
@@ -39,6 +40,7 @@ COMMANDS: Mapping[str, str] = {
     "help": "Show what I can do here",
 }
 DEFAULT = "default"  # instead of a model or a persona: removes the choice
+CLEAR = "clear"  # the same of a person's own instructions
 ASK_ABOUT = "Ask about this"  # of a message's menu
 SUMMARISE = "Summarise from here"
 SUMMARY_QUESTION = (
@@ -156,7 +158,7 @@ class CommandHandlers:
 
         `model` and `persona` show what is chosen if there is no argument, and remove it for the
         argument DEFAULT; `tools` takes "off", "on", and "revoke" with a name. Their default scope
-        is the nearest one.
+        is the nearest one. `me` shows the person's own instructions, or takes CLEAR or a text.
         """
         match name:
             case "reset":
@@ -169,6 +171,8 @@ class CommandHandlers:
                 return await self._model(call, argument.strip(), scope)
             case "persona":
                 return await self._persona(call, argument.strip(), scope)
+            case "me":
+                return await self._me(call, argument.strip())
             case "usage":
                 return await self._usage(call)
             case "tools":
@@ -180,6 +184,11 @@ class CommandHandlers:
         sought = typed.strip().casefold()
         found = [(one.name, one.label) for one in self._intake.preferences.offered]
         return [one for one in found if any(sought in text.casefold() for text in one)]
+
+    async def personas(self, call: Call, typed: str = "") -> list[str]:
+        """Return the names of personas that match what a person has typed."""
+        known = await self._intake.own.personas(call.thread.platform, call.person)
+        return [name for name in known if typed.strip().casefold() in name.casefold()]
 
     async def overview(self, call: Call) -> Overview:
         """Return what is chosen for a place, and which forms this person may open."""
@@ -311,7 +320,10 @@ class CommandHandlers:
             return f"From now on {label} answers in {place}."
         model = label_of(resolved(await self._check(call)).model)
         answers = f"{model or 'The default model'} answers here."
-        offered = ", ".join(label for _, label in self.models())
+        models = self._intake.preferences.offered
+        offered = ", ".join(
+            f"{it.label} ({it.purpose})" if it.purpose else it.label for it in models
+        )
         how = self._how(call, f"Write the name of one, or `{DEFAULT}` for the default model.")
         return f"{answers} Models: {offered}. {how}" if offered else answers
 
@@ -320,11 +332,38 @@ class CommandHandlers:
             place, chosen = await self._change(call, scope, {"persona": _given(text)})
             if not chosen.persona:
                 return f"I no longer use that persona in {place}."
+            known = await self._intake.own.personas(call.thread.platform, call.person)
+            if name := _name_of(chosen.persona, known):
+                return f"From now on I use the persona {name} in {place}."
             return f"From now on I use this persona in {place}."
         persona = resolved(await self._check(call)).persona
+        known = await self._intake.own.personas(call.thread.platform, call.person)
         shown = f"My persona here:\n{persona}" if persona else "No persona is chosen here."
-        how = self._how(call, f"Write how I should answer, or `{DEFAULT}` to remove it.")
-        return f"{shown}\n{how}"
+        if name := _name_of(persona, known):
+            shown = f"My persona here: {name}\n{persona}"
+        if known:
+            shown += f"\nPersonas: {', '.join(known)}."
+            how = f"Write the name of one, or how I should answer, or `{DEFAULT}` to remove it."
+        else:
+            how = f"Write how I should answer, or `{DEFAULT}` to remove it."
+        return f"{shown}\n{self._how(call, how)}"
+
+    async def _me(self, call: Call, text: str) -> str:
+        """Show, save or drop what a person wants in all their answers; nobody else sees it."""
+        own, who = self._intake.own, (call.thread.platform, call.person)
+        if text.casefold() in (CLEAR, DEFAULT):
+            # Also for somebody who may not use the bot any more.
+            await own.save_instructions(*who, "")
+            return "I have forgotten what you wanted in all my answers to you."
+        if text:
+            await self._check(call)
+            await own.save_instructions(*who, text)
+            return "From now on I keep this in mind in all my answers to you, and to nobody else."
+        if kept := (await own.read(*who)).instructions:
+            return (
+                f"In all my answers to you I keep in mind:\n{kept}\nWrite `{CLEAR}` to remove it."
+            )
+        return "You have told me nothing for all your questions. Write what I should keep in mind."
 
     async def _usage(self, call: Call) -> str:
         """Return what the person has used, and what is left."""
@@ -420,6 +459,10 @@ class CommandHandlers:
         found = await self._check(call, settles=True)
         nearest = next(iter(call.scopes)) if scope is None else scope
         self._require(call, nearest)
+        if written := changes.get("persona"):
+            who = call.thread.platform, call.person
+            named = await self._intake.own.persona_text(*who, str(written))
+            changes = {**changes, "persona": named}
         changes = self._intake.access.rules.with_limits(call.person, nearest, changes, found)
         chosen = await self._intake.preferences.change(
             call.thread, nearest, changes, by=call.person.id
@@ -454,6 +497,11 @@ class CommandHandlers:
             or (scope == "thread" and call.own_thread)
             or self._intake.access.rules.is_admin(call.person)
         )
+
+
+def _name_of(persona: str, known: Mapping[str, str]) -> str:
+    """Return the name of a persona; "" if it has none, or an operator has changed it since."""
+    return next((name for name, text in known.items() if persona and text == persona), "")
 
 
 def _given(text: str) -> str:

@@ -150,7 +150,7 @@ def test_all_mistakes_are_reported_at_once() -> None:
         "MAX_TOKENS='0' is not from 1 to 10000000",
         "REPLY_TIMEOUT='soon' is not a number",
         "REPLY_TIMEOUT='-1' is not from 0.1 to 86400",
-        "MODELS='Fast=' has 'Fast=' in it, which is not like Label=name",
+        "MODELS='Fast=' has 'Fast=' in it, which is not like Label=name (what it is for)",
         "MODELS='a/b c' has a blank or a special character in it",
         "MODELS='A=x,a=y' names a model, or uses a label, twice",
         "FEEDBACK='maybe' is none of auto, on and off",
@@ -294,16 +294,19 @@ def test_prices_and_money_that_cannot_be_meant_are_refused(
 
 
 def test_models_have_labels_and_the_first_answers_if_no_other_is_named() -> None:
-    text = "Fast = mistralai/small:fastest, Very clever=Qwen/large,plain,Mistral=mistral"
+    text = (
+        "Fast = mistralai/small:fastest (quick, for most), Very clever=Qwen/large,plain (plain) ,"
+        "Mistral (old :)=mistral"
+    )
 
     first = load_settings({"MODELS": text}, NOWHERE)
     named = load_settings({"MODELS": text, "MODEL_ID": "another"}, NOWHERE)
 
     assert first.models == (
-        ("mistralai/small:fastest", "Fast"),
-        ("Qwen/large", "Very clever"),
-        ("plain", "plain"),
-        ("mistral", "Mistral"),
+        ("mistralai/small:fastest", "Fast", "quick, for most"),
+        ("Qwen/large", "Very clever", ""),
+        ("plain", "plain", "plain"),
+        ("mistral", "Mistral (old :)", ""),
     )
     assert (first.model_id, named.model_id) == ("mistralai/small:fastest", "another")
 

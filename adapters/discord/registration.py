@@ -89,7 +89,7 @@ def _subcommand(name: str) -> Payload:
             text = _option(_TEXT, "text", what, max_length=_LONGEST_TEXT, autocomplete=True)
             options = [text, _place()]
         case "me":
-            what = "What I should keep in mind, or clear; without it I show it. Nobody else sees it"
+            what = "What I should keep in mind, or clear; without it I show what you have told me"
             options = [_option(_TEXT, "text", what, max_length=_LONGEST_TEXT)]
         case "tools":
             what = "off, on, or revoke and the name of a tool; without it I show what I can use"

@@ -926,3 +926,20 @@ def test_names_of_others_that_end_like_a_file_stay_as_they_are(tmp_path: Path) -
     (tmp_path / ".env").write_text("HF_TOKEN_FILE=/x\nSSL_CERT_FILE=/y\n")
     hand_on(tmp_path / ".env", environment)
     assert environment == {"SSL_CERT_FILE": "/y"}
+
+
+def test_personas_are_the_files_of_a_folder_and_all_mistakes_are_told(tmp_path: Path) -> None:
+    (tmp_path / "Strict teacher.md").write_text("Ask back.\n")
+    (tmp_path / "notes.csv").write_text("")
+    found = load_settings({"PERSONAS": str(tmp_path)}, NOWHERE).persona_texts
+    (tmp_path / "Long.md").write_text("x" * 2001)
+    (tmp_path / "strict teacher.txt").write_text("Ask.")
+    (tmp_path / "Empty.md").write_text("")
+
+    assert found == (("Strict teacher", "Ask back."),)
+    assert load_settings({"PERSONAS": str(tmp_path / "none")}, NOWHERE).persona_texts == ()
+    assert [it.rpartition(": ")[2] for it in mistakes({"PERSONAS": str(tmp_path)})] == [
+        "Empty.md is empty",
+        "Long.md has more than 2,000 characters",
+        "strict teacher.txt has the name of another one",
+    ]

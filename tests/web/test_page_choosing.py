@@ -92,7 +92,7 @@ async def test_a_model_for_one_question_stays_with_it_and_changes_nothing_else(
 ) -> None:
     model.models, model.answer = ("small", "large", "odd"), "Well."
     async with own_page(**MODELS) as one:
-        await one.page.set_viewport_size(PHONE)
+        await one.page.set_viewport_size({"width": PHONE["width"], "height": PHONE["height"]})
         await one.open()
         await one.page.locator("#model").click()
         await one.page.get_by_text("Next question only").click()

@@ -27,6 +27,7 @@ COMMANDS = {
     "/stop": "stop the answer (so does Ctrl-C)",
     "/model": "show or choose the model: /model NAME, or off for the default",
     "/persona": "show or choose how I answer: /persona TEXT, or off",
+    "/me": "show or choose what I keep in mind in all answers to you: /me TEXT, or off",
     "/temperature": "how surprising answers are, from 0 to 2: /temperature 0.5, or off",
     "/longest": "the longest answer, in tokens: /longest 500, or off",
     "/tools": "show my tools: /tools, or off, or on, or revoke NAME",

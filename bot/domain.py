@@ -186,6 +186,8 @@ class Turn:
     joins: bool = False  # it may be answered together with others of the same person
     preferences: Preferences = Preferences()  # those at the admission, set by the queue
     language: str = field(default="", compare=False)
+    once: str = ""  # the model for this question alone, by name; "" for the place's
+    instructions: str = ""  # the person's own for all their questions, set by the queue
     asker: Asker = field(default=ANYBODY, compare=False)  # for admission; not stored
     traceparent: str = field(default="", compare=False)  # of its trace; "" if nothing is recorded
 

@@ -43,6 +43,9 @@ class Model(Protocol):
         If the preferred model is gone, another one answers, and a Start names it.
         """
 
+    async def sees(self) -> bool:
+        """Whether pictures of a question are seen, as far as it is reported."""
+
     async def takes_tools(self) -> bool | None:
         """Whether the model takes tools; None if only a request with tools can tell."""
 

@@ -16,6 +16,7 @@ from dotenv.parser import Binding, parse_stream
 
 from config.mcp_servers import McpServer, read_servers, variables_in
 from config.names import NEAR, OF_OTHERS, misspelt
+from config.persona_files import read_personas
 from config.variables import (
     ON,
     SENTINELS,
@@ -62,6 +63,10 @@ _TLS_OPTIONS = (
 )
 _SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
 _LABEL_LENGTH = 60  # characters; menus have no room for more
+_LINE_LENGTH = 120  # characters of what a model is for
+# A comma within "(what it is for)" at the end of a model is none between two.
+_BETWEEN_MODELS = re.compile(r",(?![^()]*\)\s*(?:,|$))")
+_DESCRIBED = re.compile(r"(.*\S)\s+\(([^()]*)\)")
 _SHOWN = 400  # characters of a refused value
 
 # Also for other programs' names; python-dotenv accepts anything up to a blank or an equals sign.
@@ -140,15 +145,19 @@ class DescribesSettings(Protocol):
         ...
 
 
-def _models(text: str) -> tuple[tuple[str, str], ...]:
-    """Return names with their labels; the default label is the name."""
-    found: list[tuple[str, str]] = []
-    for part in filter(None, map(str.strip, text.split(","))):
-        label, _, name = (each.strip() for each in part.rpartition("="))
-        if not name or not label.isprintable() or len(label) > _LABEL_LENGTH:
-            raise ValueError(f"has {part!r} in it, which is not like Label=name")
-        found.append((word(name), label or name))
-    names = [name for one in found for name in {each.casefold() for each in one}]
+def _models(text: str) -> tuple[tuple[str, str, str], ...]:
+    """Return names with their labels, and what they are for; the default label is the name."""
+    found: list[tuple[str, str, str]] = []
+    for part in filter(None, map(str.strip, _BETWEEN_MODELS.split(text))):
+        named, purpose = (
+            described.groups() if (described := _DESCRIBED.fullmatch(part)) else (part, "")
+        )
+        label, _, name = (each.strip() for each in named.rpartition("="))
+        is_readable = label.isprintable() and purpose.isprintable()
+        if not name or not is_readable or len(label) > _LABEL_LENGTH or len(purpose) > _LINE_LENGTH:
+            raise ValueError(f"has {part!r} in it, which is not like Label=name (what it is for)")
+        found.append((word(name), label or name, purpose.strip()))
+    names = [name for *one, _ in found for name in {each.casefold() for each in one}]
     if len(names) > len(set(names)):
         raise ValueError("names a model, or uses a label, twice")
     return tuple(found)
@@ -248,6 +257,7 @@ class Settings:
     # The settings of each platform, by its name.
     platforms: Mapping[str, PlatformSettings] = field(default_factory=dict)
     tool_servers: tuple[McpServer, ...] = ()  # those of the file that MCP_SERVERS names
+    persona_texts: tuple[tuple[str, str], ...] = ()  # names and texts of the folder PERSONAS
     hf_token: str = setting(
         "", word, "Hugging Face token: MODEL_ID then answers through Hugging Face", secret=True
     )
@@ -259,11 +269,11 @@ class Settings:
     model_fallbacks: tuple[str, ...] = setting(
         (), words, "models to ask when that one fails, in this order, with commas between"
     )
-    models: tuple[tuple[str, str], ...] = setting(
+    models: tuple[tuple[str, str, str], ...] = setting(
         (),
         _models,
-        "models of the same source that people may choose, such as Fast=NAME, Clever=NAME; the "
-        "first answers if MODEL_ID is not set",
+        "models of the same source that people may choose, such as Fast=NAME, Clever=NAME (for "
+        "hard questions); the first answers if MODEL_ID is not set",
     )
     model_url: str = setting(
         "",
@@ -308,6 +318,11 @@ class Settings:
     )
     system_prompt_line: bool = setting(
         True, switch, "on: date, time, person and place are added if SYSTEM_PROMPT names none"
+    )
+    personas: Path = setting(
+        Path("config/personas"),
+        _folder,
+        "a folder of texts NAME.md, each of which people may choose as a persona by its name",
     )
     max_tokens: int = setting(1024, _tokens, "the longest answer, in tokens")
     temperature: float | None = setting(
@@ -545,7 +560,18 @@ class Settings:
                 servers = read_servers(path, texts)
             except ValueError as error:
                 refused += [f"MCP_SERVERS={str(path)!r}: {it}" for it in str(error).splitlines()]
-        settings = cls(platforms=found, tool_servers=servers, **_named(cls, values, str.upper))
+        personas: tuple[tuple[str, str], ...] = ()
+        if folder := values.get("PERSONAS"):
+            try:
+                personas = read_personas(folder)
+            except ValueError as error:
+                refused += [f"PERSONAS={str(folder)!r}: {it}" for it in str(error).splitlines()]
+        settings = cls(
+            platforms=found,
+            tool_servers=servers,
+            persona_texts=personas,
+            **_named(cls, values, str.upper),
+        )
         if not refused:
             mistakes += _contradictions(settings, texts)
         if mistakes or refused:

@@ -22,6 +22,7 @@ COMMANDS = {
     "/stop": later("stop the answer (so does Ctrl-C)"),
     "/model": later("show or choose the model: /model NAME, or off for the default"),
     "/persona": later("show or choose how I answer: /persona TEXT, or off"),
+    "/me": later("show or choose what I keep in mind in all answers to you: /me TEXT, or off"),
     "/temperature": later("how surprising answers are, from 0 to 2: /temperature 0.5, or off"),
     "/longest": later("the longest answer, in tokens: /longest 500, or off"),
     "/tools": later("show my tools: /tools, or off, or on, or revoke NAME"),

@@ -11,6 +11,7 @@ from bot.commands.handlers import ASK_ABOUT, COMMANDS, SUMMARISE, Scope
 from bot.domain import Json
 from bot.languages import later, say
 from bot.store import Store
+from config.persona_files import MOST_PERSONA
 
 # Discord's documentation, "Application Commands", "Application Command Types" and "Option Type".
 SLASH, MESSAGE_MENU = 1, 3
@@ -22,7 +23,7 @@ _IN_SERVER, _IN_OWN_DM = 0, 1
 # Discord's documentation, "Locales". The names of commands stay English.
 _LOCALES = {"de": "de", "fr": "fr", "es-ES": "es", "es-419": "es", "ja": "ja"}
 _LONGEST_QUESTION = 6000  # Discord's limit for a text option
-_LONGEST_PERSONA = 2000
+_LONGEST_TEXT = MOST_PERSONA
 
 SCOPE_NAMES: Mapping[Scope, str] = {
     "thread": later("this conversation"),
@@ -85,8 +86,16 @@ def _subcommand(name: str) -> Payload:
             what = later("The model, or default; without it I show which answers")
             options = [_option(_TEXT, "name", what, autocomplete=True), _place()]
         case "persona":
-            what = later("How I should answer, or default; without it I show the present persona")
-            options = [_option(_TEXT, "text", what, max_length=_LONGEST_PERSONA), _place()]
+            what = later(
+                "A persona's name, how I should answer, or default; without it I show the present"
+            )
+            text = _option(_TEXT, "text", what, max_length=_LONGEST_TEXT, autocomplete=True)
+            options = [text, _place()]
+        case "me":
+            what = later(
+                "What I should keep in mind, or clear; without it I show what you have told me"
+            )
+            options = [_option(_TEXT, "text", what, max_length=_LONGEST_TEXT)]
         case "tools":
             what = later(
                 "off, on, or revoke and the name of a tool; without it I show what I can use"

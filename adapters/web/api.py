@@ -19,7 +19,7 @@ from adapters.uploads import Uploads, file_ref
 from adapters.web.follower import Follower, send_events
 from adapters.web.shares import DAYS, Share, Shares
 from adapters.web.talks import PLACES, PLATFORM, Talk, Talks, is_id, thread_of, title_of, turn_id_of
-from bot.access.preferences import Scope, resolved
+from bot.access.preferences import Scope
 from bot.commands.form import answer_form
 from bot.commands.handlers import (
     FORGET,
@@ -47,6 +47,7 @@ _RATINGS: Mapping[str, Rating | Literal[""]] = {"good": "good", "bad": "bad", ""
 # Access to the page was checked at sign-in.
 _SIGNED_IN = Asker(signed_in=True)
 _CHOSEN_HERE = frozenset({"model", "persona", "temperature", "max_tokens"})
+_WRITTEN_HERE = _CHOSEN_HERE | {"instructions"}
 _WAYS = (
     later("Ask me below. I remember the conversation, but none of your others."),
     later("Add files by the paper clip, by pasting, or by dropping them here."),
@@ -81,6 +82,7 @@ class Api:
             web.get("/api/forget-me", self._forgotten),
             *(web.get(f"{at}/preferences", self._preferences) for at in ("/api", talk)),
             *(web.patch(f"{at}/preferences", self._choose) for at in ("/api", talk)),
+            web.put("/api/personas", self._save_persona),
             web.put("/api/files/{file}", self._save_file),
             web.delete("/api/files/{file}", self._drop_file),
             web.get("/api/conversations", self._conversations),
@@ -174,21 +176,53 @@ class Api:
             one.name: str(one.value) for one in form.fields if one.name in _CHOSEN_HERE
         }
         store = self.intake.preferences
-        name = resolved(await store.read(call.thread)).model
-        label = next((one.label for one in store.models if one.name == name), "")
-        models: list[Json] = [{"name": one.name, "label": one.label} for one in store.offered]
-        return answer({**chosen, "models": models, "answers": label})
+        label = await store.answers(call.thread)
+        abilities = await store.abilities() if store.offered else {}
+        models: list[Json] = [
+            {**asdict(one), "can": [*abilities.get(one.name, ())]} for one in store.offered
+        ]
+        own = await self.intake.own.read(PLATFORM, call.person)
+        personas: list[Json] = [
+            {"name": name, "text": text, "own": known is own.personas}
+            for known in (self.intake.own.offered, own.personas)
+            for name, text in known.items()
+        ]
+        more: dict[str, Json] = {"instructions": own.instructions, "personas": personas}
+        return answer({**chosen, **more, "models": models, "answers": label})
 
     async def _choose(self, request: web.Request) -> web.Response:
         """Set preferences; an empty text clears one."""
         (call, scope), filled = await self._place(request), await body(request)
-        if not filled.keys() <= _CHOSEN_HERE:
+        if not filled.keys() <= _WRITTEN_HERE:
             raise Unacceptable(400, say("This cannot be chosen here."))
         if not all(isinstance(one, str) for one in filled.values()):
             raise Unacceptable(400, "A choice must be a text.")
-        await CommandHandlers(self.intake).fill_in(call, scope, "answers", filled, seen="")
-        await self.talks.keep(call.thread)
+        handlers, instructions = CommandHandlers(self.intake), filled.pop("instructions", None)
+        if filled:
+            await handlers.fill_in(call, scope, "answers", filled, seen="")
+            await self.talks.keep(call.thread)
+        if instructions is not None:
+            save, keep_ms = self.intake.own.save_instructions, self._keep_ms
+            await save(PLATFORM, call.person, instructions, keep_ms=keep_ms)
+        if scope == "thread":
+            await live.announce(self.store, call.thread)
         return await self._preferences(request)
+
+    async def _save_persona(self, request: web.Request) -> web.Response:
+        """Save a persona of the person's own by its name; an empty text deletes it."""
+        sent = await body(request)
+        name, text = sent.get("name"), sent.get("text")
+        if not isinstance(name, str) or not isinstance(text, str):
+            raise Unacceptable(400, say("A persona needs a name and a text."))
+        await self.intake.own.save_persona(
+            PLATFORM, request[PERSON], name, text, keep_ms=self._keep_ms
+        )
+        return answer({})
+
+    @property
+    def _keep_ms(self) -> int | None:
+        """How long what a person saves stays: a guest's as long as the cookie, others' always."""
+        return self.talks.keep_ms if self.about["login"] in ("", "password") else None
 
     async def _place(self, request: web.Request) -> tuple[Call, Scope]:
         """Return a conversation, or the place of all conversations, which is the person's own."""
@@ -268,6 +302,8 @@ class Api:
         turn_id = turn_id_of(asker, str(name))
         files = _files(sent, asker, turn_id, most=self.uploads.most_files)
         turn = Turn(turn_id, thread, asker, text, {}, time.time(), files=files, asker=_SIGNED_IN)
+        if model := sent.get("model"):
+            turn = replace(turn, once=self.intake.preferences.model_named(str(model)))
         # The files of a question that is known already may have been read.
         if files and not await self._standings(thread, turn_id, aside=True):
             await self.intake.check_room(turn)

@@ -61,6 +61,7 @@ class TalkView:
     last: str | None = None
     title: str = ""
     place: Place = ""
+    answers: str = ""  # the label of the model that is chosen there; "" for the default
     is_known: bool = False  # whether it is in its person's list
     is_gone: bool = False  # deleted while it was followed
     turns: dict[str, TurnView] = field(default_factory=dict)
@@ -85,7 +86,7 @@ class OpenPage:
         self.talk = talk
         self.news = asyncio.Event()
         self.close_reason: Literal["", "crowded", "stopping"] = ""
-        self._sent_entry = ("", "")  # title and place
+        self._sent_head = ("", "", "")
         self._sent: dict[str, TurnView] = {}
 
     def end(self, why: Literal["crowded", "stopping"]) -> None:
@@ -96,7 +97,7 @@ class OpenPage:
     def state(self) -> str:
         """Return the event with the full state, and record it as sent."""
         talk = self.talk
-        self._sent_entry, self._sent = (talk.title, talk.place), dict(talk.turns)
+        self._sent_head, self._sent = _head(talk), dict(talk.turns)
         turns: list[Json] = [
             _fields(one) | {"answer": one.standing.answer} for one in talk.turns.values()
         ]
@@ -104,6 +105,7 @@ class OpenPage:
             "id": talk.thread.thread,
             "title": talk.title,
             "place": talk.place,
+            "answers": talk.answers,
             "known": talk.is_known,
         }
         return _event("state", whole | {"turns": turns})
@@ -113,8 +115,7 @@ class OpenPage:
         if self.talk.is_gone:
             return _event("gone", {})
         before, turns = self._sent, self.talk.turns
-        entry = self.talk.title, self.talk.place
-        if self._sent_entry != entry or before.keys() - turns.keys():
+        if self._sent_head != _head(self.talk) or before.keys() - turns.keys():
             return self.state()
         self._sent = dict(turns)
         changed = {one: view for one, view in turns.items() if before.get(one) != view}
@@ -214,13 +215,15 @@ class Follower:
             )
             title = await self._talks.title(talk.thread)
             place = await self._talks.place(talk.thread)
+            answers = await self._intake.preferences.answers(talk.thread)
         except StoreUnavailable:
             raise
         except Exception:
             # An error in one conversation must not stop the updates of the others.
             log.exception("Cannot load conversation %s", talk.thread)
             return
-        talk.title, talk.place, talk.is_known = title or "", place, title is not None
+        talk.title, talk.place, talk.answers = title or "", place, answers
+        talk.is_known = title is not None
         # A question goes with its answer; other notes stay while the turn runs.
         running = {one.turn_id: one.consent for one in standings if one.state == "running"}
         talk.notes = {one: it for one, it in talk.notes.items() if running.get(one) == it[0]}
@@ -326,6 +329,10 @@ def _difference(old: TurnView | None, view: TurnView) -> dict[str, Json]:
     news = {name: value for name, value in fields.items() if known.get(name) != value}
     always = {"id": fields["id"], "state": fields["state"]}
     return {"keep": _units(text[:keep]), "add": text[keep:], **news, **always}
+
+
+def _head(talk: TalkView) -> tuple[str, str, str]:
+    return talk.title, talk.place, talk.answers
 
 
 def _fields(view: TurnView) -> dict[str, Json]:

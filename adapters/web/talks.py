@@ -67,8 +67,8 @@ class Talks:
     ) -> None:
         self._store = store
         self.remembers = remembers
+        self.keep_ms = int(keep_seconds * 1000)
         self._wants_titles = wants_titles
-        self._keep_ms = int(keep_seconds * 1000)
         self._untitled = store.key("untitled", PLATFORM)
         self._claim, self._entitle = store.script(_CLAIM), store.script(_ENTITLE)
 
@@ -77,7 +77,7 @@ class Talks:
         if not self.remembers:
             return []
         talks, titles, places = self._index(person.id)
-        oldest = time.time() - self._keep_ms / 1000
+        oldest = time.time() - self.keep_ms / 1000
         if expired := await self._store.command("ZRANGEBYSCORE", talks, "-inf", oldest):
             for key in (titles, places):
                 await self._store.command("HDEL", key, *expired)
@@ -112,7 +112,7 @@ class Talks:
         _, _, places = self._index(thread.channel)
         if place:
             await self._store.command("HSET", places, thread.thread, place)
-            await self._store.command("PEXPIRE", places, self._keep_ms)
+            await self._store.command("PEXPIRE", places, self.keep_ms)
         else:
             await self._store.command("HDEL", places, thread.thread)
 
@@ -140,11 +140,11 @@ class Talks:
             later = time.time() + _CLAIM_SECONDS
             await command("ZADD", self._untitled, later, str(turn.key))
             await command("ZREMRANGEBYRANK", self._untitled, 0, -_MOST_UNTITLED - 1)
-            await command("PEXPIRE", self._untitled, self._keep_ms)
+            await command("PEXPIRE", self._untitled, self.keep_ms)
         if is_new and await self.place(turn.key) == "archived":
             await self.put(turn.key, "")
         for key in (talks, titles, places, turns):
-            await command("PEXPIRE", key, self._keep_ms)
+            await command("PEXPIRE", key, self.keep_ms)
         await self.keep(turn.key)
         return bool(wants_title) and self._wants_titles
 
@@ -152,7 +152,7 @@ class Talks:
         """Let what was chosen for a conversation expire with it."""
         if thread.thread:
             chosen = self._store.key("preferences", str(thread))
-            await self._store.command("PEXPIRE", chosen, self._keep_ms)
+            await self._store.command("PEXPIRE", chosen, self.keep_ms)
 
     async def remove(self, thread: ThreadKey, *turn_ids: str) -> None:
         """Drop turns, and their conversation with the last one."""
@@ -168,7 +168,7 @@ class Talks:
         await self._store.command("ZREM", self._untitled, str(thread))
         title = one_line(whole_characters(title)).strip()[:_LONGEST_TITLE]
         await self._store.command("HSET", titles, thread.thread, title)
-        await self._store.command("PEXPIRE", titles, self._keep_ms)
+        await self._store.command("PEXPIRE", titles, self.keep_ms)
 
     async def forget(self, thread: ThreadKey) -> None:
         """Drop a conversation from the index."""

@@ -14,6 +14,7 @@ from bot.domain import Follow, Json, Preferences, ThreadKey
 from bot.errors import Refused
 from bot.languages import later, number, say
 from bot.text.sanitize import strip_controls, whole_characters
+from config.persona_files import MOST_PERSONA
 
 if TYPE_CHECKING:  # `bot ask` has no store, and need not import Redis
     from bot.store import Store
@@ -22,9 +23,9 @@ log = logging.getLogger(__name__)
 
 Scope = Literal["thread", "channel", "server"]
 Changes = Mapping[str, Json]
+Ability = Literal["pictures", "tools"]  # what a model sees, and uses
 
 SCOPES: tuple[Scope, ...] = get_args(Scope)  # the nearest first
-MOST_PERSONA = 2_000  # characters
 _MOST_IDS = 500  # of people or roles in one place
 _ID_LENGTH = 100  # characters
 _MOST = 10**9  # of a limit
@@ -36,6 +37,7 @@ _FIELDS: Mapping[Scope, tuple[str, ...]] = {
 }
 # Workspaces of thread keys that are no server: their people do not know each other.
 _NO_SERVERS = ("", "dm", "local")
+NO_PERSONAS: Mapping[str, str] = {}
 _BREAK = re.compile("\r\n|[\n\v\f\r\x1c-\x1e\x85\u2028\u2029]")
 
 # KEYS[1] begins the names of the hashes, and is that of the set of all of them. ARGV are places.
@@ -76,10 +78,11 @@ class InvalidPreference(Refused):
 
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
-    """A model that people may choose: its name, and its label."""
+    """A model that people may choose: its name, its label, and what it is for, if that is known."""
 
     name: str
     label: str
+    purpose: str = ""
 
 
 def resolved(found: Mapping[Scope, Preferences]) -> Preferences:
@@ -114,7 +117,7 @@ class PreferenceStore:
     ) -> None:
         self.models = tuple(models)
         self.max_tokens = max_tokens
-        self._store = store
+        self.store = store
         self._read = store.script(_READ)
         self._write = store.script(_WRITE)
 
@@ -135,6 +138,11 @@ class PreferenceStore:
         labels = {one.name: one.label for one in self.models}
         return labels.get(model, model) or next(iter(labels.values()), "")
 
+    async def answers(self, thread: ThreadKey) -> str:
+        """Return the label of the model that is chosen for a thread; "" if that is the default."""
+        name = resolved(await self.read(thread)).model
+        return next((one.label for one in self.models if one.name == name), "")
+
     async def change(
         self, thread: ThreadKey, scope: Scope, changes: Changes, *, by: str
     ) -> Preferences:
@@ -150,13 +158,24 @@ class PreferenceStore:
             written["persona_by"] = by if written["persona"] else None
         return (await self._apply({place: written}, replaces=False, by=by))[place]
 
+    async def note_abilities(self, found: Mapping[str, Sequence[Ability]]) -> None:
+        """Note for an hour, for all processes, what models can do, by their names."""
+        key, written = self.store.key("models"), [(it, " ".join(can)) for it, can in found.items()]
+        noted = [text for one in written for text in one]
+        await self.store.commands([("HSET", key, *noted), ("EXPIRE", key, 3600)])
+
+    async def abilities(self) -> Mapping[str, Sequence[str]]:
+        """Return what workers have noted of models, by their names."""
+        found: dict[str, str] = await self.store.command("HGETALL", self.store.key("models"))
+        return {name: words.split() for name, words in found.items()}
+
     async def forget(self, thread: ThreadKey) -> None:
         """Drop what is chosen for a thread."""
         await self._apply({str(thread): {}}, replaces=True, by="")
 
     async def read_all(self) -> Mapping[str, Preferences]:
         """Return all that is chosen, by the keys of the places, in their order."""
-        places: list[str] = sorted(await self._store.command("SMEMBERS", self._name))
+        places: list[str] = sorted(await self.store.command("SMEMBERS", self._name))
         found = await self._read_places(places)
         return {place: one for place, one in zip(places, found, strict=True) if chosen(one)}
 
@@ -167,7 +186,7 @@ class PreferenceStore:
 
     @property
     def _name(self) -> str:
-        return self._store.key("preferences")
+        return self.store.key("preferences")
 
     async def _read_places(self, places: Sequence[str]) -> list[Preferences]:
         answers = await self._read(keys=[self._name], args=places) if places else []
@@ -196,13 +215,14 @@ class PreferenceStore:
         cleared = value in (None, "", [], ())
         found = None if cleared and name in _FIELDS[scope] else _checked(scope, name, value)
         if name == "model" and isinstance(found, str):
-            return self._model(found)
+            return self.model_named(found)
         if name == "max_tokens" and isinstance(found, int) and found > self.max_tokens:
             most = "An answer may have {most} tokens at most. Please choose fewer."
             raise InvalidPreference(say(most, most=number(self.max_tokens)), field=name)
         return found
 
-    def _model(self, typed: str) -> str:
+    def model_named(self, typed: str) -> str:
+        """Return the name of a model that is typed by name or label. Raises InvalidPreference."""
         if not self.offered:
             raise InvalidPreference("There is only one model here.", field="model")
         for one in self.models:
@@ -263,10 +283,14 @@ def _written(value: object) -> str:
     return "" if value is None else whole_characters(json.dumps(value, ensure_ascii=False))
 
 
+def cleaned(text: str) -> str:
+    """Return a text that people wrote, without control characters but line breaks."""
+    lines = _BREAK.split(whole_characters(text))
+    return "\n".join(" ".join(strip_controls(line).split()) for line in lines).strip()
+
+
 def _persona(value: Json) -> str:
-    """Return a text without control characters but line breaks."""
-    lines = _BREAK.split(whole_characters(value)) if isinstance(value, str) else ()
-    text = "\n".join(" ".join(strip_controls(line).split()) for line in lines).strip()
+    text = cleaned(value) if isinstance(value, str) else ""
     if not text:
         raise ValueError(say("A persona is a text. Please write how I should answer."))
     if len(text) > MOST_PERSONA:

@@ -91,14 +91,17 @@ def model_choices(
     here = settings.local_model_path or settings.transformers_model
     is_named = settings.names_model and settings.model_id != DEMO and not here
     first = label_of(settings, settings.model_id) if is_named else ""
-    named = {settings.model_id: assistant.model.name if assistant else first}
-    named |= dict(settings.models) if is_named else {}
-    return tuple(ModelChoice(name, label) for name, label in named.items() if label)
+    found = {settings.model_id: assistant.model.name if assistant else first}
+    found |= {name: label for name, label, _ in settings.models} if is_named else {}
+    purposes = {name: purpose for name, _, purpose in settings.models}
+    named = ((name, label, purposes.get(name, "")) for name, label in found.items())
+    return tuple(ModelChoice(*one) for one in named if one[1])
 
 
 def label_of(settings: Settings, name: str) -> str:
     """Return the name of a model for people: its label in MODELS, or else its own name."""
-    return dict(settings.models).get(name.removesuffix(":latest"), name)
+    labels = {name: label for name, label, _ in settings.models}
+    return labels.get(name.removesuffix(":latest"), name)
 
 
 @asynccontextmanager

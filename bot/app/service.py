@@ -8,13 +8,13 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from bot import __version__
-from bot.access.preferences import PreferenceStore
+from bot.access.preferences import Ability, PreferenceStore
 from bot.access.quotas import MILLION, Price, Prices, Quota
 from bot.access.rules import AccessRules
 from bot.app import http, metrics
@@ -39,7 +39,8 @@ from bot.app.platforms import (
 )
 from bot.app.watched import watched
 from bot.concurrency import do_nothing, running
-from bot.errors import CannotStart
+from bot.domain import Preferences
+from bot.errors import CannotStart, StoreUnavailable
 from bot.intake.intake import Intake
 from bot.local import hardware
 from bot.platform_spec import Process, Service
@@ -64,6 +65,7 @@ log = logging.getLogger("bot")
 LIMITS = Limits(waiting_per_thread=5, waiting_per_person=10, waiting=2000, running_per_person=3)
 DRAIN_SECONDS = 20.0  # of the 25 in which a process must end after SIGTERM
 CANCEL_SECONDS = 4.0  # before a cancellation is repeated; Slack's listener needs up to three to end
+_ABILITIES_SECONDS = 60.0  # until the models are asked again what they can do
 _FILES, _FILES_PER_ANSWER = 500, 2  # an answer's own connections to its model and its platform
 
 
@@ -193,6 +195,7 @@ async def _open(
         preferences=PreferenceStore(store=store, models=models, max_tokens=settings.max_tokens),
         tools=listed(settings) if calls_tools(settings) or not assistant else (),
         prices=prices,
+        personas=dict(settings.persona_texts),
     )
     process = Process(
         settings=settings,
@@ -208,6 +211,9 @@ async def _open(
         patience=settings.reply_timeout + IDLE_SECONDS,
         need_all=need_all,
     )
+    if assistant and len(models) > 1:
+        telling = _tell_abilities(intake.preferences, assistant)
+        await stack.enter_async_context(running(telling))
     platforms = await open_platforms(process, stack, answers=assistant is not None)
     address = ""
     if "PORT" in servers(settings, roles):
@@ -228,6 +234,22 @@ async def _open(
         jobs[WORKER] = partial(worker.run, stop)
     log.info("Running as %s", ", ".join(sorted(roles - platforms.off.keys())))
     return jobs, address
+
+
+async def _tell_abilities(preferences: PreferenceStore, assistant: Assistant) -> None:
+    """Note again and again what the models can do, for the lists from which people choose."""
+    while True:
+        found = dict[str, list[Ability]]()
+        for one in preferences.models:
+            model = assistant.model.chosen(Preferences(model=one.name))
+            sees, takes = await model.sees(), await model.takes_tools()
+            # As the Toolbox offers them.
+            uses = assistant.settings.names_tools if takes is None else takes
+            found[one.name] = ["pictures"] if sees else []
+            found[one.name] += ["tools"] if uses and assistant.tool_sources else []
+        with suppress(StoreUnavailable):
+            await preferences.note_abilities(found)
+        await asyncio.sleep(_ABILITIES_SECONDS)
 
 
 def limits_of(settings: Settings) -> Limits:

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from bot.access.preferences import MOST_PERSONA, SCOPES, InvalidPreference, ModelChoice, Scope
+from bot.access.preferences import SCOPES, InvalidPreference, ModelChoice, Scope
 from bot.domain import Json, Preferences
 from bot.languages import later, say
 from bot.tools.questions import MOST_ANSWER, Question, field_id
+from config.persona_files import MOST_PERSONA
 
 # A form has room for five fields on every platform.
 Part = Literal["answers", "access"]

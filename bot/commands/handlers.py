@@ -33,6 +33,7 @@ COMMANDS: Mapping[str, str] = {
     "follow": later("Answer everything in this thread"),
     "model": later("Choose the model that answers"),
     "persona": later("Choose how I should answer"),
+    "me": later("Tell me what I should know in all your questions"),
     "tools": later("Show my tools here, and switch them off or on"),
     "settings": later("Show and change my settings here"),
     "usage": later("Show what you have used today"),
@@ -40,6 +41,7 @@ COMMANDS: Mapping[str, str] = {
     "help": later("Show what I can do here"),
 }
 DEFAULT = "default"  # instead of a model or a persona: removes the choice
+CLEAR = "clear"  # the same of a person's own instructions
 ASK_ABOUT = later("Ask about this")  # of a message's menu
 SUMMARISE = later("Summarise from here")
 SUMMARY_QUESTION = (
@@ -159,7 +161,7 @@ class CommandHandlers:
 
         `model` and `persona` show what is chosen if there is no argument, and remove it for the
         argument DEFAULT; `tools` takes "off", "on", and "revoke" with a name. Their default scope
-        is the nearest one.
+        is the nearest one. `me` shows the person's own instructions, or takes CLEAR or a text.
         """
         match name:
             case "reset":
@@ -172,6 +174,8 @@ class CommandHandlers:
                 return await self._model(call, argument.strip(), scope)
             case "persona":
                 return await self._persona(call, argument.strip(), scope)
+            case "me":
+                return await self._me(call, argument.strip())
             case "usage":
                 return await self._usage(call)
             case "tools":
@@ -183,6 +187,11 @@ class CommandHandlers:
         sought = typed.strip().casefold()
         found = [(one.name, one.label) for one in self._intake.preferences.offered]
         return [one for one in found if any(sought in text.casefold() for text in one)]
+
+    async def personas(self, call: Call, typed: str = "") -> list[str]:
+        """Return the names of personas that match what a person has typed."""
+        known = await self._intake.own.personas(call.thread.platform, call.person)
+        return [name for name in known if typed.strip().casefold() in name.casefold()]
 
     async def overview(self, call: Call) -> Overview:
         """Return what is chosen for a place, and which forms this person may open."""
@@ -318,7 +327,10 @@ class CommandHandlers:
         answers = say("The default model answers here.")
         if model:
             answers = say("{model} answers here.", model=model)
-        offered = ", ".join(label for _, label in self.models())
+        models = self._intake.preferences.offered
+        offered = ", ".join(
+            f"{it.label} ({it.purpose})" if it.purpose else it.label for it in models
+        )
         how = self._how(call, say("Write the name of one, or `default` for the default model."))
         offers = say("Models: {offered}.", offered=offered)
         return f"{answers} {offers} {how}" if offered else answers
@@ -328,13 +340,41 @@ class CommandHandlers:
             place, chosen = await self._change(call, scope, {"persona": _given(text)})
             if not chosen.persona:
                 return say("I no longer use that persona in {place}.", place=place)
+            known = await self._intake.own.personas(call.thread.platform, call.person)
+            if name := _name_of(chosen.persona, known):
+                sentence = "From now on I use the persona {name} in {place}."
+                return say(sentence, name=name, place=place)
             return say("From now on I use this persona in {place}.", place=place)
         persona = resolved(await self._check(call)).persona
+        known = await self._intake.own.personas(call.thread.platform, call.person)
         shown = say("No persona is chosen here.")
         if persona:
-            shown = f"{say('My persona here:')}\n{persona}"
-        how = self._how(call, say("Write how I should answer, or `default` to remove it."))
-        return f"{shown}\n{how}"
+            shown = f"{say('My persona here:')} {_name_of(persona, known)}".strip() + f"\n{persona}"
+        how = say("Write how I should answer, or `default` to remove it.")
+        if known:
+            shown += "\n" + say("Personas: {names}.", names=", ".join(known))
+            how = say("Write the name of one, or how I should answer, or `default` to remove it.")
+        return f"{shown}\n{self._how(call, how)}"
+
+    async def _me(self, call: Call, text: str) -> str:
+        """Show, save or drop what a person wants in all their answers; nobody else sees it."""
+        own, who = self._intake.own, (call.thread.platform, call.person)
+        if text.casefold() in (CLEAR, DEFAULT):
+            # Also for somebody who may not use the bot any more.
+            await own.save_instructions(*who, "")
+            return say("I have forgotten what you wanted in all my answers to you.")
+        if text:
+            await self._check(call)
+            await own.save_instructions(*who, text)
+            return say(
+                "From now on I keep this in mind in all my answers to you, and to nobody else."
+            )
+        if kept := (await own.read(*who)).instructions:
+            head = say("In all my answers to you I keep in mind:")
+            return f"{head}\n{kept}\n{say('Write `clear` to remove it.')}"
+        return say(
+            "You have told me nothing for all your questions. Write what I should keep in mind."
+        )
 
     async def _usage(self, call: Call) -> str:
         """Return what the person has used, and what is left."""
@@ -435,6 +475,10 @@ class CommandHandlers:
         found = await self._check(call, settles=True)
         nearest = next(iter(call.scopes)) if scope is None else scope
         self._require(call, nearest)
+        if written := changes.get("persona"):
+            who = call.thread.platform, call.person
+            named = await self._intake.own.persona_text(*who, str(written))
+            changes = {**changes, "persona": named}
         changes = self._intake.access.rules.with_limits(call.person, nearest, changes, found)
         chosen = await self._intake.preferences.change(
             call.thread, nearest, changes, by=call.person.id
@@ -468,6 +512,11 @@ class CommandHandlers:
             or (scope == "thread" and call.own_thread)
             or self._intake.access.rules.is_admin(call.person)
         )
+
+
+def _name_of(persona: str, known: Mapping[str, str]) -> str:
+    """Return the name of a persona; "" if it has none, or an operator has changed it since."""
+    return next((name for name, text in known.items() if persona and text == persona), "")
 
 
 def _given(text: str) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from prometheus_client import Counter
 
 from bot import audit
-from bot.access.preferences import PreferenceStore, resolved
+from bot.access.preferences import NO_PERSONAS, PreferenceStore, resolved
 from bot.access.quotas import Prices
 from bot.access.rules import AccessRules
 from bot.cache import BoundedCache
@@ -23,6 +23,7 @@ from bot.tools.toolset import Listed
 from bot.tracing import span
 from bot.turns.allowed import AllowedTools
 from bot.turns.forgetting import REMOVED_SECONDS, named
+from bot.turns.own import OwnStore
 from bot.turns.queue import TurnQueue
 from bot.turns.records import History
 from bot.turns.usage import UsageSums
@@ -106,7 +107,8 @@ class Intake:
     An answer has at most `longest` tokens, which are reserved together with the estimated length of
     its question. Beside it stand `answers`, for presses; `changes`, for what is deleted; `lookup`
     and `history`, for what is known and remembered; `access`, for who may use the bot; `tools`,
-    those that are set up, and `allowed`, what people have allowed for always.
+    those that are set up; `allowed`, what people have allowed for always; and `own`, what they have
+    saved for themselves, beside the operator's `personas`.
     """
 
     def __init__(
@@ -120,10 +122,12 @@ class Intake:
         preferences: PreferenceStore | None = None,
         tools: Sequence[Listed] = (),
         prices: Prices | None = None,
+        personas: Mapping[str, str] = NO_PERSONAS,
     ) -> None:
         self.preferences = preferences or PreferenceStore(store=queue.leases.store)
         self.tools = tools
         self.allowed = AllowedTools(queue.leases.store)
+        self.own = OwnStore(self.preferences.store, personas)
         self.follow: Follow = follow
         self.access = AccessControl(
             rules=access,

@@ -19,7 +19,7 @@ from bot.files.problem import Problem
 from bot.model.client import NOTHING_CHOSEN, Answer, Endpoint
 from bot.model.server_info import ServerWatch
 from bot.ports import OnThought
-from bot.text.context import block, with_context, with_persona
+from bot.text.context import block, with_context
 from bot.text.files import beginning, file_block, with_files, without_pictures
 from bot.text.graphemes import CUT, left_out, without_middle
 from bot.text.rounds import as_context, divided, with_arguments, with_notice, with_results
@@ -48,7 +48,7 @@ _FILES_SHARE = 0.6
 _NAMES_SHARE = 0.2  # of that, for the names of earlier files
 _LONGEST_TOKENS = 12  # characters, more than any token has by our count
 _WORD_LENGTH = 3  # characters for which most texts have less than a token
-# Of the budget, for the system prompt with a persona: the question needs room, too.
+# Of the budget, for the system prompt with what people chose: the question needs room, too.
 _SYSTEM_SHARE = 0.5
 _CUT_STEPS = 4_000  # of a long message: it is cut to one of so many lengths
 # Of the budget, for the results of all calls, for the calls' arguments, and for what tools say of
@@ -274,9 +274,9 @@ def fit(messages: Sequence[Message], *, budget: int, count: Count) -> FittedProm
     at most a quarter of the budget, and files, from their beginnings, three fifths: the names of
     the earlier ones first, then those of the newest message, and no room that the new message
     needs. Files of dropped exchanges stay. If the new message has files, those that they displace
-    are among them. The context of the system prompt is the persona, which is left out beyond half
-    of the budget. Rounds of calls that follow the new message stay, with what their share has room
-    for of the results.
+    are among them. Each part of the system prompt's context, such as the persona, is left out if it
+    goes beyond half of the budget. Rounds of calls that follow the new message stay, with what
+    their share has room for of the results.
     """
     messages, rounds = divided(messages)
     rounds = _fitted_rounds(rounds, budget=budget, count=count)
@@ -325,7 +325,7 @@ def _fitted(messages: Sequence[Message], *, budget: int, count: Count) -> Fitted
     *earlier, last = messages
     head = earlier[:1] if earlier and earlier[0].role == "system" else []
     plain = earlier[len(head) :]
-    head = [_with_persona(one, budget=int(budget * _SYSTEM_SHARE), count=count) for one in head]
+    head = [_with_wishes(one, budget=int(budget * _SYSTEM_SHARE), count=count) for one in head]
     asked = _cut_middle(
         _without_context(last), budget=budget, cost=lambda shorter: count([*head, shorter])
     )
@@ -384,13 +384,13 @@ def _as_message(tool: Tool) -> Message:
     return Message("system", json.dumps({"type": "function", "function": function}))
 
 
-def _with_persona(system: Message, *, budget: int, count: Count) -> Message:
-    """Return the system prompt with its persona if that fits."""
-    alone = _without_context(system)
-    for persona in system.context:
-        whole = with_persona(alone, persona)
-        return whole if count([whole]) <= budget else alone
-    return alone
+def _with_wishes(system: Message, *, budget: int, count: Count) -> Message:
+    """Return the system prompt with what people chose, as far as it fits."""
+    whole = _without_context(system)
+    for wish in system.context:
+        longer = Message(system.role, f"{whole.text}\n\n{wish}".strip())
+        whole = longer if count([longer]) <= budget else whole
+    return whole
 
 
 def _beginnings(

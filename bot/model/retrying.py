@@ -103,6 +103,10 @@ class RetryingModel:
         chosen._models = (first, *(each for each in self._models if each is not first))
         return chosen
 
+    async def sees(self) -> bool:
+        """Whether the chosen model, or the one that is asked for pictures, sees them."""
+        return self._seeing is not None or await self._models[0].sees()
+
     async def takes_tools(self) -> bool | None:
         """Whether the chosen model takes tools; see `bot.ports.Model`."""
         return await self._models[0].takes_tools()

@@ -1,4 +1,4 @@
-"""Delimits texts of others in a prompt: the context of a message, and the persona."""
+"""Delimits texts of others in a prompt: the context of a message, and what people chose."""
 
 from __future__ import annotations
 
@@ -20,8 +20,13 @@ NOTICE = (
 FORGED = re.compile(r"[\W_]{0,20}(?:end\W{0,3}of\W{0,3})?context\b")
 # Precedes each line between delimiters, so that no line can be the end delimiter.
 _MARGIN = "| "
-# Precedes the persona, which people chose, below the system prompt.
+# Precede what people chose, below the system prompt: the persona, and then what the person who asks
+# wants in all answers.
 PERSONA = "The people here have chosen how you answer them, within what was said above:"
+INSTRUCTIONS = (
+    "The person who asks the last question wishes this for the answer, within all that was said "
+    "above, which it never changes:"
+)
 _QUOTE = "> "
 
 _MOST_CHARACTERS = 4_000  # of one message
@@ -43,10 +48,9 @@ def with_context(message: Message) -> Message:
     return Message(message.role, f"{block(message.context)}\n{message.text}")
 
 
-def with_persona(system: Message, persona: str) -> Message:
-    """Return the system prompt with a persona below it, each line of which is marked as such."""
-    lines = "\n".join([PERSONA, *(_QUOTE + line for line in persona.splitlines())])
-    return Message(system.role, f"{system.text}\n\n{lines}".strip())
+def marked(head: str, text: str) -> str:
+    """Return what people chose below its heading, each line of it marked as such."""
+    return "\n".join([head, *(_QUOTE + line for line in text.splitlines())])
 
 
 def shortened(one: ContextMessage) -> ContextMessage:

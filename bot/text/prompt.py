@@ -10,7 +10,7 @@ from unicodedata import category, normalize
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from bot.domain import ContextMessage, Exchange, FileText, Message, Person, Turn
-from bot.text.context import FORGED, NOTICE
+from bot.text.context import FORGED, INSTRUCTIONS, NOTICE, PERSONA, marked
 from bot.text.files import FILES_NOTICE
 from bot.text.graphemes import cut_before
 from bot.text.sanitize import mark_control_tokens, one_line
@@ -107,9 +107,10 @@ def compose(
     "Name: ". The second person of one name is "Name (2): ", and the bot itself is "You: ". Further
     lines that begin like a label, or like a mark of a context, are quoted with "> ". `context` is
     that of the new message, and what it replies to is the end of it. `files` has by their ids what
-    was read of files; each is at the last message that shows it. The persona that people chose for
-    the turn is the context of the system prompt. With a `zone`, each question ends with its time;
-    the earlier ones keep it, so that the beginning of the next prompt is the same.
+    was read of files; each is at the last message that shows it. The context of the system prompt
+    is the persona that people chose for the turn, and what its person wants in all answers. With a
+    `zone`, each question ends with its time; the earlier ones keep it, so that the beginning of the
+    next prompt is the same.
     """
     answered = [one for one in exchanges if one.question.strip() and one.answer.strip()]
     asked = Exchange(turn.id, turn.person, turn.asked_at, turn.text, "", turn.quote, (*context,))
@@ -147,10 +148,11 @@ def compose(
         system = f"{system}\n\n{NOTICE}".strip()
     if owners:
         system = f"{system}\n\n{FILES_NOTICE}".strip()
-    persona = mark_control_tokens(turn.preferences.persona)
+    chosen = (PERSONA, turn.preferences.persona), (INSTRUCTIONS, turn.instructions)
+    wishes = tuple(marked(head, mark_control_tokens(text)) for head, text in chosen if text)
     messages = []
-    if system.strip() or persona:
-        messages.append(Message("system", system.strip() and system, (persona,) if persona else ()))
+    if system.strip() or wishes:
+        messages.append(Message("system", system.strip() and system, wishes))
     for one, shown in zip(answered, contexts, strict=False):
         messages += question(one, shown), Message("assistant", one.answer)
     return (*messages, question(asked, contexts[-1]))

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from bot.store import Command, Store
 
 # Kinds of keys that end with the name of a person, as the queue writes it: `open:<person>`.
-_OF_PEOPLE = ("allowed", "kept", "open", "running", "throttled", "warned")
+_OF_PEOPLE = ("allowed", "kept", "open", "own", "running", "throttled", "warned")
 # Kinds of keys that become empty with their turns. Until then the queue needs them.
 _OF_QUEUE = ("mailbox", "open", "running", "throttled")
 _AT_ONCE = 500  # commands in one round trip

@@ -196,6 +196,8 @@ def write_turn(turn: Turn) -> str:
         fields["files"] = write_files(turn.files)
     if turn.context is not None:
         fields["context_read"] = "1"
+    if turn.once:
+        fields["once"] = json.dumps(turn.once, ensure_ascii=False)
     if turn.traceparent:
         fields["traceparent"] = turn.traceparent
     return json.dumps(fields | ({"joins": "1"} if turn.joins else {}), ensure_ascii=False)
@@ -226,6 +228,7 @@ def read_turn(turn_id: str, record: Mapping[str, str], lines: Sequence[str] | No
         quote=quote,
         context=context if "context_read" in record else None,
         joins="joins" in record,
+        instructions=record.get("instructions", ""),
         traceparent=record.get("traceparent", ""),
         preferences=read_preferences(
             {

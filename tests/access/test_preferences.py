@@ -11,20 +11,15 @@ from dataclasses import replace
 
 import pytest
 
-from bot.access.preferences import (
-    MOST_PERSONA,
-    InvalidPreference,
-    ModelChoice,
-    PreferenceStore,
-    Scope,
-    resolved,
-)
+from bot.access.preferences import InvalidPreference, ModelChoice, PreferenceStore, Scope, resolved
 from bot.domain import Json, Message, Preferences, ThreadKey, Turn
 from bot.errors import AnswerCut
 from bot.intake.addressed import Facts
 from bot.intake.intake import Intake
 from bot.store import Store
+from bot.text.context import PERSONA, marked
 from bot.turns.records import History
+from config.persona_files import MOST_PERSONA
 from tests.support.at_work import (
     ANN,
     BOB,
@@ -270,7 +265,7 @@ async def test_the_answer_is_asked_for_with_the_turns_preferences(store: Store) 
         await intake_of(store).ask(asked())
         await all_ended(store)
 
-    assert model.prompts[-1][0] == Message("system", "Be brief.", ("A pirate.",))
+    assert model.prompts[-1][0] == Message("system", "Be brief.", (marked(PERSONA, "A pirate."),))
     assert model.preferences[-1] == Preferences(model="large/one", persona="A pirate.")
     (exchange,) = await History(store=store, keep_seconds=KEEP).read(KEY)
     assert exchange.model == "large/one"
@@ -301,7 +296,7 @@ async def test_an_answer_anew_takes_the_preferences_of_that_moment(
             await intake.ask(replace(asked(), text="Other?"), edited_at=2000.0)
     await answer(store, platform, model)
 
-    assert model.prompts[-1][0].context == ("New.",)
+    assert model.prompts[-1][0].context == (marked(PERSONA, "New."),)
 
 
 async def test_a_choice_that_was_taken_back_is_in_no_answer_anew(store: Store) -> None:
@@ -314,7 +309,7 @@ async def test_a_choice_that_was_taken_back_is_in_no_answer_anew(store: Store) -
     await intake.answers.regenerate("console:1", person_id=ANN.id, press_id="p1")
     await answer(store, FakePlatform(), model)
 
-    assert [prompt[0].context for prompt in model.prompts] == [("Old.",), ()]
+    assert [prompt[0].context for prompt in model.prompts] == [(marked(PERSONA, "Old."),), ()]
 
 
 async def test_a_change_is_logged_with_the_old_and_the_new_value_but_no_words(

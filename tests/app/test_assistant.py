@@ -78,9 +78,9 @@ async def test_the_token_for_hugging_face_goes_to_no_other_server(tmp_path: Path
     assert not any("hf_s3cret" in value for value in sent)
 
 
-@pytest.mark.parametrize("models", [(), (("eyes", "Eyes"),)])
+@pytest.mark.parametrize("models", [(), (("eyes", "Eyes", ""),)])
 async def test_questions_with_pictures_go_to_the_vision_model(
-    tmp_path: Path, models: tuple[tuple[str, str], ...]
+    tmp_path: Path, models: tuple[tuple[str, str, str], ...]
 ) -> None:
     cat = read_picture("cat.png", png(3, 5))
     assert cat
@@ -137,7 +137,7 @@ def with_choices(emulator: ModelEmulator, data_dir: Path, max_tokens: int = 100)
     emulator.models = ("small", "large:latest", "other")
     return settings_of(
         model_id="small",
-        models=(("large", "Clever"), ("gone", "Gone")),
+        models=(("large", "Clever", ""), ("gone", "Gone", "")),
         model_url=emulator.url,
         data_dir=data_dir,
         temperature=0.5,
@@ -184,7 +184,7 @@ async def test_for_a_model_that_is_gone_another_answers_and_says_so(
 async def test_people_read_the_label_of_a_model(tmp_path: Path) -> None:
     async with ModelEmulator(flavour="vllm") as emulator:
         settings = with_choices(emulator, tmp_path)
-        labels = (("small", "Quick"), ("large", "Clever"), ("gone", "Gone"))
+        labels = (("small", "Quick", ""), ("large", "Clever", ""), ("gone", "Gone", ""))
         settings = replace(settings, models=labels)
         async with open_assistant(settings, asyncio.Event()) as mind:
             said = await said_by(mind, Preferences(model="gone"))
@@ -223,16 +223,16 @@ async def test_a_chosen_model_has_its_own_context_size(tmp_path: Path) -> None:
 
 def test_people_choose_among_the_models_of_one_source(tmp_path: Path) -> None:
     settings = settings_of(
-        model_url="http://some", model_id="a", models=(("b", "Fast"), ("c", "c"))
+        model_url="http://some", model_id="a", models=(("b", "Fast", "for most"), ("c", "c", ""))
     )
 
     assert model_choices(settings) == (
         ModelChoice("a", "a"),
-        ModelChoice("b", "Fast"),
+        ModelChoice("b", "Fast", "for most"),
         ModelChoice("c", "c"),
     )
     assert model_choices(replace(settings, model_id="b")) == (
-        ModelChoice("b", "Fast"),
+        ModelChoice("b", "Fast", "for most"),
         ModelChoice("c", "c"),
     )
     assert model_choices(replace(settings, models=())) == (ModelChoice("a", "a"),)

@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 from adapters.slack.manifest import ASK_ABOUT_ID, SUMMARISE_ID
 from bot.commands.handlers import COMMANDS, FORGET_QUESTION, SUMMARY_QUESTION
 from bot.reply.draft import STOPPED
 from bot.store import Store
-from bot.text.context import BEGIN, END
+from bot.text.context import BEGIN, END, INSTRUCTIONS
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SlackEmulator
@@ -83,6 +84,47 @@ async def test_model_and_persona_hold_for_a_thread_and_settings_show_them(
         assert "Speak like a pirate." in settings
         assert model.requests[-1].body["model"] == "small"
         assert "pirate" not in system(model)
+
+
+@PLATFORMS
+async def test_personas_have_names_and_what_a_person_wants_holds_for_them_alone(
+    kind: type[Platform], own_store: Store, model: ModelEmulator, tmp_path: Path
+) -> None:
+    (tmp_path / "Pirate.md").write_text("Speak like a pirate.")
+    (tmp_path / "Poet.md").write_text("Speak in rhymes.")
+    async with running(kind, own_store, model, PERSONAS=str(tmp_path)) as platform:
+        room = Room(platform)
+        await room.begin()
+        told = [
+            await room.command("me", text="I am new here."),
+            await room.command("me"),
+        ]
+        await room.call("one")
+        await answered(room, own_store, "one")
+        anns = system(model)
+        told += [
+            await room.command("persona", text="Pirat"),
+            await room.command("persona", text="pirate"),
+            await room.command("me", person="Bob"),
+        ]
+        await room.call("two", person="Bob")
+        await answered(room, own_store, "one", "two")
+        bobs = system(model)
+        told.append(await room.command("me", text="clear"))
+        await room.call("three")
+        await answered(room, own_store, "one", "two", "three")
+
+        assert told[0] == (
+            "From now on I keep this in mind in all my answers to you, and to nobody else."
+        )
+        assert told[1].startswith("In all my answers to you I keep in mind:\nI am new here.\n")
+        assert told[2].startswith("There is no persona of that name. You can choose Pirate, Poet,")
+        assert told[3] == "From now on I use the persona Pirate in this thread."
+        assert told[4].startswith("You have told me nothing")
+        assert told[5].startswith("I have forgotten")
+        assert anns.endswith(f"{INSTRUCTIONS}\n> I am new here.")
+        assert bobs.endswith("> Speak like a pirate.")
+        assert system(model).endswith("> Speak like a pirate.")
 
 
 @PLATFORMS

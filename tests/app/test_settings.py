@@ -150,7 +150,7 @@ def test_all_mistakes_are_reported_at_once() -> None:
         "MAX_TOKENS='0' is not from 1 to 10000000",
         "REPLY_TIMEOUT='soon' is not a number",
         "REPLY_TIMEOUT='-1' is not from 0.1 to 86400",
-        "MODELS='Fast=' has 'Fast=' in it, which is not like Label=name",
+        "MODELS='Fast=' has 'Fast=' in it, which is not like Label=name (what it is for)",
         "MODELS='a/b c' has a blank or a special character in it",
         "MODELS='A=x,a=y' names a model, or uses a label, twice",
         "FEEDBACK='maybe' is none of auto, on and off",
@@ -294,16 +294,19 @@ def test_prices_and_money_that_cannot_be_meant_are_refused(
 
 
 def test_models_have_labels_and_the_first_answers_if_no_other_is_named() -> None:
-    text = "Fast = mistralai/small:fastest, Very clever=Qwen/large,plain,Mistral=mistral"
+    text = (
+        "Fast = mistralai/small:fastest (quick, for most), Very clever=Qwen/large,plain (plain) ,"
+        "Mistral (old :)=mistral"
+    )
 
     first = load_settings({"MODELS": text}, NOWHERE)
     named = load_settings({"MODELS": text, "MODEL_ID": "another"}, NOWHERE)
 
     assert first.models == (
-        ("mistralai/small:fastest", "Fast"),
-        ("Qwen/large", "Very clever"),
-        ("plain", "plain"),
-        ("mistral", "Mistral"),
+        ("mistralai/small:fastest", "Fast", "quick, for most"),
+        ("Qwen/large", "Very clever", ""),
+        ("plain", "plain", "plain"),
+        ("mistral", "Mistral (old :)", ""),
     )
     assert (first.model_id, named.model_id) == ("mistralai/small:fastest", "another")
 
@@ -923,3 +926,20 @@ def test_names_of_others_that_end_like_a_file_stay_as_they_are(tmp_path: Path) -
     (tmp_path / ".env").write_text("HF_TOKEN_FILE=/x\nSSL_CERT_FILE=/y\n")
     hand_on(tmp_path / ".env", environment)
     assert environment == {"SSL_CERT_FILE": "/y"}
+
+
+def test_personas_are_the_files_of_a_folder_and_all_mistakes_are_told(tmp_path: Path) -> None:
+    (tmp_path / "Strict teacher.md").write_text("Ask back.\n")
+    (tmp_path / "notes.csv").write_text("")
+    found = load_settings({"PERSONAS": str(tmp_path)}, NOWHERE).persona_texts
+    (tmp_path / "Long.md").write_text("x" * 2001)
+    (tmp_path / "strict teacher.txt").write_text("Ask.")
+    (tmp_path / "Empty.md").write_text("")
+
+    assert found == (("Strict teacher", "Ask back."),)
+    assert load_settings({"PERSONAS": str(tmp_path / "none")}, NOWHERE).persona_texts == ()
+    assert [it.rpartition(": ")[2] for it in mistakes({"PERSONAS": str(tmp_path)})] == [
+        "Empty.md is empty",
+        "Long.md has more than 2,000 characters",
+        "strict teacher.txt has the name of another one",
+    ]

@@ -89,6 +89,9 @@ class FakeModel:
         self.preferences.append(preferences)
         return self
 
+    async def sees(self) -> bool:
+        return False
+
     async def takes_tools(self) -> bool | None:
         return True
 
@@ -353,6 +356,7 @@ class FakePreferences:
 
     models: Sequence[ModelChoice] = ()
     offered: Sequence[ModelChoice] = ()
+    store: Any = None
 
     async def read(self, thread: ThreadKey) -> Mapping[Scope, Preferences]:
         return {}

@@ -47,6 +47,9 @@ class CallingModel:
     def chosen(self, preferences: Preferences) -> CallingModel:
         return self
 
+    async def sees(self) -> bool:
+        return False
+
     async def takes_tools(self) -> bool | None:
         return self.takes
 

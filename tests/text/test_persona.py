@@ -9,7 +9,7 @@ import pytest
 
 from bot.domain import Message, Person, Preferences, ThreadKey, Turn
 from bot.model.context_window import fit
-from bot.text.context import PERSONA
+from bot.text.context import INSTRUCTIONS, PERSONA
 from bot.text.prompt import compose
 
 KEY = ThreadKey("slack", "T1", "C1", "1")
@@ -19,10 +19,21 @@ def count(messages: Sequence[Message]) -> int:
     return sum(len(one.text) for one in messages)
 
 
-def sent(persona: str, *, system: str = "Be kind.", budget: int = 10_000) -> list[str]:
+def sent(
+    persona: str, *, system: str = "Be kind.", budget: int = 10_000, own: str = ""
+) -> list[str]:
     """Return what the model reads."""
     chosen = Preferences(persona=persona)
-    turn = Turn("slack:1", KEY, Person("U1", "Ana"), "Why?", {}, 1000.0, preferences=chosen)
+    turn = Turn(
+        "slack:1",
+        KEY,
+        Person("U1", "Ana"),
+        "Why?",
+        {},
+        1000.0,
+        preferences=chosen,
+        instructions=own,
+    )
     prompt = compose(system=system, exchanges=[], turn=turn)
     return [one.text for one in fit(prompt, budget=budget, count=count).messages]
 
@@ -59,3 +70,13 @@ def test_it_is_left_out_where_the_system_prompt_leaves_no_room() -> None:
     system = "Be kind. " * 60
 
     assert sent("A pirate.", system=system, budget=1000) == [system, "Why?"]
+
+
+def test_instructions_stand_below_it_and_are_left_out_first() -> None:
+    both, one = sent("A pirate.", own="I am new.\n\nSo am I."), sent("A pirate.", own="I " * 3000)
+
+    assert both[0] == (
+        f"Be kind.\n\n{PERSONA}\n> A pirate.\n\n{INSTRUCTIONS}\n> I am new.\n> \n> So am I."
+    )
+    assert one[0] == f"Be kind.\n\n{PERSONA}\n> A pirate."
+    assert sent("", own="I am new.", system="")[0] == f"{INSTRUCTIONS}\n> I am new."

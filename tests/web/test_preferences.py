@@ -37,9 +37,15 @@ async def test_a_choice_holds_for_one_conversation_or_for_all(
         "persona": "A pirate.",
         "temperature": "",
         "max_tokens": "",
-        "models": [{"name": "small", "label": "Fast"}, {"name": "large", "label": "Clever"}],
+        "instructions": "",
+        "personas": [],
+        "models": for_all["models"],
         "answers": "Clever",
     }
+    assert [{**one, "can": []} for one in for_all["models"]] == [
+        {"name": "small", "label": "Fast", "purpose": "", "can": []},
+        {"name": "large", "label": "Clever", "purpose": "", "can": []},
+    ]
     assert (for_one["model"], for_one["persona"], for_one["answers"]) == ("small", "", "Fast")
     assert (others["model"], others["persona"], others["answers"]) == ("", "", "")
     assert [one.body["model"] for one in model.requests] == ["large", "small"]
@@ -89,19 +95,23 @@ async def test_a_person_chooses_in_the_page(own_page: OwnPage, model: ModelEmula
         await person.open()
         opener, dialog = person.page.locator("#model"), person.page.locator("#answers")
         await expect(opener).to_have_text("Fast")
+        style = person.page.get_by_role("button", name="Persona and style …")
         await opener.click()
-        await expect(dialog).to_contain_text("For all your conversations")
+        await style.click()
+        await expect(dialog).to_contain_text("For all your conversations, unless")
         await dialog.get_by_label("Persona").fill("A pirate.")
         await dialog.get_by_label("Temperature").fill("0.5")
-        await dialog.get_by_role("button", name="Save").click()
+        await dialog.get_by_role("button", name="Save", exact=True).click()
         await expect(dialog).to_be_hidden()
         await person.ask("why?")
         await person.ended()
         await opener.click()
+        await style.click()
         await expect(dialog).to_contain_text("For this conversation")
         await expect(dialog.get_by_label("Persona")).to_have_value("")
-        await dialog.get_by_label("Model").select_option("Clever")
-        await dialog.get_by_role("button", name="Save").click()
+        await person.page.keyboard.press("Escape")
+        await opener.click()
+        await person.page.get_by_role("option", name="Clever").click()
         await expect(opener).to_have_text("Clever")
         await person.ask("and?")
         await person.ended()

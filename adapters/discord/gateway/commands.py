@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -89,12 +90,18 @@ class Commands:
                 raise Unknown
 
     async def complete(self, interaction: discord.Interaction, data: _Data) -> None:
-        """Suggest models that contain the typed text; nothing for another command."""
+        """Suggest models or personas with the typed text; nothing for another command."""
+        models = list[tuple[str, str]]()
         match data:
             case {"name": "parley", "options": [{"name": "model", "options": [*options]}]}:
                 models = self._handlers.models(_text(_values(options), "name"))
-            case _:
-                models = []
+            case {"name": "parley", "options": [{"name": "persona", "options": [*options]}]}:
+                typed = _text(_values(options), "text")
+                with suppress(StoreUnavailable):
+                    names = await self._called(
+                        interaction, lambda call: self._handlers.personas(call, typed)
+                    )
+                    models = [(name, name) for name in names]
         found = [
             discord.app_commands.Choice(name=label[:_LONGEST_CHOICE], value=name)
             for name, label in models

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import discord
 
+from adapters.discord.reply.message import LIMIT
 from adapters.discord.rest import translated
 from bot.errors import StoreUnavailable
 
@@ -42,7 +43,11 @@ async def acknowledge(
 async def reply_privately(
     interaction: discord.Interaction, text: str, view: discord.ui.View | None = None
 ) -> None:
-    """Respond with a message that only the person sees; raises SurfaceError."""
+    """Respond with a message that only the person sees, cut if Discord would refuse it.
+
+    Raises SurfaceError.
+    """
+    text = text if len(text) <= LIMIT else f"{text[: LIMIT - 1]}…"
     async with translated():
         await interaction.response.send_message(
             text, ephemeral=True, suppress_embeds=True, view=view or discord.utils.MISSING

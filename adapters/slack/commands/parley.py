@@ -140,7 +140,7 @@ class Parley:
                     known=known,
                 )
             )
-        if name not in ("stop", "usage"):
+        if name not in ("stop", "usage", "me"):
             call = await self._permissions.call_with_rights(id_, location, user)
         if name in ("model", "persona") and not words:
             return await self._offer(name, call, location, trigger)
@@ -158,19 +158,24 @@ class Parley:
         scopes = self._handlers.changeable(call)
         if not trigger or not scopes or (name == "model" and not models):
             return present
+        chosen = list[Field]()
         if name == "model":
             options = (*models, ("", say("Default")))
-            chosen = Field("model", say("Model"), "", "choice", options=options)
+            chosen.append(Field("model", say("Model"), "", "choice", options=options))
         else:
+            if names := await self._handlers.personas(call):
+                options = (*((it, it) for it in names), ("", say("None of these")))
+                chosen.append(Field("named", say("Persona"), "", "choice", options=options))
             hint = say("For example: briefly, and in French. Leave it empty for the default.")
-            chosen = Field("persona", say("How should I answer?"), hint, "text", most=2000)
+            asked = say("How should I answer?")
+            chosen.append(Field("persona", asked, hint, "text", most=2000))
         offered = tuple((it, shown[:1].upper() + shown[1:]) for it, shown in scopes.items())
         # The nearest one is preselected.
         scope = Field(
             "scope", say("For"), say("Where it applies"), "choice", offered[0][0], offered
         )
         title = say("Choose a model") if name == "model" else say("Choose a persona")
-        form = Form(title=title, fields=(chosen, scope), seen="")
+        form = Form(title=title, fields=(*chosen, scope), seen="")
         required = {"model", "scope"}
         view = views.form_view(form, ViewContext(location), callback=name, required=required)
         await self._open(trigger, view)
@@ -209,7 +214,8 @@ class Parley:
         filled = views.values(view)
         name = string_field(view, "callback_id")
         if name in (MODEL_ID, PERSONA_ID):
-            argument, scope = str(filled.get(name) or DEFAULT), scope_of(str(filled["scope"]))
+            given = filled.get(name) or filled.get("named") or DEFAULT
+            argument, scope = str(given), scope_of(str(filled["scope"]))
             return await self._handlers.run(name, call, argument, scope)
         if context.scope is None or context.part is None:
             return say(_CLOSED)

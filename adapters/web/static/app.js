@@ -62,6 +62,7 @@ class App {
       keepFor(this.me.id);
       // What was begun meanwhile goes before the draft.
       this.composer.put(this.composer.box.value || recall(this.composer.name));
+      this.composer.choose(this.composer.once ?? recall(this.composer.onceName, null));
       this.composer.files.limits = this.me;
       byId("attach").hidden = !this.me.files;
       this.outbox.load();
@@ -83,9 +84,11 @@ class App {
     const id = /^\/c\/([A-Za-z0-9-]{8,64})$/.exec(location.pathname)?.[1] ?? "";
     if (id && id === this.conversation?.id) return;
     this.leave({ isMissing: !id && location.pathname !== "/" });
-    this.answers.show(id);
     if (id) this.follow(id);
-    else this.composer.open("");
+    else {
+      this.composer.open("");
+      this.answers.ask();
+    }
     this.paint();
   }
 
@@ -133,6 +136,7 @@ class App {
     const begun = this.conversation.turns.filter((turn) => asked.has(turn.id));
     for (const turn of new Set([...ended, ...begun])) this.say(turn);
     if (state.title !== title || state.place !== place) this.sidebar.load();
+    this.answers.tell(state.answers);
     this.dropDelivered();
     this.paintSoon();
     const known = new Set(before.map((turn) => turn.consent));
@@ -197,6 +201,8 @@ class App {
   // Questions
 
   ask(text) {
+    const { once } = this.composer;
+    this.composer.choose(null);
     if (!this.conversation) {
       byId("missing").hidden = true;
       this.follow(uuid());
@@ -204,7 +210,7 @@ class App {
     }
     this.events.resume();
     this.log.follows = true;
-    this.outbox.add(uuid(), this.conversation.id, text, this.composer.files.take());
+    this.outbox.add(uuid(), this.conversation.id, text, this.composer.files.take(), once);
     this.paintSoon();
   }
 
@@ -329,7 +335,7 @@ class App {
   forgetWords() {
     for (const entry of [...this.outbox.entries]) this.outbox.remove(entry);
     for (const entry of this.composer.files.entries) this.composer.files.remove(entry);
-    for (const name of recallNames("draft:")) keep(name, "");
+    for (const name of [...recallNames("draft:"), ...recallNames("once:")]) keep(name, "");
   }
 
   // Returns whether it went through. Nothing is told of a refusal with the status `calm`.
@@ -352,7 +358,14 @@ class App {
       this.toBox();
     },
     reconnect: () => this.events?.connect(),
-    model: () => this.answers.open(this.conversation?.turns.length ? this.conversation.id : ""),
+    model: () => {
+      const id = this.conversation?.turns.length ? this.conversation.id : "";
+      this.answers.open(id, this.composer);
+    },
+    "once-drop": () => {
+      this.composer.choose(null);
+      this.toBox();
+    },
     rename: () => this.rename(this.conversation),
     share: () =>
       import("./sharing.js")
@@ -440,6 +453,7 @@ class App {
     this.outbox.remove(entry);
     this.composer.put([entry.text, this.composer.box.value].filter(Boolean).join("\n"));
     for (const file of entry.files) this.composer.files.put(file);
+    if (entry.once) this.composer.choose(entry.once);
     this.composer.box.focus();
   }
 

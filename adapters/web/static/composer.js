@@ -27,6 +27,7 @@ export class Composer {
     this.box = byId("box");
     this.sendButton = byId("send");
     this.name = "";
+    this.once = null; // the model for the next question alone, { name, label }
     this.files = new Files(() => this.allowSend());
     this.box.addEventListener("input", () => this.typed());
     this.box.addEventListener("keydown", (event) => this.pressed(event));
@@ -40,6 +41,18 @@ export class Composer {
   open(id) {
     this.name = `draft:${id}`;
     this.put(recall(this.name));
+    this.choose(recall(this.onceName, null));
+  }
+
+  get onceName() {
+    return this.name.replace("draft:", "once:");
+  }
+
+  choose(once) {
+    this.once = once;
+    keep(this.onceName, once ?? "");
+    byId("once").hidden = !once;
+    byId("once-name").textContent = once ? `${once.label} answers this question` : "";
   }
 
   put(text) {

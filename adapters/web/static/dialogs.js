@@ -1,12 +1,9 @@
-// The dialogs: a question, the help, and how people are answered.
+// The dialogs: a question, and the help; and which model answers.
 import { send, sendAgain } from "./api.js";
 import { announce, byId, element, setText, toast } from "./dom.js";
 import { t } from "./words.js";
 
 const PAUSE = 1000; // milliseconds until the page asks again whether a person is forgotten
-const FOR_ONE = t("For this conversation, from your next question on.");
-const FOR_ALL = t("For all your conversations, unless one has its own choice.");
-const WRITTEN = ["persona", "temperature", "max_tokens"];
 
 // Asks in a dialog; returns the text typed, true or null.
 export function ask({ title, text = "", value = null, yes, isDanger = false }) {
@@ -40,7 +37,7 @@ for (const button of document.querySelectorAll("[data-cancel]")) {
 }
 
 // Reads what a dialog needs; returns nothing, and says why, if that fails.
-async function read(path) {
+export async function read(path) {
   try {
     return await send("GET", path);
   } catch (error) {
@@ -105,31 +102,28 @@ async function forget(forgotten) {
   }
 }
 
-// What is chosen for a conversation, or for all that have no choice.
+// Which model answers in the conversation that is shown.
 export class Answers {
   constructor() {
-    this.path = "";
-    this.label = ""; // of the model that is chosen in the conversation that is shown
+    this.label = ""; // of the model that is chosen there
     this.name = ""; // of the model that answers where none is chosen
-    this.known = null; // what the dialog began with
-    this.dialog = byId("answers");
-    this.wrong = byId("answers-wrong");
-    this.dialog.addEventListener("submit", (event) => {
-      event.preventDefault();
-      this.save();
-    });
+    this.asked = 0;
   }
 
-  // Shows which model answers in a conversation; without an id, in a new one.
-  async show(id) {
-    const path = pathOf(id);
-    this.path = path;
+  // Asks which model answers in a new conversation; events tell it of the others.
+  async ask() {
+    const asked = (this.asked += 1);
     try {
-      const { answers } = await send("GET", path);
-      if (path === this.path) this.label = answers;
+      const { answers } = await send("GET", "/api/preferences");
+      if (asked === this.asked) this.tell(answers);
     } catch {
-      // The conversation is not known yet, or the page will connect again.
+      // The page asks again when it is opened again.
     }
+  }
+
+  tell(label) {
+    this.asked += 1;
+    this.label = label;
     this.paint();
   }
 
@@ -137,47 +131,9 @@ export class Answers {
     byId("model").textContent = this.label || this.name || t("Answers");
   }
 
-  async open(id) {
-    this.path = pathOf(id);
-    this.known = await read(this.path);
-    if (!this.known) return;
-    const { model, models } = this.known;
-    const options = [{ name: "", label: t("Default") }, ...models];
-    if (model && !models.some((one) => one.name === model)) {
-      options.push({ name: model, label: t("{model} (gone)", { model }) });
-    }
-    byId("answers-model").replaceChildren(
-      ...options.map(({ name, label }) => element("option", { value: name, textContent: label })),
-    );
-    byId("answers-model").value = model;
-    byId("answers-models").hidden = !models.length;
-    for (const name of WRITTEN) byId(`answers-${name}`).value = this.known[name];
-    byId("answers-place").textContent = id ? FOR_ONE : FOR_ALL;
-    this.wrong.textContent = "";
-    this.dialog.showModal();
+  async open(id, composer) {
+    const choosing = await import("./choosing.js").catch(() => null);
+    if (choosing) await choosing.choose(this, id, composer);
+    else toast(t("Parley cannot be reached at the moment. Please try again."));
   }
-
-  // What is refused stays in the form, with the reason below its field.
-  async save() {
-    // What the person left as it was stays as it is now: another page may have changed it.
-    const changes = ["model", ...WRITTEN]
-      .map((name) => [name, byId(`answers-${name}`).value])
-      .filter(([name, text]) => text !== this.known[name]);
-    try {
-      const { answers } = await sendAgain("PATCH", this.path, Object.fromEntries(changes));
-      this.label = answers;
-      this.paint();
-      this.dialog.close();
-      announce(t("Saved."));
-    } catch (error) {
-      const field = byId(`answers-${error.field}`);
-      (field?.closest("label") ?? byId("answers-place")).after(this.wrong);
-      this.wrong.textContent = error.message;
-      field?.focus();
-    }
-  }
-}
-
-function pathOf(id) {
-  return id ? `/api/conversations/${encodeURIComponent(id)}/preferences` : "/api/preferences";
 }

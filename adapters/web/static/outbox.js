@@ -7,8 +7,8 @@ import { keep, recall, recallNames } from "./kept.js";
 const KEPT = "question:"; // begins the name under which the browser keeps an entry
 const LONGEST_PAUSE = 2000; // milliseconds between two attempts
 
-// An entry is { id, conversation, text, files, at, why, isThrough, isStopped, failures }: `id` will
-// be that of its turn, `at` is when it was asked, `why` says why it was refused, `isStopped` tells
+// An entry is { id, conversation, text, files, once, at, why, isThrough, isStopped, failures }: `id`
+// will be that of its turn, `once` the model for it alone, `at` is when it was asked, `why` says why it was refused, `isStopped` tells
 // that no answer is wanted any longer, and `failures` counts attempts in vain.
 export class Outbox {
   constructor(changed) {
@@ -27,8 +27,8 @@ export class Outbox {
     return this.entries.filter((entry) => entry.conversation === conversation);
   }
 
-  add(id, conversation, text, files) {
-    const entry = { id, conversation, text, files, at: Date.now(), why: "", failures: 0 };
+  add(id, conversation, text, files, once) {
+    const entry = { id, conversation, text, files, once, at: Date.now(), why: "", failures: 0 };
     this.entries.push(entry);
     this.changed(entry);
     return this.deliver(entry);
@@ -72,11 +72,14 @@ export class Outbox {
   async attempt(entry) {
     const path = `/api/conversations/${encodeURIComponent(entry.conversation)}/questions`;
     try {
-      await send("POST", path, { id: entry.id, text: entry.text, files: entry.files });
+      const { id, text, files, once } = entry;
+      await send("POST", path, { id, text, files, model: once?.name });
       entry.isThrough = true;
     } catch (error) {
       entry.failures += 1;
       if (!error.passes) entry.why = error.message;
+      // A model that is not offered any more refuses the question once.
+      if (error.field === "model") entry.once = null;
       this.changed(entry);
     }
   }

@@ -61,7 +61,8 @@ local function enqueue(id, thread, person)
   keep(key('open'), key('open', person))
 end
 
--- Copies the current preferences to a turn: those of its thread over its channel over its server.
+-- Copies the current preferences to a turn: those of its thread over its channel over its server, and over all of them
+-- the model of this question alone (`once`); and its person's own instructions.
 local function copy_preferences(id, thread)
   local channel, server = string.match(thread, '^(([^:]*:[^:]*):[^:]*)')
   for _, name in ipairs(PREFERRED) do unset(id, 'preferred:' .. name) end
@@ -70,6 +71,12 @@ local function copy_preferences(id, thread)
       if value then set(id, 'preferred:' .. PREFERRED[at], value) end
     end
   end
+  local once, own = get(id, 'once'), key('own', get(id, 'person') or '')
+  if once then set(id, 'preferred:model', once) end
+  local instructions = redis.call('HGET', own, 'instructions')
+  if instructions then set(id, 'instructions', instructions) else unset(id, 'instructions') end
+  -- What a guest of the page has saved goes with their cookie.
+  if redis.call('PTTL', own) > 0 then keep(own) end
 end
 
 -- `fields` has those of the question.

@@ -50,7 +50,7 @@ local function end_joined(id, turn, outcome, counts, use, limits)
     if record(one).state == 'queued' then
       settle(one, turn, counts, {tokens = 0, model = use.model, is_cut = use.is_cut, is_failed = use.is_failed})
       set(one, 'state', outcome, 'message_ids', '', 'shown', '')
-      unset(one, 'position', 'attempts', 'edited_since_take', 'stop')
+      unset(one, 'position', 'attempts', 'edited_since_take', 'stop', 'instructions')
       keep_ended(one, turn.thread, limits)
       leave_thread(one, turn)
       count_kept(one, turn.person, limits.person_bytes)
@@ -89,7 +89,7 @@ end
 local function store_outcome(id, outcome)
   set(id, 'state', outcome)
   unset(id, 'worker', 'position', 'attempts', 'max_progress', 'said', 'below', 'outcome', 'by', 'removed', 'used',
-    'bill', 'stop')
+    'bill', 'stop', 'instructions')
   drop_steps(id)
 end
 

@@ -26,7 +26,7 @@ end
 local function drop_words(id)
   drop_uploads(id)
   if redis.call('EXISTS', key('turn', id)) == 1 then set(id, 'text', '') end
-  unset(id, 'files')
+  unset(id, 'files', 'instructions')
   drop_exchange(id)
   redis.call('DEL', key('context', id), key('files', id), key('steps', id), key('effects', id), key('thoughts', id))
 end

@@ -42,7 +42,9 @@ function verbs.continue(id, asker, following, fields, person_limit, total_limit,
   if last_remembered(turn.thread) ~= id then return 'gone' end
   if get(id, 'ended') ~= 'cut' then return 'ended' end
   add_id(id, 'continued', following)
-  store_turn(following, turn.thread, turn.person, decoded(fields), quota)
+  fields = decoded(fields)
+  fields.once = get(id, 'once') or nil
+  store_turn(following, turn.thread, turn.person, fields, quota)
   redis.call('SUNIONSTORE', key('effects', following), key('effects', id))
   keep_in(turn.thread, key('effects', following))
   return 'admitted'

@@ -52,7 +52,9 @@ export class Composer {
     this.once = once;
     keep(this.onceName, once ?? "");
     byId("once").hidden = !once;
-    byId("once-name").textContent = once ? `${once.label} answers this question` : "";
+    byId("once-name").textContent = once
+      ? t("{label} answers this question", { label: once.label })
+      : "";
   }
 
   put(text) {

@@ -83,7 +83,7 @@ class Callbacks:
 class Reply:
     """The text growing from deltas, on its surface; `freshness` has the figures.
 
-    `unclosed` is a page whose rest is below it, which still has the buttons of a growing one.
+    `is_unclosed`: a page whose rest is below it still has the buttons of a growing one.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Reply:
         self._timing = timing
         platform = turn_id.partition(":")[0]
         self.freshness = Freshness(platform, asyncio.get_running_loop().time())
-        self.unclosed: Page | None = None
+        self.is_unclosed = False
         self._last_delta_at = 0.0  # loop time of the last delta, or of the beginning
         self._stale_since: float | None = None  # loop time of the first news not on the screen
         self._sign_after = 0.0  # loop time of the next try to show a sign of life
@@ -375,7 +375,7 @@ class Reply:
             pass
         except (WriteDelayed, WriteFailed) as error:
             await self._pause_after(error, budget)
-            self.unclosed = page
+            self.is_unclosed = True
 
     async def _end_refused(self, refusal: PlaceGone | WriteRefused) -> None:
         """Write an apology, because the platform refuses more of the text."""
@@ -498,20 +498,6 @@ async def restore(shown: Shown, *, surface: Surface, budgets: EditBudgets, patie
         await budgets.final(surface.budget(page, new=False), deadline=deadline)
         with suppress(MessageGone, WriteRefused):
             await surface.edit(message_id, page)
-
-
-async def close(
-    page: Page, message_id: str, *, surface: Surface, budgets: EditBudgets, patience: float
-) -> None:
-    """Write a page of an ended reply whose rest is below it. Raises SurfaceError."""
-    if budget := surface.budget(page, new=False):
-        deadline = asyncio.get_running_loop().time() + patience
-        await budgets.call(budget, deadline=deadline)
-    try:
-        await surface.edit(message_id, page)
-    except WriteDelayed as error:
-        await budgets.pause_after(error, budget)
-        raise
 
 
 async def take_buttons_away(shown: Shown, *, surface: Surface, budgets: EditBudgets) -> bool:

@@ -12,9 +12,10 @@ from urllib.parse import quote
 
 import pytest
 
-from bot.errors import AnswerCut, HasEnded, NotRemembered
+from bot.errors import AnswerCut, HasEnded, NotRemembered, StoreUnavailable
 from bot.reply.draft import STOPPED
 from bot.store import Store
+from bot.turns.changes import TurnChanges
 from tests.emulators.model import ModelEmulator
 from tests.support.stored import stored
 from tests.support.waiting import until
@@ -122,6 +123,25 @@ async def test_a_version_is_opened_with_what_followed_it_on_all_pages(talk: Talk
     assert "walrus" in seen
     assert "seal" in seen
     assert "three" not in seen
+
+
+async def test_a_version_of_which_no_answer_came_back_is_shown(
+    talk: Talk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    branch = TurnChanges.branch
+
+    async def cut_off(*called: Any, **how: Any) -> bool:
+        await branch(*called, **how)
+        raise StoreUnavailable("away")
+
+    name = await talk.answered("why?", "One")
+    talk.model.answer = "Another"
+    monkeypatch.setattr(TurnChanges, "branch", cut_off)
+    status, _ = await talk.press(name, "regenerate", id="press-one")
+    await talk.until_done("press-one", "Another")
+
+    assert status == 503
+    assert talk.screen.turn("press-one")["versions"] == [name, "press-one"]
 
 
 async def test_a_growing_version_is_edited_in_its_place_and_not_left(talk: Talk) -> None:

@@ -183,6 +183,20 @@ async def test_a_message_is_deleted_with_its_versions_and_what_followed_them(
     assert listed == []
 
 
+async def test_a_version_that_a_stale_page_deletes_is_no_version_any_more(talk: Talk) -> None:
+    first = await talk.answered("one")
+    second = await talk.answered("two")
+    await talk.press(first, "edit", text="three", id="edit-one")
+    await talk.until_done("edit-one", "three")
+    before = talk.screen.turn("edit-one")["versions"]
+    deleted = await talk.press(first, "delete")
+    await until(lambda: talk.screen.turn("edit-one")["versions"] != before, why=talk.screen.__str__)
+
+    assert (before, deleted) == ([first, "edit-one"], (200, {}))
+    assert talk.screen.turn("edit-one")["versions"] == ["edit-one"]
+    assert second not in talk.screen.turns
+
+
 async def test_without_a_history_there_are_no_versions(
     own_store: Store, model: ModelEmulator
 ) -> None:

@@ -76,7 +76,7 @@ async def test_the_arrows_need_no_mouse_keep_the_focus_and_say_what_is_open(site
         await to(one, OLDER, back=True)
         await keys.press("Enter")
         await expect(one.answer).to_have_text("Answer to: two")
-        await expect(status).to_have_text("Version 1 of 2.")
+        await expect(status).to_have_text("Version 1 of 2")
         # It leads no further, and keeps the focus.
         await keys.press("Enter")
         older, newer = one.button(OLDER), one.button(NEWER)

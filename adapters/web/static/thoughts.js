@@ -13,9 +13,9 @@ export class Thoughts {
     this.isLoading = false;
   }
 
-  // `path` is that of the turn at the server.
+  // `path` is that of the turn at the server, of which there may be several versions.
   show({ thought, state }, path) {
-    const news = thought ? `${state} ${thought}` : "";
+    const news = thought ? `${path} ${state} ${thought}` : "";
     if (news === this.news) return;
     Object.assign(this, { news, path });
     this.element.hidden = !thought;

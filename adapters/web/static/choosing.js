@@ -45,7 +45,7 @@ class Models {
     cancel.onclick = () => this.dialog.close();
     const choices = element("div", { className: "choices" }, more, cancel);
     const body = element("div", {}, title, scope, this.list, this.wrong, choices);
-    const looks = { id: "models", className: "dialog menu", aria: { labelledby: "models-title" } };
+    const looks = { id: "models", className: "dialog", aria: { labelledby: "models-title" } };
     this.dialog = element("dialog", looks, body);
     this.dialog.onclose = () => this.dialog.remove();
     // A press beside it leaves it.

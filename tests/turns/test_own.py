@@ -162,7 +162,7 @@ async def test_what_is_refused_is_said_in_the_persons_language(store: Store) -> 
         refusal(own.persona_text(WHERE, BOB, "Pirat")),
     )
 
-    assert said == [
+    assert list(said) == [
         "Du hast 20 Personas gespeichert. Bitte lösche zuerst eine.",
         "Eine Persona braucht einen Namen mit höchstens 60 Zeichen.",
         "Ein Text kann höchstens 2.000 Zeichen haben; deiner hat 2.001.",

@@ -10,7 +10,12 @@ export function t(sentence, values = {}) {
 }
 
 // The language that was chosen here, "" if it is the browser's.
-export const chosen = /(?:^|; )language=([a-z]{2})(?:;|$)/.exec(document.cookie)?.[1] ?? "";
+export const chosenLanguage = /(?:^|; )language=([a-z]{2})(?:;|$)/.exec(document.cookie)?.[1] ?? "";
+
+// Returns a time in seconds since the epoch as people write it.
+export function momentOf(seconds) {
+  return new Date(seconds * 1000).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+}
 
 // Chooses a language for this browser; "" is the browser's own.
 export function speak(name) {

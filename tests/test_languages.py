@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextvars import copy_context
 
 import pytest
 
@@ -135,30 +136,37 @@ async def test_each_task_speaks_its_own_language() -> None:
     assert spoken() == "en"
 
 
-async def test_apologies_numbers_and_durations_are_in_the_language_of_the_task() -> None:
+def in_german(check: Callable[[], None]) -> None:
+    """Run it without a trace in other tests, which share a task."""
+
+    def run() -> None:
+        speak("de")
+        check()
+
+    copy_context().run(run)
+
+
+def test_apologies_numbers_and_durations_are_in_the_language_of_the_task() -> None:
     error = GivenUp("out of attempts")
-    speak("de")
+    tried = "I tried several times and could not answer this. Please ask again later."
 
-    # Also of an error that was raised before.
-    assert (
-        error.apology
-        == GivenUp.apology
-        == catalogue("de")[
-            "I tried several times and could not answer this. Please ask again later."
-        ]
-    )
-    assert (number(1234567), until(7200), until(60)) == ("1.234.567", "in 2 Stunden", "in 1 Minute")
-    assert QuotaUsed("questions", 7200.0).apology == (
-        "Du hast alle deine Fragen für heute verbraucht. "
-        "Nach 00:00 UTC, in 2 Stunden, kannst du mich wieder fragen."
-    )
+    @in_german
+    def _() -> None:
+        # Also of an error that was raised before.
+        assert error.apology == GivenUp.apology == catalogue("de")[tried]
+        written = number(1234567), until(7200), until(60)
+        assert written == ("1.234.567", "in 2 Stunden", "in 1 Minute")
+        assert QuotaUsed("questions", 7200.0).apology == (
+            "Du hast alle deine Fragen für heute verbraucht. "
+            "Nach 00:00 UTC, in 2 Stunden, kannst du mich wieder fragen."
+        )
 
 
-async def test_values_are_no_part_of_the_sentence() -> None:
-    speak("de")
-
-    assert say("Models: {offered}.", offered="{name} {0}") == "Modelle: {name} {0}."
-    assert say("Not in any catalogue: {name}.", name="x") == "Not in any catalogue: x."
+def test_values_are_no_part_of_the_sentence() -> None:
+    @in_german
+    def _() -> None:
+        assert say("Models: {offered}.", offered="{name} {0}") == "Modelle: {name} {0}."
+        assert say("Not in any catalogue: {name}.", name="x") == "Not in any catalogue: x."
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -123,7 +123,6 @@ class Meter:
         self._texts: list[str] = []  # not counted yet in the running attempt
         # The tokens of the first prompt: as the server counted them, and as we do.
         self._first_read = self._first_estimate = 0
-        self._saved = 0  # tokens of the running request, by the last bill that was saved
 
     @property
     def used(self) -> Used:
@@ -147,19 +146,6 @@ class Meter:
         elif self._under_way or self._is_asked:
             unreported.append((self._model, self._now))
         return Bill(counted, tuple(unreported))
-
-    def bill_to_save(self) -> Bill:
-        """Return the bill for the case that the process dies before it saves the next one.
-
-        Half of what came since the last one is added: on average, as much will come and be lost.
-        """
-        bill, written = self.bill, self._now.written
-        ahead, self._saved = max(written - self._saved, 0) // 2, written
-        match bill.unreported:
-            case (*others, (model, used)) if self._under_way and not self._is_reported:
-                more = Used(used.read, used.written + ahead)
-                return Bill(bill.counted, (*others, (model, more)))
-        return bill
 
     def note(self, delta: Delta) -> None:
         """Count a delta."""
@@ -195,7 +181,6 @@ class Meter:
             self._ended[self._model] = _sum(self._ended.get(self._model), self._now)
         self._texts.clear()
         self._under_way, self._is_reported, self._is_asked = None, False, False
-        self._saved = 0
 
 
 def _sum(one: Used | None, other: Used) -> Used:

@@ -23,7 +23,7 @@ from bot.domain import (
     Turn,
 )
 from bot.errors import QuestionEdited, StoreUnavailable
-from bot.tokens.counters import Bill, Meter
+from bot.tokens.counters import Meter
 from bot.turns.context import TurnContext
 from bot.turns.queue import Taken, TurnLeases
 from bot.turns.records import write_bill
@@ -87,7 +87,7 @@ class Lease:
             self.news.clear()
             try:
                 with self._noting_away():
-                    self._set_stop(await self._leases.renew(self.taken, **self._use_so_far()))
+                    self._set_stop(await self._leases.renew(self.taken, **self._use()))
             except QuestionEdited:
                 # The next save raises the same error.
                 self.stop.set()
@@ -102,7 +102,7 @@ class Lease:
             return
         with self._noting_away():
             new = self._without_saved(shown)
-            self._set_stop(await self._leases.save(self.taken, new, **self._use_so_far()))
+            self._set_stop(await self._leases.save(self.taken, new, **self._use()))
             self._saved_thought = shown.thought
 
     async def save_used(self) -> None:
@@ -188,11 +188,8 @@ class Lease:
         """Return what is shown without a thought that was saved: it can be longer than the text."""
         return replace(shown, thought=None) if shown.thought == self._saved_thought else shown
 
-    def _use_so_far(self) -> _Use:
-        return self._use(self.meter.bill_to_save())
-
-    def _use(self, bill: Bill | None = None) -> _Use:
-        bill = bill or self.meter.bill
+    def _use(self) -> _Use:
+        bill = self.meter.bill
         return {"used": bill.tokens, "bill": write_bill(bill, self._prices)}
 
     @contextmanager

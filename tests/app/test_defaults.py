@@ -196,7 +196,8 @@ async def test_the_page_regenerates_continues_and_takes_parameters(newcomer: New
         await until(lambda: screen.is_done(name), why=screen.__str__)
         await person.send("PATCH", f"/api/conversations/{talk}/preferences", parameters)
         router.answer, router.finish_reason = "One, two,", "length"
-        await person.press(talk, name, "regenerate")
+        _, told = await person.press(talk, name, "regenerate")
+        name = told["turn"]
         await until(lambda: screen.turn(name).get("end") == "cut", why=screen.__str__)
         router.answer, router.finish_reason = "three.", "stop"
         _, told = await person.press(talk, name, "continue", id="go-on-press")

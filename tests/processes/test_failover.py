@@ -62,7 +62,7 @@ async def test_failovers_lose_and_double_nothing_that_replicas_have(
             await until(lambda: len(bots.up()) == len(ROLES), why=lambda: bots.texts)
             await until(discord.connected.is_set)
             await until(slack.connected.is_set)
-            is_over, away, unknown = asyncio.Event(), list[float](), list[str]()
+            is_over, away, unknown = asyncio.Event(), list[float](), set[str]()
             # Answers of several messages take long.
             numbers = (it for it in count(1) if it % LONG or FAILOVERS > 1)
             kinds: list[Callable[[int], Talk]] = [
@@ -130,7 +130,7 @@ async def test_failovers_lose_and_double_nothing_that_replicas_have(
 
 
 async def fail_over(
-    servers: Watched, acknowledged: Callable[[], list[str]], unknown: list[str]
+    servers: Watched, acknowledged: Callable[[], list[str]], unknown: set[str]
 ) -> float:
     """Cut the primary off, kill it while turns are answered, and return how long there was none.
 
@@ -154,7 +154,8 @@ async def fail_over(
     pipe = after.redis.pipeline(transaction=False)
     for turn in known:
         pipe.exists(f"parley:{{0}}:turn:{turn}")
-    unknown += (one for one, has in zip(known, await pipe.execute(), strict=True) if not has)
+    has = await pipe.execute()
+    unknown |= {one for one, is_known in zip(known, has, strict=True) if not is_known}
     await servers.join_again(before, after)
     return lasted
 

@@ -176,19 +176,6 @@ def test_a_meter_counts_each_model_by_itself(deltas: tuple[Delta, ...], expected
     assert meter.bill == expected
 
 
-def test_a_bill_that_is_saved_has_half_of_the_growth_as_much_may_be_lost_with_a_process() -> None:
-    meter = Meter()
-    for delta in (Reading(9, "large"), "one two three four "):
-        meter.note(delta)
-    growth = meter.used.written
-    assert growth >= 4
-    assert meter.bill_to_save().unreported == (("large", Used(9, growth + growth // 2)),)
-    # Nothing has come since.
-    assert meter.bill_to_save() == meter.bill
-    meter.note(Used(9, 4))
-    assert meter.bill_to_save() == Bill({"large": Used(9, 4)})
-
-
 def test_a_bill_is_read_as_it_was_written_by_this_version_or_the_one_before() -> None:
     bill = Bill({"large": Used(100, 20), "small one": Used(1, 2)}, (("large", Used(7, 8)),))
     written = write_bill(bill, PRICES)

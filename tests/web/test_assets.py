@@ -51,7 +51,7 @@ async def test_texts_travel_compressed_to_who_can_read_that(
             ):
                 ask = {"Accept-Encoding": coding}
                 async with ann.session.get(f"{ann.address}{path}", headers=ask) as answer:
-                    assert answer.headers["Vary"] == "Accept-Encoding"
+                    assert "Accept-Encoding" in answer.headers["Vary"]
                     assert await answer.read() == (ROOT / "adapters/web/static" / name).read_bytes()
                     found[coding, path] = answer.headers.get("Content-Encoding")
         async with ann.session.get(f"{ann.address}/static/icon-192.png") as picture:

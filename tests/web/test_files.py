@@ -355,9 +355,10 @@ async def test_an_edit_keeps_the_files(own_store: Store, model: ModelEmulator) -
         upload, _ = await send(person, b"in it")
         await ask(person, talk, "one", {upload: "notes.txt"}, name)
         await until(lambda: screen.is_done(name), why=screen.__str__)
-        await person.press(talk, name, "edit", text="two")
+        _, told = await person.press(talk, name, "edit", text="two")
+        name = told["turn"]
         await until(
-            lambda: screen.turn(name)["question"] == "two" and screen.is_done(name),
+            lambda: screen.turn(name).get("question") == "two" and screen.is_done(name),
             why=screen.__str__,
         )
 

@@ -94,6 +94,7 @@ class LoopbackSurface:
 
     limit = LONGEST
     shows_work = False
+    shows_thoughts = False
 
     def __init__(self, client: Client, turn: Turn, room: str) -> None:
         self._client, self._turn, self._room = client, turn, room

@@ -31,7 +31,7 @@ from bot.commands.handlers import (
     HelpContext,
 )
 from bot.domain import PRESSES, Asker, FileRef, Json, Person, Rating, Standing, ThreadKey, Turn
-from bot.errors import NothingAsked, NotRemembered, NotTheLast
+from bot.errors import NothingAsked, NotRemembered, NotTheLast, Refused
 from bot.intake.access import bounded
 from bot.intake.answers import GO_ON, question_of
 from bot.intake.intake import Intake
@@ -480,13 +480,17 @@ class Api:
 
     @asynccontextmanager
     async def _recorded(self, turn: Turn, *, title: str = "") -> AsyncIterator[None]:
-        """Record a turn that the block admits, unless the block fails."""
+        """Record a turn that the block admits, unless the block fails.
+
+        One without a title stays recorded if nobody knows whether it was admitted.
+        """
         known = turn.id in await self.talks.turns(turn.key)
         wants_title = await self.talks.add(turn, title=title)
         try:
             yield
-        except BaseException:
-            if not known:
+        except BaseException as error:
+            # A version may be there nevertheless, and what it replaces is aside then.
+            if not known and (title or isinstance(error, Refused)):
                 await self.talks.remove(turn.key, turn.id)
             raise
         if wants_title:

@@ -83,14 +83,15 @@ class Readers:
         return bool(self._sign_in.way) and PERSON not in request and not share.anyone
 
     async def _found(self, request: web.Request) -> Share:
-        """Return what a link shows. Raises Unacceptable, also after many wrong ones."""
+        """Return what a link shows. Raises Unacceptable."""
         token = request.match_info["token"]
-        key = self._store.key(PLATFORM, "wrong", "links", self._sign_in.network(request))
-        if await self._store.command("SCARD", key) >= _MOST_WRONG:
-            raise Unacceptable(429, say(_TOO_MANY))
+        # A stranger behind the same proxy must not close the links of others.
         share = None if self._who == "off" else await self._shares.find(token)
         if share:
             return share
+        key = self._store.key(PLATFORM, "wrong", "links", self._sign_in.network(request))
+        if await self._store.command("SCARD", key) >= _MOST_WRONG:
+            raise Unacceptable(429, say(_TOO_MANY))
         await self._store.command("SADD", key, name_of(token))
         await self._store.command("EXPIRE", key, _WRONG_SECONDS)
         raise Unacceptable(404, say(_GONE))

@@ -179,7 +179,7 @@ class Shares:
             return None
         share = self._share(name, fields["thread"], fields["about"])
         turns = {it: json.loads(text) for it, text in fields.items() if ":" in it}
-        found = await self._lookup.standings(*turns, person_id=share.thread.channel)
+        found = await self._lookup.standings(*turns, person_id=share.thread.channel, aside=True)
         there = {one.turn_id for one in found}
         if not there:
             await self._store.command("DEL", self._key(name))

@@ -165,13 +165,17 @@ class TurnLookup:
         """Return the states of turns, without unknown and forgotten ones.
 
         Without those that are `aside`, as other versions or after these, unless they are wanted.
+        Of its versions a state has those that are among these turns.
         The ratings are those of this person.
         """
         rows = await self._read(turn_ids, person_id)
         groups = [record.get("version_of", "") for record, *_ in rows]
         names = [self._store.key("versions", group) for group in dict.fromkeys(groups) if group]
         lists = await self._store.commands([("LRANGE", name, 0, -1) for name in names])
-        versions = dict(zip(names, map(tuple, lists), strict=True))
+        # A deleted one stays in its list as long as its record.
+        wanted = set(turn_ids)
+        present = ((it for it in one if it in wanted) for one in lists)
+        versions = dict(zip(names, map(tuple, present), strict=True))
         found = (
             standing(
                 *(turn_id, record),

@@ -115,7 +115,9 @@ class TitleMaker:
             makes_way = taken.done() and not it.done()
             title = it.result() if it.done() else ""
         if makes_way:
-            is_wanted = await untitled.put_off(thread, seconds=_LATER_SECONDS)
+            # A busy worker would ask again and again: each pause is as long as all before it.
+            seconds = max(time.time() - first.asked_at, _LATER_SECONDS)
+            is_wanted = await untitled.put_off(thread, seconds=seconds)
         else:
             is_wanted = await untitled.entitle(thread, title)
         # Otherwise its person may be forgotten.

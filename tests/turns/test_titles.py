@@ -32,13 +32,13 @@ class FakeUntitled:
     def __init__(self, *threads: ThreadKey) -> None:
         self.due = list(threads)
         self.titles: dict[ThreadKey, str] = {}
-        self.put_offs = 0
+        self.pauses: list[float] = []
 
     async def claim(self) -> ThreadKey | None:
         return self.due.pop(0) if self.due else None
 
     async def put_off(self, thread: ThreadKey, *, seconds: float) -> bool:
-        self.put_offs += 1
+        self.pauses.append(seconds)
         self.due.append(thread)
         await asyncio.sleep(0.01)
         return True
@@ -154,9 +154,31 @@ async def test_a_title_makes_way_for_a_turn_and_is_made_later(store: Store) -> N
     async with running(maker.run([])):
         await until(lambda: model.at_once)
         maker.make_way()
-        await until(lambda: untitled.put_offs)
+        await until(lambda: untitled.pauses)
         gate.set()
         await until(lambda: untitled.titles)
 
     assert (model.hung_up, len(model.prompts)) == (1, 2)
     assert list(untitled.titles.values()) == ["Blue skies"]
+
+
+async def test_a_title_that_makes_way_again_and_again_is_asked_for_ever_more_seldom(
+    store: Store,
+) -> None:
+    pauses = [await pause_after(store, hours_ago) for hours_ago in (0, 1, 10)]
+
+    # So a day has less than twenty of them.
+    assert [round(it / 3600) for it in pauses] == [0, 1, 10]
+    assert pauses[0] >= 2.0
+
+
+async def pause_after(store: Store, hours_ago: float) -> float:
+    """Return for how long a title is put off that has made way for a turn."""
+    model = FakeModel(deltas=(asyncio.Event().is_set,))
+    untitled = FakeUntitled(await answered(store, hours_ago=hours_ago))
+    maker = maker_of(store, model, untitled)
+    async with running(maker.run([])):
+        await until(lambda: model.at_once)
+        maker.make_way()
+        await until(lambda: untitled.pauses)
+    return untitled.pauses[0]

@@ -322,7 +322,9 @@ async def test_every_answer_keeps_what_is_aside_as_long_as_the_thread(talk: Talk
     await talk.ask("a", "b")
     await talk.branch("a", "c", outcome="failed")
     names = [("turn", "console:a"), ("turn", "console:b"), ("turn", "console:c")]
-    keys = [talk.store.key(*one) for one in (*names, ("versions", "console:a"))]
+    names += [("versions", "console:a"), ("thoughts", "console:a")]
+    await talk.store.command("HSET", talk.store.key(*names[-1]), "text", "Hm.")
+    keys = [talk.store.key(*one) for one in names]
     keys.append(talk.store.key("aside", str(KEY)))
     for key in keys:
         await talk.store.command("PEXPIRE", key, 5_000)

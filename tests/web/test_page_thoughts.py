@@ -92,6 +92,22 @@ async def test_thoughts_that_do_not_come_are_fetched_when_they_are_unfolded_agai
         await expect(fold(one)).to_be_hidden()
 
 
+async def test_every_version_shows_its_own_thoughts(site: Site) -> None:
+    async with site.window("It is 42.") as one:
+        site.model.thoughts = "First, six times seven."
+        await one.ask("What is 6 * 7?")
+        await one.ended()
+        site.model.thoughts = "Now seven times six."
+        await one.button("Answer again").click()
+        await expect(one.page.get_by_role("group", name="Version 2 of 2")).to_be_visible()
+        await one.ended()
+        await unfold(one)
+        await expect(words(one)).to_have_text("Now seven times six.")
+        await one.button("The version before").click()
+
+        await expect(words(one)).to_have_text("First, six times seven.")
+
+
 async def test_nothing_in_a_thought_acts(site: Site) -> None:
     site.model.thoughts, site.model.chunk = "\n\n".join(PAYLOADS), 10_000
     async with site.window("It is 42.") as one:

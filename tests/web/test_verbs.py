@@ -12,9 +12,10 @@ from urllib.parse import quote
 
 import pytest
 
-from bot.errors import AnswerCut, HasEnded, NotRemembered
+from bot.errors import AnswerCut, HasEnded, NotRemembered, StoreUnavailable
 from bot.reply.draft import STOPPED
 from bot.store import Store
+from bot.turns.changes import TurnChanges
 from tests.emulators.model import ModelEmulator
 from tests.support.stored import stored
 from tests.support.waiting import until
@@ -124,6 +125,25 @@ async def test_a_version_is_opened_with_what_followed_it_on_all_pages(talk: Talk
     assert "three" not in seen
 
 
+async def test_a_version_of_which_no_answer_came_back_is_shown(
+    talk: Talk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    branch = TurnChanges.branch
+
+    async def cut_off(*called: Any, **how: Any) -> bool:
+        await branch(*called, **how)
+        raise StoreUnavailable("away")
+
+    name = await talk.answered("why?", "One")
+    talk.model.answer = "Another"
+    monkeypatch.setattr(TurnChanges, "branch", cut_off)
+    status, _ = await talk.press(name, "regenerate", id="press-one")
+    await talk.until_done("press-one", "Another")
+
+    assert status == 503
+    assert talk.screen.turn("press-one")["versions"] == [name, "press-one"]
+
+
 async def test_a_growing_version_is_edited_in_its_place_and_not_left(talk: Talk) -> None:
     echo = talk.model.answer
     first = await talk.answered("one")
@@ -161,6 +181,20 @@ async def test_a_message_is_deleted_with_its_versions_and_what_followed_them(
     assert "lion" in str(whole)
     # Nothing of the other branches keeps the conversation in the list.
     assert listed == []
+
+
+async def test_a_version_that_a_stale_page_deletes_is_no_version_any_more(talk: Talk) -> None:
+    first = await talk.answered("one")
+    second = await talk.answered("two")
+    await talk.press(first, "edit", text="three", id="edit-one")
+    await talk.until_done("edit-one", "three")
+    before = talk.screen.turn("edit-one")["versions"]
+    deleted = await talk.press(first, "delete")
+    await until(lambda: talk.screen.turn("edit-one")["versions"] != before, why=talk.screen.__str__)
+
+    assert (before, deleted) == ([first, "edit-one"], (200, {}))
+    assert talk.screen.turn("edit-one")["versions"] == ["edit-one"]
+    assert second not in talk.screen.turns
 
 
 async def test_without_a_history_there_are_no_versions(
@@ -380,8 +414,9 @@ async def test_a_conversation_is_pinned_archived_and_brought_back_by_a_question(
     name = await talk.answered("and?")
     back = await places()
     await put("archived")
+    # Another version is asked, too.
     await talk.press(name, "regenerate", id="press-one")
-    await talk.until_done(name)
+    await talk.until_done("press-one")
     again = await places()
     async with browser(person.address) as stranger:
         foreign, _ = await stranger.send("PATCH", talk.path, {"place": "pinned"})
@@ -392,7 +427,7 @@ async def test_a_conversation_is_pinned_archived_and_brought_back_by_a_question(
     assert archived == [200, 200, [(second, ""), (talk.id, "archived")]]
     assert (refused, foreign) == ([400] * 4, 404)
     assert back == [(talk.id, ""), (second, "")]
-    assert again == [(talk.id, "archived"), (second, "")]
+    assert again == back
     assert await own_store.command("KEYS", own_store.key("web", "places", "*")) == []
 
 

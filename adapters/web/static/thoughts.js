@@ -13,9 +13,9 @@ export class Thoughts {
     this.isLoading = false;
   }
 
-  // `path` is that of the words at the server.
+  // `path` is that of the words at the server, of one of several versions.
   show({ thought, state }, path) {
-    const news = thought ? `${state} ${thought}` : "";
+    const news = thought ? `${path} ${state} ${thought}` : "";
     if (news === this.news) return;
     Object.assign(this, { news, path });
     this.element.hidden = !thought;

@@ -72,14 +72,17 @@ end
 
 -- The versions that are aside last as long as the thread.
 local function keep_versions(thread)
-  local aside = key('aside', thread)
+  local aside, kept = key('aside', thread), {}
   for _, id in ipairs(redis.call('LRANGE', aside, 0, -1)) do
-    local kinds = {'turn', 'context', 'files', 'effects', 'ratings'}
+    local kinds = {'turn', 'context', 'files', 'effects', 'ratings', 'thoughts'}
     for _, kind in ipairs(kinds) do keep_in(thread, key(kind, id)) end
     local group = get(id, 'version_of')
-    if group then keep_in(thread, key('versions', group)) end
-    -- The open one may have no answer.
-    for _, one in ipairs(group and versions_of(id) or {}) do keep_in(thread, key('turn', one)) end
+    if group and not kept[group] then
+      kept[group] = true
+      keep_in(thread, key('versions', group))
+      -- The open one may have no answer.
+      for _, one in ipairs(versions_of(id)) do keep_in(thread, key('turn', one)) end
+    end
   end
   keep_in(thread, aside)
 end

@@ -45,7 +45,7 @@ class Models {
     cancel.onclick = () => this.dialog.close();
     const choices = element("div", { className: "choices" }, more, cancel);
     const body = element("div", {}, title, scope, this.list, this.wrong, choices);
-    const looks = { id: "models", className: "dialog menu", aria: { labelledby: "models-title" } };
+    const looks = { id: "models", className: "dialog", aria: { labelledby: "models-title" } };
     this.dialog = element("dialog", looks, body);
     this.dialog.onclose = () => this.dialog.remove();
     // A press beside it leaves it.
@@ -131,8 +131,9 @@ class Models {
 
   putBelow(button) {
     const { left, bottom } = button.getBoundingClientRect();
-    const most = Math.max(innerWidth - this.dialog.offsetWidth - 16, 16);
-    this.dialog.style.inset = `${bottom + 6}px auto auto ${Math.min(left, most)}px`;
+    // Also in a window that becomes narrower, as a phone that is turned.
+    const most = "calc(100vw - 24rem)";
+    this.dialog.style.inset = `${bottom + 6}px auto auto max(1rem, min(${left}px, ${most}))`;
     this.dialog.style.maxHeight = `calc(100dvh - ${bottom + 22}px)`;
   }
 }

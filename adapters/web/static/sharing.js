@@ -1,7 +1,7 @@
 // The dialog in which a link to a conversation is made, and the person's links are revoked.
 import { send, sendAgain } from "./api.js";
 import { copyBy, element, uuid } from "./dom.js";
-import { t } from "./words.js";
+import { date, t } from "./words.js";
 
 const READERS = {
   people: t("Everybody who has the link and is signed in here can read it."),
@@ -85,10 +85,7 @@ export async function openSharing(conversation, { shares, login }) {
 function itemOf({ token, title, made, ends, ...link }, revoke) {
   const href = `/s/${token}`;
   const name = title || t("New conversation");
-  const [from, until] = [made, ends].map((at) =>
-    new Date(at * 1000).toLocaleString([], { dateStyle: "medium", timeStyle: "short" }),
-  );
-  const times = t("Made {from}, ends {until}", { from, until });
+  const times = t("Made {from}, ends {until}", { from: date(made), until: date(ends) });
   const looks = { href, target: "_blank", title: name, dir: "auto" };
   const button = (text, onclick) =>
     element("button", { type: "button", onclick, aria: { label: `${text}: ${name}` } }, text);

@@ -13,7 +13,7 @@ from bot.languages import say
 from bot.store import Store
 from tests.emulators.model import ModelEmulator
 from tests.support.catalogues import LANGUAGES, catalogue, said
-from tests.support.chromium import PHONE, WIDE, Site, Window
+from tests.support.chromium import PHONE, WIDE, Site, Window, window
 from tests.support.web_page import page_of
 from tests.web.conftest import OwnPage
 from tests.web.test_page_access import findings
@@ -194,6 +194,25 @@ async def test_a_page_of_a_known_language_comes_once_and_english_brings_no_catal
     assert "application/json" not in found["en"]
     # What the first paint loads more of.
     assert len(found["de"].encode()) - len(found["en"].encode()) < 12_000
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+async def test_a_first_visit_takes_less_than_120_kb(language: str, site: Site) -> None:
+    sizes: dict[str, int] = {}
+    async with window(site.chromium, site.address, locale=language) as one:
+        network = await one.page.context.new_cdp_session(one.page)
+        await network.send("Network.enable")
+
+        def loaded(event: dict[str, Any]) -> None:
+            sizes[event["requestId"]] = event["encodedDataLength"]
+
+        network.on("Network.loadingFinished", loaded)
+        await one.open()
+        await expect(one.page.locator("#conversations .none")).to_be_visible()
+        await one.page.wait_for_load_state("networkidle")
+
+    assert len(sizes) > 20
+    assert sum(sizes.values()) < 120_000, (len(sizes), sum(sizes.values()))
 
 
 async def test_what_the_server_says_is_in_the_language_of_the_request(

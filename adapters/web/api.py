@@ -54,7 +54,7 @@ _WAYS = (
     later("At the top, choose the model and its style; rename, export or delete the conversation."),
     later(
         "Below an answer, copy, rate or regenerate it. You can edit each of your questions: what"
-        " was there stays, and the arrows below the question lead back to it."
+        " was there stays, and the arrows beside the question lead back to it."
     ),
 )
 

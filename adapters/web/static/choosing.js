@@ -125,8 +125,9 @@ class Models {
 
   putBelow(button) {
     const { left, bottom } = button.getBoundingClientRect();
-    const most = Math.max(innerWidth - this.dialog.offsetWidth - 16, 16);
-    this.dialog.style.inset = `${bottom + 6}px auto auto ${Math.min(left, most)}px`;
+    // Also in a window that becomes narrower, as a phone that is turned.
+    const most = "calc(100vw - 24rem)";
+    this.dialog.style.inset = `${bottom + 6}px auto auto max(1rem, min(${left}px, ${most}))`;
     this.dialog.style.maxHeight = `calc(100dvh - ${bottom + 22}px)`;
   }
 }

@@ -12,12 +12,12 @@ export class Several {
   constructor(sidebar, first) {
     this.sidebar = sidebar;
     this.ids = new Set([first]);
-    this.all = element("input", { type: "checkbox" });
+    this.all = element("input", { type: "checkbox", title: t("All"), ariaLabel: t("All") });
     this.count = element("span", { role: "status" });
     this.bar = element(
       "div",
       { className: "several", role: "group", ariaLabel: t("Selected conversations") },
-      element("label", {}, this.all, t("All")),
+      element("label", {}, this.all),
       this.count,
       iconButton("archive", t("Archive"), "archive"),
       iconButton("export", t("Export as Markdown"), "export"),

@@ -3,7 +3,7 @@ import { send } from "./api.js";
 import { byId } from "./dom.js";
 import { takeBy } from "./saving.js";
 import { TurnView } from "./turn.js";
-import { momentOf, t } from "./words.js";
+import { date, t } from "./words.js";
 
 const ENDED = { state: "done", note: "", consent: "", end: "", rating: "", versions: [], thought: 0 };
 const PLACE = { isLast: false, isNext: false, isBusy: true, rates: false, model: "" };
@@ -18,7 +18,7 @@ async function load() {
 }
 
 function show({ by, made, ends, endings, turns }) {
-  const [from, until] = [made, ends].map(momentOf);
+  const [from, until] = [made, ends].map(date);
   const title = turns[0].title || t("A conversation");
   document.title = `${title} · Parley`;
   byId("title").textContent = title;

@@ -2,7 +2,7 @@
 import { pathOf, send, sendAgain } from "./api.js";
 import { newDialog } from "./dialogs.js";
 import { copyBy, element, uuid } from "./dom.js";
-import { momentOf, t } from "./words.js";
+import { date, t } from "./words.js";
 
 const READERS = {
   people: t("Everybody who has the link and is signed in here can read it."),
@@ -74,8 +74,7 @@ export async function openSharing(conversation, { shares, login }) {
 function itemOf({ token, title, made, ends, ...link }, revoke) {
   const href = `/s/${token}`;
   const name = title || t("New conversation");
-  const [from, until] = [made, ends].map(momentOf);
-  const times = t("Made {from}, ends {until}", { from, until });
+  const times = t("Made {from}, ends {until}", { from: date(made), until: date(ends) });
   const looks = { href, target: "_blank", title: name, dir: "auto" };
   const button = (text, onclick) =>
     element("button", { type: "button", onclick, aria: { label: `${text}: ${name}` } }, text);

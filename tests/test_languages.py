@@ -27,7 +27,7 @@ NOT_SHOWN = re.compile(
     r"|Slack answered HTTP"
     r"|(Send|Create|Read) (Messages|Public|Message)"  # permissions, as Discord names them
     r"|(Content-Type|Escape|Parley|Enter|ArrowUp|Tab)$|noopener|button primary"
-    r"|dialog menu|li button|\{\}px"
+    r"|li button|\{\}px"
     r"|Type|Please log in at the proxy|<!doctype|local |redis|camera=)"
 )
 _SENTENCE = re.compile(r"^[^\W\d_](?=.*\w [\w{]).*[.?!:…)]$|^[A-Z][a-z]+ [\w{]", re.DOTALL)

@@ -33,7 +33,7 @@ from bot.commands.handlers import (
 from bot.domain import PRESSES, Asker, FileRef, Json, Person, Rating, Standing, ThreadKey, Turn
 from bot.errors import NothingAsked, NotRemembered, NotTheLast, Refused
 from bot.intake.access import bounded
-from bot.intake.answers import GO_ON
+from bot.intake.answers import GO_ON, question_of
 from bot.intake.intake import Intake
 from bot.languages import later, say
 from bot.store import Store
@@ -54,7 +54,7 @@ _WAYS = (
     later("At the top, choose the model and its style; rename, export or delete the conversation."),
     later(
         "Below an answer, copy, rate or regenerate it. You can edit each of your questions: what"
-        " was there stays, and the arrows below the question lead back to it."
+        " was there stays, and the arrows beside the question lead back to it."
     ),
 )
 
@@ -537,7 +537,7 @@ def _as_json(talk: Talk, turns: Sequence[Standing]) -> str:
     listed = [
         {
             "asked_at": one.asked_at,
-            "question": "" if one.question == GO_ON else one.question,
+            "question": question_of(one),
             "files": [file.name for file in one.files],
             "answer": one.answer,
             "below": one.below,

@@ -17,7 +17,7 @@ from adapters import live
 from adapters.web.talks import Place, Talks
 from bot.domain import Json, Standing, ThreadKey
 from bot.errors import StoreUnavailable
-from bot.intake.answers import GO_ON
+from bot.intake.answers import GO_ON, question_of
 from bot.intake.intake import Intake
 from bot.languages import say
 from bot.store import Store
@@ -337,11 +337,10 @@ def _head(talk: TalkView) -> tuple[str, str, str]:
 
 def _fields(view: TurnView) -> dict[str, Json]:
     one = view.standing
-    goes_on = one.question == GO_ON
     return {
         "id": _short(one.turn_id),
-        "question": "" if goes_on else one.question,
-        "continues": goes_on,
+        "question": question_of(one),
+        "continues": one.question == GO_ON,
         "asked_at": one.asked_at,
         "below": one.below,
         "note": view.note,

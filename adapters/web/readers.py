@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Literal
 
@@ -10,7 +9,7 @@ from aiohttp import web
 
 from adapters.web import assets
 from adapters.web.api import PERSON, Unacceptable, answer
-from adapters.web.shares import Share, Shares
+from adapters.web.shares import Share, Shares, name_of
 from adapters.web.sign_in import SignIn
 from adapters.web.talks import PLATFORM
 from bot.domain import Json
@@ -93,7 +92,6 @@ class Readers:
         key = self._store.key(PLATFORM, "wrong", "links", self._sign_in.network(request))
         if await self._store.command("SCARD", key) >= _MOST_WRONG:
             raise Unacceptable(429, say(_TOO_MANY))
-        digest = hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
-        await self._store.command("SADD", key, digest[:16])
+        await self._store.command("SADD", key, name_of(token))
         await self._store.command("EXPIRE", key, _WRONG_SECONDS)
         raise Unacceptable(404, say(_GONE))

@@ -59,6 +59,13 @@ _HEADERS: Mapping[str, str] = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
+# Scripts and styles obey none of these, and 25 of them come with the first visit.
+_OF_PAGES = (
+    "Content-Security-Policy",
+    "X-Frame-Options",
+    "Cross-Origin-Opener-Policy",
+    "Permissions-Policy",
+)
 _FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
 _CONDITIONS = ("If-None-Match", "If-Modified-Since", "Range")
 _PROVIDER_SECONDS = 12 * 3600.0  # until the next redirect to the provider
@@ -214,10 +221,13 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
         return answer({"error": error.reason}, status=error.status)
 
 
-async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
-    caching = "no-cache" if isinstance(response, web.FileResponse) else "no-store"
+async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    is_file = isinstance(response, web.FileResponse)
+    is_part = is_file and request.path.endswith((".js", ".css"))
+    caching = "no-cache" if is_file else "no-store"
     for name, value in {**_HEADERS, "Cache-Control": caching}.items():
-        response.headers.setdefault(name, value)
+        if not (is_part and name in _OF_PAGES):
+            response.headers.setdefault(name, value)
 
 
 def _refusal(request: web.Request, *, way: str, home: str = "") -> str:

@@ -14,7 +14,7 @@ from adapters.web.talks import PLATFORM, Talk, thread_of
 from bot import audit
 from bot.domain import Json, Person, Standing, ThreadKey
 from bot.errors import NotRemembered, Refused
-from bot.intake.answers import GO_ON
+from bot.intake.answers import question_of
 from bot.languages import LANGUAGES, later, say
 from bot.reply.draft import CALLED_BEFORE, NOT_KNOWN, SOURCES, STEPS
 from bot.store import Store
@@ -123,7 +123,7 @@ class Shares:
         if size > _MOST_BYTES:
             raise Refused(_TOO_LONG)
         fields |= {"thread": str(thread), "about": json.dumps(about), "bytes": str(size)}
-        name, key = _name_of(self._token(thread, press_id)), self._store.key
+        name, key = name_of(self._token(thread, press_id)), self._store.key
         answer = await self._make(
             keys=[self._key(name), key("shared", ""), self._index(person), key("pressed", name)],
             args=[
@@ -151,7 +151,7 @@ class Shares:
 
     async def find(self, token: str) -> Share | None:
         """Return the link that a token opens, with what is left of its turns."""
-        return await self._left(_name_of(token))
+        return await self._left(name_of(token))
 
     async def revoke(self, person: Person, name: str) -> None:
         """Remove a person's link; one that is not there is none."""
@@ -207,8 +207,9 @@ class Shares:
         return self._store.key("shared", name)
 
 
-def _name_of(token: str) -> str:
-    # Looked up by its digest, so the time that takes tells nothing of other tokens.
+def name_of(token: str) -> str:
+    """Return the name of the link that a token would open: its digest."""
+    # Looked up by this, so the time that takes tells nothing of other tokens.
     return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()[:32]
 
 
@@ -218,7 +219,7 @@ def _shown(one: Standing) -> tuple[str, dict[str, Json]]:
     sources = [it for it in one.below.split("\n\n") if it.startswith(_PUBLIC)]
     return one.turn_id, {
         "asked_at": one.asked_at,
-        "question": "" if one.question == GO_ON else one.question,
+        "question": question_of(one),
         "files": [{"name": file.name} for file in one.files],
         "answer": "\n\n".join(said),
         "below": "\n\n".join(sources),

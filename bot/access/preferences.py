@@ -37,7 +37,6 @@ _FIELDS: Mapping[Scope, tuple[str, ...]] = {
 }
 # Workspaces of thread keys that are no server: their people do not know each other.
 _NO_SERVERS = ("", "dm", "local")
-NO_PERSONAS: Mapping[str, str] = {}
 _BREAK = re.compile("\r\n|[\n\v\f\r\x1c-\x1e\x85\u2028\u2029]")
 
 # KEYS[1] begins the names of the hashes, and is that of the set of all of them. ARGV are places.
@@ -289,13 +288,19 @@ def cleaned(text: str) -> str:
     return "\n".join(" ".join(strip_controls(line).split()) for line in lines).strip()
 
 
+def checked_text(written: str) -> str:
+    """Return what people wrote for the model, `cleaned`. Raises ValueError if it is too long."""
+    text = cleaned(written)
+    if len(text) > MOST_PERSONA:
+        long = "A text can have at most {most} characters; yours has {has}."
+        raise ValueError(say(long, most=number(MOST_PERSONA), has=number(len(text))))
+    return text
+
+
 def _persona(value: Json) -> str:
-    text = cleaned(value) if isinstance(value, str) else ""
+    text = checked_text(value) if isinstance(value, str) else ""
     if not text:
         raise ValueError(say("A persona is a text. Please write how I should answer."))
-    if len(text) > MOST_PERSONA:
-        long = "A persona can have at most {most} characters; yours has {has}."
-        raise ValueError(say(long, most=number(MOST_PERSONA), has=number(len(text))))
     return text
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 from prometheus_client import Counter
 
 from bot import audit
-from bot.domain import ANYBODY, Asker, Consent, Person, Place, Rating, ThreadKey, Turn
+from bot.domain import ANYBODY, Asker, Consent, Person, Place, Rating, Standing, ThreadKey, Turn
 from bot.errors import HasEnded, NotRemembered, NotTheAsker, SurfaceError, ThreadBusy
 from bot.intake.access import AccessControl, bounded
 from bot.tools.questions import Filled, Question, read_question
@@ -284,6 +284,11 @@ class Answers:
         if turn.person.id != person_id:
             raise NotTheAsker
         return turn
+
+
+def question_of(standing: Standing) -> str:
+    """Return what a person has asked; "" if the turn only goes on the answer before it."""
+    return "" if standing.question == GO_ON else standing.question
 
 
 def _is_in_channel(at: ThreadKey, thread: ThreadKey | None) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from prometheus_client import Counter
 
 from bot import audit
-from bot.access.preferences import NO_PERSONAS, PreferenceStore, resolved
+from bot.access.preferences import PreferenceStore, resolved
 from bot.access.quotas import Prices
 from bot.access.rules import AccessRules
 from bot.cache import BoundedCache
@@ -23,7 +23,7 @@ from bot.tools.toolset import Listed
 from bot.tracing import span
 from bot.turns.allowed import AllowedTools
 from bot.turns.forgetting import REMOVED_SECONDS, named
-from bot.turns.own import OwnStore
+from bot.turns.own import NO_PERSONAS, OwnStore
 from bot.turns.queue import TurnQueue
 from bot.turns.records import History
 from bot.turns.usage import UsageSums

@@ -8,15 +8,17 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from bot import audit
-from bot.access.preferences import NO_PERSONAS, InvalidPreference, cleaned
+from bot.access.preferences import InvalidPreference, checked_text, cleaned
 from bot.domain import Person
 from bot.errors import BeingForgotten
+from bot.languages import say
 from bot.store import Store
 from bot.text.sanitize import one_line, whole_characters
 from bot.turns.forgetting import named
 from bot.turns.script import person_key
-from config.persona_files import MOST_NAME, MOST_PERSONA
+from config.persona_files import MOST_NAME
 
+NO_PERSONAS: Mapping[str, str] = {}
 _MOST_PERSONAS = 20
 _INSTRUCTIONS, _PERSONA = "instructions", "persona:"  # fields; the name of a persona follows
 _NEAR = 0.8  # of two names, as difflib compares them
@@ -78,11 +80,11 @@ class OwnStore:
         if text := texts.get(sought):
             return text
         if texts and (_NAME.fullmatch(sought) or get_close_matches(sought, texts, 1, _NEAR)):
-            raise InvalidPreference(
-                f"There is no persona of that name. You can choose {', '.join(known)}, "
-                "or write a whole sentence.",
-                field="persona",
+            unknown = (
+                "There is no persona of that name. You can choose {names}, or write a whole"
+                " sentence."
             )
+            raise InvalidPreference(say(unknown, names=", ".join(known)), field="persona")
         return written
 
     async def save_instructions(
@@ -100,16 +102,18 @@ class OwnStore:
         """Save a persona by its name, or drop it with an empty text; raises the same."""
         name = one_line(whole_characters(name))
         if not name or len(name) > MOST_NAME:
-            raise InvalidPreference(f"A persona needs a name of at most {MOST_NAME} characters.")
+            needs = "A persona needs a name of at most {most} characters."
+            raise InvalidPreference(say(needs, most=MOST_NAME))
         await self._save(platform, person, _PERSONA + name, text, keep_ms)
 
     async def _save(
         self, platform: str, person: Person, name: str, written: str, keep_ms: int | None
     ) -> None:
-        text, kind = cleaned(written), name.partition(":")[0]
-        if len(text) > MOST_PERSONA:
-            most = f"at most {MOST_PERSONA:,} characters; yours has {len(text):,}."
-            raise InvalidPreference(f"A text can have {most}", field=kind)
+        kind = name.partition(":")[0]
+        try:
+            text = checked_text(written)
+        except ValueError as error:
+            raise InvalidPreference(str(error), field=kind) from error
         answer = await self._store.script(_WRITE)(
             keys=[self._store.key("forgetting"), self._key(platform, person)],
             args=[
@@ -120,8 +124,8 @@ class OwnStore:
         if answer == "forgetting":
             raise BeingForgotten
         if answer == "full":
-            many = f"You have saved {_MOST_PERSONAS} personas. Please delete one first."
-            raise InvalidPreference(many, field=kind)
+            many = "You have saved {most} personas. Please delete one first."
+            raise InvalidPreference(say(many, most=_MOST_PERSONAS), field=kind)
         if (before := answer[0]) != text:
             digests = {"before": audit.digest(before), "after": audit.digest(text)}
             audit.note("changed", place=platform, by=person.id, field=f"own_{kind}", **digests)

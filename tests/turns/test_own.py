@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Coroutine
+from typing import Any
 
 import pytest
 
 from bot.access.preferences import InvalidPreference
 from bot.errors import BeingForgotten
+from bot.languages import speak
 from bot.store import Store
 from bot.text.context import INSTRUCTIONS
 from bot.turns.forgetting import named
@@ -137,3 +141,31 @@ async def test_a_name_is_a_persona_and_an_unknown_one_says_which_there_are(store
         await own.persona_text(WHERE, BOB, "Poet")
     assert await OwnStore(store).persona_text(WHERE, ANN, "Poet") == "Speak in rhymes."
     assert await OwnStore(store).persona_text(WHERE, BOB, "Poet") == "Poet"
+
+
+async def test_what_is_refused_is_said_in_the_persons_language(store: Store) -> None:
+    own = OwnStore(store, OFFERED)
+    for number in range(20):
+        await own.save_persona(WHERE, ANN, f"Number {number}", "Be brief.")
+
+    async def refusal(saving: Coroutine[Any, Any, object]) -> str:
+        speak("de")
+        with pytest.raises(InvalidPreference) as error:
+            await saving
+        return error.value.apology
+
+    # In tasks, each of which has a language of its own.
+    said = await asyncio.gather(
+        refusal(own.save_persona(WHERE, ANN, "One more", "Be brief.")),
+        refusal(own.save_persona(WHERE, ANN, "x" * 61, "Be brief.")),
+        refusal(own.save_instructions(WHERE, ANN, "x" * 2001)),
+        refusal(own.persona_text(WHERE, BOB, "Pirat")),
+    )
+
+    assert list(said) == [
+        "Du hast 20 Personas gespeichert. Bitte lösche zuerst eine.",
+        "Eine Persona braucht einen Namen mit höchstens 60 Zeichen.",
+        "Ein Text kann höchstens 2.000 Zeichen haben; deiner hat 2.001.",
+        "Eine Persona mit diesem Namen gibt es nicht. Du kannst Pirate, Strict teacher wählen oder"
+        " einen ganzen Satz schreiben.",
+    ]

@@ -87,6 +87,24 @@ async def test_one_press_lists_the_models_and_keys_choose_for_a_conversation(
     assert [each.body["model"] for each in model.requests] == ["small", "large"]
 
 
+async def test_the_list_of_models_fits_a_window_that_becomes_narrower(
+    own_page: OwnPage, model: ModelEmulator
+) -> None:
+    model.models = ("small", "large", "odd")
+    async with own_page(**MODELS) as one:
+        await one.open()
+        await one.page.locator("#model").click()
+        close = one.button("Close")
+        style = one.button("Persona and style …")
+        colour = "it => getComputedStyle(it).color"
+        assert await close.evaluate(colour) == await style.evaluate(colour)
+        await one.page.set_viewport_size({"width": PHONE["width"], "height": PHONE["height"]})
+        box = await one.page.locator("#models").bounding_box()
+
+    assert box
+    assert 0 <= box["x"] <= box["x"] + box["width"] <= PHONE["width"]
+
+
 async def test_a_model_for_one_question_stays_with_it_and_changes_nothing_else(
     own_page: OwnPage, model: ModelEmulator
 ) -> None:
@@ -152,7 +170,8 @@ async def test_personas_have_names_and_instructions_hold_for_all_conversations(
     async with own_page(PERSONAS=personas(tmp_path)) as one:
         await one.open()
         dialog, opener = one.page.locator("#answers"), one.page.locator("#model")
-        names, words = dialog.get_by_label("Take one by its name"), dialog.get_by_label("Persona")
+        names = dialog.get_by_label("Choose a persona")
+        words = dialog.get_by_label("Persona", exact=True)
         await opener.click()
         await names.select_option("Pirate")
         await expect(words).to_have_value("Answer like a pirate.")

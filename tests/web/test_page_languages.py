@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from bot.languages import say
 from bot.store import Store
 from tests.emulators.model import ModelEmulator
 from tests.support.catalogues import LANGUAGES, catalogue, said
-from tests.support.chromium import PHONE, WIDE, Site, Window
+from tests.support.chromium import PHONE, WIDE, Site, Window, window
 from tests.support.web_page import page_of
 from tests.web.conftest import OwnPage
 from tests.web.test_page_access import findings
@@ -110,6 +111,52 @@ async def test_a_language_that_was_chosen_stays_and_can_be_given_back(site: Site
         await expect(html).to_have_attribute("lang", "de")
 
 
+async def test_dates_are_in_the_language_that_was_chosen(site: Site) -> None:
+    async with site.window(locale="en-US") as window:
+        chosen = {"name": "language", "value": "de", "url": site.address}
+        await window.page.context.add_cookies([chosen])  # type: ignore[list-item]
+        await window.open()
+        await window.ask("why?")
+        await window.ended()
+        await window.button(say("Share this conversation", language="de")).click()
+        await window.button(say("Make a link", language="de")).click()
+
+        times = window.page.locator(".links small")
+        await expect(times).to_have_text(
+            re.compile(r"Erstellt \d+\.\d+\.\d+, .+, endet \d+\.\d+\.")
+        )
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+async def test_labels_fit_the_bar_of_those_that_are_selected(language: str, site: Site) -> None:
+    async with site.window(locale=language) as window:
+        await window.ask("why?")
+        await window.ended()
+        name = say("More for {name}", language=language, name="why?")
+        await window.conversations.hover()
+        await window.button(name).click()
+        entry = say("Select several", language=language)
+        await window.page.get_by_role("menuitem", name=entry).click()
+        count = window.page.locator(".several span")
+        await expect(count).to_be_visible()
+
+        lines = "it => it.offsetHeight / parseFloat(getComputedStyle(it).lineHeight)"
+        assert await count.evaluate(lines) < 1.5
+
+
+async def test_the_help_is_read_from_its_beginning(site: Site) -> None:
+    async with site.window(viewport=PHONE) as window:
+        await window.button("Show conversations").click()
+        await window.button("Help and usage").click()
+        dialog = window.page.locator("#help")
+        await expect(dialog).to_be_visible()
+
+        assert await dialog.evaluate("it => [it.scrollTop, it.scrollHeight > innerHeight]") == [
+            0,
+            True,
+        ]
+
+
 async def test_the_login_is_in_the_language_too(own_page: OwnPage) -> None:
     async with own_page({"Accept-Language": "fr"}, WEB_PASSWORD="open sesame") as one:
         await one.open()
@@ -147,6 +194,25 @@ async def test_a_page_of_a_known_language_comes_once_and_english_brings_no_catal
     assert "application/json" not in found["en"]
     # What the first paint loads more of.
     assert len(found["de"].encode()) - len(found["en"].encode()) < 12_000
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+async def test_a_first_visit_takes_less_than_120_kb(language: str, site: Site) -> None:
+    sizes: dict[str, int] = {}
+    async with window(site.chromium, site.address, locale=language) as one:
+        network = await one.page.context.new_cdp_session(one.page)
+        await network.send("Network.enable")
+
+        def loaded(event: dict[str, Any]) -> None:
+            sizes[event["requestId"]] = event["encodedDataLength"]
+
+        network.on("Network.loadingFinished", loaded)
+        await one.open()
+        await expect(one.page.locator("#conversations .none")).to_be_visible()
+        await one.page.wait_for_load_state("networkidle")
+
+    assert len(sizes) > 20
+    assert sum(sizes.values()) < 120_000, (len(sizes), sum(sizes.values()))
 
 
 async def test_what_the_server_says_is_in_the_language_of_the_request(

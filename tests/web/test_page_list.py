@@ -133,6 +133,9 @@ async def test_the_menu_is_left_by_escape_and_an_answer_goes_on(site: Site) -> N
         for key in ("Enter", "ArrowUp", "ArrowDown", "End"):
             await window.page.keyboard.press(key)
         await expect(window.page.get_by_role("menuitem", name="Delete")).to_be_focused()
+        box = await window.page.get_by_role("menu").bounding_box()
+        assert box
+        assert box["width"] < 220  # as wide as its words
         await window.page.keyboard.press("Escape")
         await expect(more).to_be_focused()
         await expect(window.page.get_by_role("menu")).to_be_hidden()

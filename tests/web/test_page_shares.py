@@ -48,6 +48,9 @@ async def test_a_link_is_read_by_another_person_until_it_is_revoked(site: Site) 
         await ann.ended()
         path = await make_link(ann)
         await expect(ann.page.locator(":focus")).to_have_text("Copy")
+        # When it ends is not cut off.
+        uncut = "it => it.scrollWidth <= it.clientWidth"
+        assert await ann.page.locator(".links small").evaluate(uncut)
         async with reader(ann, path) as bob:
             asked: list[tuple[str, str]] = []
             bob.page.on("request", lambda it: asked.append((it.method, it.url)))

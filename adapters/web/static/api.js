@@ -7,9 +7,14 @@ const LONGEST_PAUSE = 8000; // milliseconds between two attempts to connect
 const PAUSES = [300, 700, 1500, 3000]; // milliseconds between the attempts of `sendAgain`
 const LONGEST_WAIT = 20000; // milliseconds for an answer to a request
 
+// Returns the path of a conversation, or of one of its parts, such as "turns", an id and "stop".
+export function pathOf(conversation, ...parts) {
+  return ["/api/conversations", ...[conversation, ...parts].map(encodeURIComponent)].join("/");
+}
+
 // `message` is for people. `status` is that of HTTP, 0 if no answer came. `field` is the refused one
 // of a form.
-export class Refused extends Error {
+class Refused extends Error {
   constructor(message, status, field) {
     super(message);
     this.status = status;
@@ -66,7 +71,7 @@ export async function sendAgain(method, path, body) {
 // want it back by itself; and `idle`, which says whether the page waits for nothing.
 export class Events {
   constructor(id, on) {
-    this.path = `/api/conversations/${encodeURIComponent(id)}/events`;
+    this.path = pathOf(id, "events");
     this.on = on;
     this.failures = 0;
     this.source = null;

@@ -1,17 +1,18 @@
 // The page: which conversation is open, and what people do with it.
 import { divided } from "./below.js";
-import { Events, send, sendAgain } from "./api.js";
+import { Events, pathOf, send, sendAgain } from "./api.js";
 import { Composer, editQuestion, KEYBOARD_ON_SCREEN } from "./composer.js";
 import { Conversation, isOpen } from "./conversation.js";
-import { Answers, ask, openHelp } from "./dialogs.js";
-import { announce, byId, copyBy, icon, toast, uuid } from "./dom.js";
+import { ask, openHelp } from "./dialogs.js";
+import { announce, byId, icon, loaded, toast, uuid } from "./dom.js";
 import { keep, keepFor, recall, recallNames } from "./kept.js";
 import { Log } from "./log.js";
+import { Answers } from "./model.js";
 import { Outbox } from "./outbox.js";
-import { saveBy } from "./saving.js";
+import { takeBy } from "./saving.js";
 import { Sidebar } from "./sidebar.js";
 import { shortName, versionOf } from "./turn.js";
-import { chosen, speak, t } from "./words.js";
+import { chosenLanguage, speak, t } from "./words.js";
 
 const THEMES = { auto: t("as the system"), light: t("light"), dark: t("dark") };
 const UNTITLED = t("New conversation");
@@ -49,7 +50,7 @@ class App {
     addEventListener("popstate", () => this.route());
     addEventListener("focus", () => this.sidebar.load());
     this.setTheme(recall("theme", "auto"));
-    byId("language").value = chosen;
+    byId("language").value = chosenLanguage;
     byId("language").onchange = (event) => speak(event.target.value);
     this.route();
     this.sidebar.load();
@@ -261,7 +262,7 @@ class App {
   // Returns whether it went through.
   act(turn, verb, body = {}) {
     this.events.resume();
-    const path = `${this.conversation.id}/turns/${encodeURIComponent(turn.id)}/${verb}`;
+    const path = pathOf(this.conversation.id, "turns", turn.id, verb);
     // An answer that has just ended needs no stop.
     return this.write("POST", path, body, { calm: verb === "stop" ? 409 : 0 });
   }
@@ -287,7 +288,7 @@ class App {
     const question = { title: t("Rename this conversation"), yes: t("Rename") };
     const chosen = await ask({ ...question, value: title });
     if (!chosen || chosen === title) return;
-    await this.write("PATCH", id, { title: chosen });
+    await this.write("PATCH", pathOf(id), { title: chosen });
     if (this.conversation?.id === id) this.conversation.title = chosen;
     this.sidebar.load();
     this.paintSoon();
@@ -300,7 +301,7 @@ class App {
     const question = { title: t("Delete this conversation?"), text, yes: t("Delete") };
     if (!(await ask({ ...question, isDanger: true }))) return;
     // The stream may tell of the end before the answer to this request comes.
-    const isDone = await this.write("DELETE", id);
+    const isDone = await this.write("DELETE", pathOf(id));
     this.sidebar.load();
     if (isDone) this.deleted([id]);
   }
@@ -312,7 +313,7 @@ class App {
 
   // Pins or archives a conversation, or puts it among the others.
   async put({ id }, place) {
-    if (!(await this.write("PATCH", id, { place }))) return;
+    if (!(await this.write("PATCH", pathOf(id), { place }))) return;
     const { days } = this.me;
     const text = t(
       "Pinned. Like every conversation, it is deleted after {days} days without a question.",
@@ -341,7 +342,7 @@ class App {
   // Returns whether it went through. Nothing is told of a refusal with the status `calm`.
   async write(method, path, body, { calm = 0 } = {}) {
     try {
-      await sendAgain(method, `/api/conversations/${path}`, body);
+      await sendAgain(method, path, body);
       return true;
     } catch (error) {
       if (error.status !== calm) toast(error.message.replaceAll("`", ""));
@@ -367,10 +368,10 @@ class App {
       this.toBox();
     },
     rename: () => this.rename(this.conversation),
-    share: () =>
-      import("./sharing.js")
-        .then(({ openSharing }) => openSharing(this.conversation.id, this.me))
-        .catch(() => toast(t("Parley cannot be reached at the moment. Please try again."))),
+    share: async () => {
+      const sharing = await loaded(import("./sharing.js"));
+      sharing?.openSharing(this.conversation.id, this.me);
+    },
     delete: () => this.delete(this.conversation),
     "help-open": () => this.openHelp(),
     theme: () => {
@@ -396,21 +397,18 @@ class App {
     if (!button) return;
     this.buttons[button.id]?.();
     if (button.closest("#prompts")) this.ask(button.querySelector("span").textContent);
-    if (button.dataset.copy) copyBy(button, button.closest(".code").querySelector("code").textContent);
-    if (button.dataset.save) saveBy(button, this.me.endings);
-    const turn = button.closest(".turn");
-    if (turn && button.dataset.action) this.press(button, turn.dataset.turn);
+    const { turn: id } = button.closest(".turn")?.dataset ?? {};
+    const turn = this.conversation?.turns.find((one) => one.id === id);
+    takeBy(button, turn, this.me.endings);
+    if (id && button.dataset.action) this.press(button, id, turn);
   }
 
-  press(button, id) {
+  press(button, id, turn) {
     const { action } = button.dataset;
     const entry = this.outbox.entries.find((one) => one.id === id);
     if (action === "resend") this.outbox.again(entry);
     if (action === "unsend") this.unsend(entry);
-    const turn = this.conversation?.turns.find((one) => one.id === id);
     if (!turn) return;
-    if (action === "copy-question") copyBy(button, turn.question);
-    if (action === "copy-answer") copyBy(button, turn.answer);
     if (action === "edit") this.edit(turn);
     if (action === "older") this.openVersion(button, turn, -1);
     if (action === "newer") this.openVersion(button, turn, 1);
@@ -439,9 +437,9 @@ class App {
     const { card } = this.log.view(turn);
     if (card.isLoaded) return;
     card.isLoaded = true;
-    const path = `${this.conversation.id}/turns/${encodeURIComponent(turn.id)}/question`;
+    const path = pathOf(this.conversation.id, "turns", turn.id, "question");
     try {
-      const { fields } = await send("GET", `/api/conversations/${path}?call=${turn.consent}`);
+      const { fields } = await send("GET", `${path}?call=${turn.consent}`);
       if (card.call === turn.consent) card.fill(fields);
     } catch (error) {
       card.isLoaded = false;
@@ -533,13 +531,12 @@ class App {
     byId("welcome").hidden = !isEmpty || (conversation && !conversation.isKnown);
     byId("actions").hidden = !turns.length;
     byId("share").hidden = !this.me.shares || this.me.shares === "off";
-    byId("export").href = conversation ? `/api/conversations/${conversation.id}/export` : "";
+    byId("export").href = conversation ? pathOf(conversation.id, "export") : "";
     byId("stop").hidden = !conversation?.open && !this.onItsWay;
     this.sidebar.mark(conversation?.id ?? "");
     const card = document.activeElement?.closest(".consent");
-    const talk = conversation && `/api/conversations/${conversation.id}`;
     const { feedback, versions, model } = this.me;
-    this.log.show(turns, pending, { rates: feedback !== false, versions, model, talk });
+    this.log.show(turns, pending, { rates: feedback !== false, versions, model, talk: conversation?.id });
     if (card?.hidden) this.toBox();
     const asking = turns.find((turn) => turn.consent?.startsWith("form-"));
     if (asking) this.loadFields(asking);

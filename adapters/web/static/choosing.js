@@ -1,7 +1,7 @@
 // How people choose who answers them and how: the list of models, and the form for the rest. It is
 // loaded when somebody opens one of them.
-import { send, sendAgain } from "./api.js";
-import { ask, read } from "./dialogs.js";
+import { pathOf, send, sendAgain } from "./api.js";
+import { ask, newDialog, read } from "./dialogs.js";
 import { announce, byId, element } from "./dom.js";
 import { t } from "./words.js";
 
@@ -10,13 +10,12 @@ const FOR_ALL = t("For all your conversations, unless one has its own choice.");
 const WRITTEN = ["persona", "temperature", "max_tokens", "instructions"];
 const CAN = { pictures: t("sees pictures"), tools: t("uses tools") };
 
-const pathOf = (id) =>
-  id ? `/api/conversations/${encodeURIComponent(id)}/preferences` : "/api/preferences";
+const placeOf = (id) => (id ? pathOf(id, "preferences") : "/api/preferences");
 
 // Opens the list, or the form if there is only one model. `answers` is told what was chosen, and
 // `composer` what holds for one question only. Without an `id` it is for all conversations.
 export async function choose(answers, id, composer) {
-  const known = await read(pathOf(id));
+  const known = await read(placeOf(id));
   if (!known) return;
   const style = () => new Style(answers, id, known);
   if (known.models.length) new Models(answers, id, known, composer, style);
@@ -29,7 +28,6 @@ class Models {
     Object.assign(this, { answers, id, known, composer });
     this.list = element("ul", { role: "listbox", tabIndex: 0, aria: { labelledby: "models-title" } });
     this.wrong = element("p", { className: "wrong", role: "alert" });
-    const title = element("h2", { id: "models-title", textContent: t("Who answers") });
     const place = id ? t("This conversation") : t("All conversations");
     this.scopes = [
       this.radio(place, !composer.once),
@@ -41,20 +39,16 @@ class Models {
       this.dialog.close();
       style();
     };
-    const cancel = element("button", { type: "button", textContent: t("Close") });
-    cancel.onclick = () => this.dialog.close();
-    const choices = element("div", { className: "choices" }, more, cancel);
-    const body = element("div", {}, title, scope, this.list, this.wrong, choices);
-    const looks = { id: "models", className: "dialog menu", aria: { labelledby: "models-title" } };
-    this.dialog = element("dialog", looks, body);
-    this.dialog.onclose = () => this.dialog.remove();
+    const { dialog, body, close } = newDialog("models", t("Who answers"));
+    this.dialog = dialog;
+    const choices = element("div", { className: "choices" }, more, close);
+    body.append(scope, this.list, this.wrong, choices);
     // A press beside it leaves it.
     this.dialog.onclick = (event) => {
       if (event.target === this.dialog) this.dialog.close();
     };
     this.list.onkeydown = (event) => this.pressed(event);
     this.list.onclick = (event) => this.take(event.target.closest("li"));
-    document.body.append(this.dialog);
     this.fill();
     this.dialog.showModal();
     this.putBelow(byId("model"));
@@ -120,7 +114,7 @@ class Models {
     }
     this.isBusy = true;
     try {
-      this.answers.tell((await sendAgain("PATCH", pathOf(this.id), { model: name })).answers);
+      this.answers.tell((await sendAgain("PATCH", placeOf(this.id), { model: name })).answers);
       this.dialog.close();
       announce(t("Saved."));
     } catch (error) {
@@ -131,8 +125,9 @@ class Models {
 
   putBelow(button) {
     const { left, bottom } = button.getBoundingClientRect();
-    const most = Math.max(innerWidth - this.dialog.offsetWidth - 16, 16);
-    this.dialog.style.inset = `${bottom + 6}px auto auto ${Math.min(left, most)}px`;
+    // Also in a window that becomes narrower, as a phone that is turned.
+    const most = "calc(100vw - 24rem)";
+    this.dialog.style.inset = `${bottom + 6}px auto auto max(1rem, min(${left}px, ${most}))`;
     this.dialog.style.maxHeight = `calc(100dvh - ${bottom + 22}px)`;
   }
 }
@@ -205,7 +200,7 @@ class Style {
   async write(name, text, said) {
     try {
       await sendAgain("PUT", "/api/personas", { name, text });
-      this.known.personas = (await send("GET", pathOf(this.id))).personas;
+      this.known.personas = (await send("GET", placeOf(this.id))).personas;
       this.fill();
       this.wrong.textContent = "";
       announce(said);
@@ -228,7 +223,7 @@ class Style {
       ([name, text]) => text !== this.known[name],
     );
     try {
-      const { answers } = await sendAgain("PATCH", pathOf(this.id), Object.fromEntries(changes));
+      const { answers } = await sendAgain("PATCH", placeOf(this.id), Object.fromEntries(changes));
       this.answers.tell(answers);
       this.dialog.close();
       announce(t("Saved."));

@@ -1,6 +1,6 @@
-// The dialogs: a question, and the help; and which model answers.
+// The dialogs: those that ask, those that are made when they are wanted, and the help.
 import { send, sendAgain } from "./api.js";
-import { announce, byId, element, setText, toast } from "./dom.js";
+import { byId, element, setText, toast } from "./dom.js";
 import { t } from "./words.js";
 
 const PAUSE = 1000; // milliseconds until the page asks again whether a person is forgotten
@@ -34,6 +34,18 @@ export function ask({ title, text = "", value = null, yes, isDanger = false }) {
 // Enter in a field of a dialog presses its first button that submits: Cancel is none.
 for (const button of document.querySelectorAll("[data-cancel]")) {
   button.onclick = () => button.closest("dialog").close("");
+}
+
+// Returns a dialog that is not open yet, with the box for what is in it and a button that closes it.
+// It goes when it is closed.
+export function newDialog(id, title) {
+  const heading = element("h2", { id: `${id}-title`, textContent: title });
+  const body = element("div", {}, heading);
+  const dialog = element("dialog", { id, className: "dialog", aria: { labelledby: heading.id } }, body);
+  const close = element("button", { type: "button", onclick: () => dialog.close() }, t("Close"));
+  dialog.onclose = () => dialog.remove();
+  document.body.append(dialog);
+  return { dialog, body, close };
 }
 
 // Reads what a dialog needs; returns nothing, and says why, if that fails.
@@ -99,41 +111,5 @@ async function forget(forgotten) {
     toast(told.said);
   } catch (error) {
     toast(error.message);
-  }
-}
-
-// Which model answers in the conversation that is shown.
-export class Answers {
-  constructor() {
-    this.label = ""; // of the model that is chosen there
-    this.name = ""; // of the model that answers where none is chosen
-    this.asked = 0;
-  }
-
-  // Asks which model answers in a new conversation; events tell it of the others.
-  async ask() {
-    const asked = (this.asked += 1);
-    try {
-      const { answers } = await send("GET", "/api/preferences");
-      if (asked === this.asked) this.tell(answers);
-    } catch {
-      // The page asks again when it is opened again.
-    }
-  }
-
-  tell(label) {
-    this.asked += 1;
-    this.label = label;
-    this.paint();
-  }
-
-  paint() {
-    byId("model").textContent = this.label || this.name || t("Answers");
-  }
-
-  async open(id, composer) {
-    const choosing = await import("./choosing.js").catch(() => null);
-    if (choosing) await choosing.choose(this, id, composer);
-    else toast(t("Parley cannot be reached at the moment. Please try again."));
   }
 }

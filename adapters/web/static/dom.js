@@ -52,6 +52,16 @@ export function announce(sentence) {
   status.textContent = status.textContent === sentence ? `${sentence}\u00a0` : sentence;
 }
 
+// Returns a module that is loaded when it is needed; null, with a sentence, if it does not come.
+export async function loaded(importing) {
+  try {
+    return await importing;
+  } catch {
+    toast(t("Parley cannot be reached at the moment. Please try again."));
+    return null;
+  }
+}
+
 let toastTimer = 0;
 
 // Shows a sentence for a while, and says it to a screen reader.

@@ -21,7 +21,8 @@ export class Log {
     new ResizeObserver(() => this.keepPlace()).observe(this.scroller);
   }
 
-  // Shows the turns and, below them, the questions on their way. `extras` is { rates, model, talk }.
+  // Shows the turns and, below them, the questions on their way. `extras` are what `TurnView.show`
+  // is told of each of them.
   show(turns, pending, extras) {
     const all = [...turns, ...pending.map(asTurn)];
     const next = turns.find((turn) => turn.state === "running") ?? all.find(isOpen);
@@ -153,7 +154,7 @@ function spoken(block) {
   for (const box of copy.querySelectorAll(".code")) {
     box.replaceWith(`${box.querySelector("pre").ariaLabel}.`);
   }
-  for (const box of copy.querySelectorAll(".table")) box.replaceWith("A table.");
+  for (const box of copy.querySelectorAll(".table")) box.replaceWith(t("A table."));
   for (const box of copy.querySelectorAll("input")) box.replaceWith(box.checked ? "☑ " : "☐ ");
   for (const note of copy.querySelectorAll("[data-note]")) note.replaceWith(`[${note.textContent}] `);
   return copy.textContent.trim();

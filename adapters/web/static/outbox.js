@@ -1,6 +1,6 @@
 // Questions that the server does not have yet. They are sent until they are through, also by a page
 // that is opened later: the server knows a question by its id and takes it once.
-import { send } from "./api.js";
+import { pathOf, send } from "./api.js";
 import { uuid } from "./dom.js";
 import { keep, recall, recallNames } from "./kept.js";
 
@@ -8,8 +8,9 @@ const KEPT = "question:"; // begins the name under which the browser keeps an en
 const LONGEST_PAUSE = 2000; // milliseconds between two attempts
 
 // An entry is { id, conversation, text, files, once, at, why, isThrough, isStopped, failures }: `id`
-// will be that of its turn, `once` the model for it alone, `at` is when it was asked, `why` says why it was refused, `isStopped` tells
-// that no answer is wanted any longer, and `failures` counts attempts in vain.
+// will be that of its turn, `once` the model for it alone, `at` is when it was asked, `why` says why
+// it was refused, `isStopped` tells that no answer is wanted any longer, and `failures` counts
+// attempts in vain.
 export class Outbox {
   constructor(changed) {
     this.changed = changed;
@@ -70,10 +71,9 @@ export class Outbox {
   }
 
   async attempt(entry) {
-    const path = `/api/conversations/${encodeURIComponent(entry.conversation)}/questions`;
     try {
       const { id, text, files, once } = entry;
-      await send("POST", path, { id, text, files, model: once?.name });
+      await send("POST", pathOf(entry.conversation, "questions"), { id, text, files, model: once?.name });
       entry.isThrough = true;
     } catch (error) {
       entry.failures += 1;

@@ -1,5 +1,5 @@
 // Several conversations that are chosen in the list, to archive, save or delete them together.
-import { send, sendAgain } from "./api.js";
+import { pathOf, send, sendAgain } from "./api.js";
 import { ask } from "./dialogs.js";
 import { announce, element, iconButton, toast } from "./dom.js";
 import { save } from "./saving.js";
@@ -12,12 +12,12 @@ export class Several {
   constructor(sidebar, first) {
     this.sidebar = sidebar;
     this.ids = new Set([first]);
-    this.all = element("input", { type: "checkbox" });
+    this.all = element("input", { type: "checkbox", title: t("All"), ariaLabel: t("All") });
     this.count = element("span", { role: "status" });
     this.bar = element(
       "div",
       { className: "several", role: "group", ariaLabel: t("Selected conversations") },
-      element("label", {}, this.all, t("All")),
+      element("label", {}, this.all),
       this.count,
       iconButton("archive", t("Archive"), "archive"),
       iconButton("export", t("Export as Markdown"), "export"),
@@ -65,13 +65,12 @@ export class Several {
 
   archive() {
     const place = this.isArchived ? "" : "archived";
-    return this.each((path) => sendAgain("PATCH", path, { place }));
+    return this.each((id) => sendAgain("PATCH", pathOf(id), { place }));
   }
 
   async export() {
     const texts = new Map(this.chosen.map((one) => [one.id, ""]));
-    const read = async (path, id) => texts.set(id, await send("GET", `${path}/export`));
-    await this.each(read);
+    await this.each(async (id) => texts.set(id, await send("GET", pathOf(id, "export"))));
     const found = [...texts.values()].filter(Boolean);
     if (found.length) save("conversations.md", found.join("\n---\n\n"));
   }
@@ -81,7 +80,7 @@ export class Several {
     const title = t("Delete the selected conversations ({count})?", { count: length });
     const text = t("They will be gone for good, with all their answers.");
     if (!(await ask({ title, text, yes: t("Delete"), isDanger: true }))) return;
-    const done = await this.each((path) => sendAgain("DELETE", path));
+    const done = await this.each((id) => sendAgain("DELETE", pathOf(id)));
     this.sidebar.on.deleted(done);
   }
 
@@ -99,7 +98,7 @@ export class Several {
     const work = async () => {
       for (let one; (one = left.shift()); ) {
         try {
-          await act(`/api/conversations/${encodeURIComponent(one.id)}`, one.id);
+          await act(one.id);
           done.push(one.id);
         } catch (error) {
           // One that is gone already needs nothing more.

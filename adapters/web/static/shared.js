@@ -1,9 +1,9 @@
 // A conversation as a link shows it: to be read, and nothing else.
 import { send } from "./api.js";
-import { byId, copyBy } from "./dom.js";
-import { saveBy } from "./saving.js";
+import { byId } from "./dom.js";
+import { takeBy } from "./saving.js";
 import { TurnView } from "./turn.js";
-import { t } from "./words.js";
+import { date, t } from "./words.js";
 
 const ENDED = { state: "done", note: "", consent: "", end: "", rating: "", versions: [], thought: 0 };
 const PLACE = { isLast: false, isNext: false, isBusy: true, rates: false, model: "" };
@@ -18,9 +18,7 @@ async function load() {
 }
 
 function show({ by, made, ends, endings, turns }) {
-  const [from, until] = [made, ends].map((at) =>
-    new Date(at * 1000).toLocaleString([], { dateStyle: "medium", timeStyle: "short" }),
-  );
+  const [from, until] = [made, ends].map(date);
   const title = turns[0].title || t("A conversation");
   document.title = `${title} · Parley`;
   byId("title").textContent = title;
@@ -32,13 +30,7 @@ function show({ by, made, ends, endings, turns }) {
   byId("hint").hidden = false;
   document.addEventListener("click", ({ target }) => {
     const button = target.closest("button");
-    if (!button) return;
-    const { copy, save, action } = button.dataset;
-    const turn = said[button.closest(".turn")?.dataset.turn];
-    if (copy) copyBy(button, button.closest(".code").querySelector("code").textContent);
-    if (save) saveBy(button, endings);
-    if (action === "copy-question") copyBy(button, turn.question);
-    if (action === "copy-answer") copyBy(button, turn.answer);
+    if (button) takeBy(button, said[button.closest(".turn")?.dataset.turn], endings);
   });
 }
 

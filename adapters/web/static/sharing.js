@@ -1,7 +1,8 @@
 // The dialog in which a link to a conversation is made, and the person's links are revoked.
-import { send, sendAgain } from "./api.js";
+import { pathOf, send, sendAgain } from "./api.js";
+import { newDialog } from "./dialogs.js";
 import { copyBy, element, uuid } from "./dom.js";
-import { t } from "./words.js";
+import { date, t } from "./words.js";
 
 const READERS = {
   people: t("Everybody who has the link and is signed in here can read it."),
@@ -13,25 +14,18 @@ const SHOWN = t(
 );
 const PERIODS = { 1: t("One day"), 7: t("One week"), 30: t("Thirty days") };
 
-let dialog = null;
 let press = ""; // the id of a press whose answer has not come, so that it counts once
 
 export async function openSharing(conversation, { shares, login }) {
-  const path = `/api/conversations/${encodeURIComponent(conversation)}/shares`;
-  dialog?.remove();
-  const periods = Object.entries(PERIODS);
-  const options = periods.map(([value, text]) => element("option", { value }, text));
+  const { dialog, body, close } = newDialog("sharing", t("Share this conversation"));
+  const options = Object.entries(PERIODS).map(([value, text]) => element("option", { value }, text));
   const days = element("select", {}, ...options);
   days.value = "7";
+  const make = element("button", { type: "button", className: "primary" }, t("Make a link"));
   const said = element("p", { role: "status" });
-  const list = element("ul", { className: "links" });
   const heading = element("h2", { textContent: t("Your links"), hidden: true });
-  const make = element("button", { type: "submit", className: "primary" }, t("Make a link"));
-  const close = element("button", { type: "button", onclick: () => dialog.close() }, t("Close"));
-  const form = element(
-    "form",
-    { method: "dialog" },
-    element("h2", { id: "sharing-title" }, t("Share this conversation")),
+  const list = element("ul", { className: "links" });
+  body.append(
     element("p", {}, SHOWN),
     element("p", {}, READERS[login ? shares : "here"]),
     element("label", {}, t("Valid for"), " ", days),
@@ -40,9 +34,6 @@ export async function openSharing(conversation, { shares, login }) {
     heading,
     list,
   );
-  const looks = { id: "sharing", className: "dialog", aria: { labelledby: "sharing-title" } };
-  dialog = element("dialog", looks, form);
-  document.body.append(dialog);
 
   const show = (links) => {
     list.replaceChildren(...links.map((link) => itemOf(link, revoke)));
@@ -64,19 +55,17 @@ export async function openSharing(conversation, { shares, login }) {
       await load();
       days.focus(); // the button that had it is gone
     }, t("The link no longer works."));
-  form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    if (make.disabled) return;
+  make.onclick = () => {
     make.disabled = true;
     press ||= uuid();
     const sent = { id: press, days: Number(days.value) };
     attempt(async () => {
-      await sendAgain("POST", path, sent);
+      await sendAgain("POST", pathOf(conversation, "shares"), sent);
       press = "";
       await load();
       list.querySelector("button").focus();
     }, t("The link is ready to be copied.")).finally(() => (make.disabled = false));
-  });
+  };
   dialog.showModal();
   days.focus();
   await attempt(load);
@@ -85,10 +74,7 @@ export async function openSharing(conversation, { shares, login }) {
 function itemOf({ token, title, made, ends, ...link }, revoke) {
   const href = `/s/${token}`;
   const name = title || t("New conversation");
-  const [from, until] = [made, ends].map((at) =>
-    new Date(at * 1000).toLocaleString([], { dateStyle: "medium", timeStyle: "short" }),
-  );
-  const times = t("Made {from}, ends {until}", { from, until });
+  const times = t("Made {from}, ends {until}", { from: date(made), until: date(ends) });
   const looks = { href, target: "_blank", title: name, dir: "auto" };
   const button = (text, onclick) =>
     element("button", { type: "button", onclick, aria: { label: `${text}: ${name}` } }, text);

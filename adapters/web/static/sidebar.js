@@ -1,7 +1,7 @@
 // The list of conversations: pinned ones, the others by age, archived ones; with a search and a menu
 // for each. On a narrow screen it is a drawer.
 import { send } from "./api.js";
-import { byId, element, icon, toast } from "./dom.js";
+import { byId, element, icon, loaded } from "./dom.js";
 import { t } from "./words.js";
 
 const PAUSE = 150; // milliseconds after a key press until the search begins
@@ -147,12 +147,9 @@ export class Sidebar {
 
   // Boxes before the conversations choose several of them; what is done with these is loaded now.
   async choose(first) {
-    try {
-      const { Several } = await import("./several.js");
-      this.several ??= new Several(this, first.id);
-    } catch {
-      toast(t("Parley cannot be reached at the moment. Please try again."));
-    }
+    const module = await loaded(import("./several.js"));
+    if (!module) return;
+    this.several ??= new module.Several(this, first.id);
     this.show();
     this.list.querySelector("input:checked")?.focus();
   }

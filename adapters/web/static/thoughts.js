@@ -13,7 +13,7 @@ export class Thoughts {
     this.isLoading = false;
   }
 
-  // `path` is that of the turn at the server, of which there may be several versions.
+  // `path` is that of the words at the server, of one of several versions.
   show({ thought, state }, path) {
     const news = thought ? `${path} ${state} ${thought}` : "";
     if (news === this.news) return;
@@ -29,7 +29,7 @@ export class Thoughts {
     const { news } = this;
     this.isLoading = true;
     try {
-      const { text } = await send("GET", `${this.path}/thoughts`);
+      const { text } = await send("GET", this.path);
       this.put(text || t("This is no longer kept."));
     } catch (error) {
       this.put(error.message);

@@ -1,4 +1,5 @@
 // How one question and its answer look.
+import { pathOf } from "./api.js";
 import { Below, divided } from "./below.js";
 import { ConsentCard } from "./consent.js";
 import { isOpen } from "./conversation.js";
@@ -102,7 +103,7 @@ export class TurnView {
 
   showAnswer(turn, place) {
     const open = isOpen(turn);
-    this.thoughts.show(turn, `${place.talk}/turns/${encodeURIComponent(turn.id)}`);
+    this.thoughts.show(turn, pathOf(place.talk, "turns", turn.id, "thoughts"));
     this.markdown.show(turn.answer, { ended: !open });
     const isGrowing = open && !turn.consent;
     const isNext = turn.state === "running" || place.isNext;

@@ -9,8 +9,17 @@ export function t(sentence, values = {}) {
   return said.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
 }
 
+// When something was or will be, in seconds since 1970: as it is written in the page's language,
+// and, where the browser's is that, in its land.
+export function date(seconds) {
+  const { lang } = document.documentElement;
+  const land = navigator.languages.find((one) => one.startsWith(lang));
+  const looks = { dateStyle: "medium", timeStyle: "short" };
+  return new Date(seconds * 1000).toLocaleString(land ?? lang, looks);
+}
+
 // The language that was chosen here, "" if it is the browser's.
-export const chosen = /(?:^|; )language=([a-z]{2})(?:;|$)/.exec(document.cookie)?.[1] ?? "";
+export const chosenLanguage = /(?:^|; )language=([a-z]{2})(?:;|$)/.exec(document.cookie)?.[1] ?? "";
 
 // Chooses a language for this browser; "" is the browser's own.
 export function speak(name) {

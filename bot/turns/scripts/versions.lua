@@ -112,6 +112,7 @@ function verbs.branch(id, asker, following, fields, person_limit, total_limit, q
   local refused = version_refusal(id, turn, asker)
   if refused ~= '' then return refused end
   local question, open, thread = decoded(fields), version_open(id), turn.thread
+  question.once = get(id, 'once') or nil
   if not open then return 'gone' end
   if open == id and not has(id, 'answer') and get(id, 'text') == question.text then
     return verbs.regenerate(id, asker, following, '', person_limit, total_limit, quota)

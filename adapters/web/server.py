@@ -223,7 +223,7 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
     is_file = isinstance(response, web.FileResponse)
-    is_part = is_file and request.path.endswith((".js", ".css"))
+    is_part = is_file and response.status < 400 and request.path.endswith((".js", ".css"))
     caching = "no-cache" if is_file else "no-store"
     for name, value in {**_HEADERS, "Cache-Control": caching}.items():
         if not (is_part and name in _OF_PAGES):

@@ -268,6 +268,7 @@ class _Connection(web.RequestHandler):
         )
         self._bounds = bounds
         self._bytes_left = _LARGEST_REQUEST
+        self._held = b""  # what came beyond these
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._bounds.keep(transport)
@@ -282,15 +283,29 @@ class _Connection(web.RequestHandler):
         super().connection_lost(error)
 
     def data_received(self, data: bytes) -> None:
+        more = data[self._bytes_left :]
         data = data[: self._bytes_left]
         self._bytes_left -= len(data)
         super().data_received(data)
+        transport = self.transport
+        if more and transport and not transport.is_closing():
+            # A file may be there before its sender is trusted. One read has 256 kB at most.
+            self._held += more
+            if len(self._held) > _LARGEST_REQUEST:
+                transport.abort()
+            else:
+                transport.pause_reading()
 
     def trust(self, person_id: str) -> None:
         if self._bounds.opened.get(self._connected) == "":
             self._end.cancel()
             self._bytes_left = sys.maxsize
             self._bounds.keep(self._connected, person_id)
+            if self._held:
+                held, self._held = self._held, b""
+                self.data_received(held)
+                if self.transport and not self._reading_paused:
+                    self.transport.resume_reading()
 
     def log_exception(self, *args: Any, **options: Any) -> None:
         error = options.get("exc_info")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import hashlib
 import logging
 import math
 import socket
@@ -385,9 +386,19 @@ async def pages(
     async def keep_out(_: web.Request) -> web.Response:
         return web.Response(text="out")
 
+    async def let_in_late(request: web.Request) -> web.Response:
+        await asyncio.sleep(0.1)  # as long as a busy store takes, so that more waits than it may
+        http.trust(request, "ann")
+        digest = hashlib.sha256()
+        async for part in request.content.iter_any():
+            digest.update(part)
+            await asyncio.sleep(0)
+        return web.Response(text=digest.hexdigest())
+
     app = web.Application()
     app.router.add_route("*", "/in", let_in)
     app.router.add_get("/out", keep_out)
+    app.router.add_post("/late", let_in_late)
     async with http.serve_pages(
         app,
         host="127.0.0.1",
@@ -425,6 +436,15 @@ async def test_who_is_let_in_keeps_the_connection_and_a_stranger_does_not() -> N
 
     assert answers == [b"in", b"out"]
     assert further == [b"in"] * 4
+
+
+async def test_a_file_that_is_there_before_its_person_is_known_arrives_whole() -> None:
+    data = bytes(range(256)) * 16_384
+    async with pages() as url, raw(url) as new:
+        async with asyncio.timeout(30):
+            told = [await said(new, "/late", data) for _ in range(2)]
+
+    assert told == [hashlib.sha256(data).hexdigest().encode()] * 2
 
 
 async def test_a_person_pushes_out_only_their_own_connections(

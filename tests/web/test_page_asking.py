@@ -34,19 +34,6 @@ async def test_a_refused_choice_stays_in_the_form_with_the_reason(site: Site) ->
         await expect(dialog.get_by_role("alert")).to_have_text("")
 
 
-async def test_who_writes_from_right_to_left_reads_so(site: Site) -> None:
-    async with site.window("שלום, *עולם*.\n\nHello.\n\n- אחת") as one:
-        await one.box.fill("מה שלומך?")
-        await expect(one.box).to_have_css("direction", "rtl")
-        await one.box.press("Enter")
-        await one.ended()
-
-        for place in (".said", "#title", "#conversations a"):
-            await expect(one.page.locator(place)).to_have_css("direction", "rtl")
-        blocks = "[...document.querySelectorAll('.block')].map((one) => getComputedStyle(one))"
-        assert await one.read(f"{blocks}.map((style) => style.direction)") == ["rtl", "ltr", "rtl"]
-
-
 async def test_a_long_question_is_folded_until_somebody_unfolds_it(site: Site) -> None:
     pasted = "\n".join(f"line {number}" for number in range(200))
     async with site.window("I see.") as one:
@@ -67,17 +54,6 @@ async def test_a_long_question_is_folded_until_somebody_unfolds_it(site: Site) -
         await expect(said.first).to_have_text(pasted)
         assert 10 * folded < whole
         await expect(one.page.locator(".unfold:visible")).to_have_count(1)
-
-
-async def test_tasks_have_boxes(site: Site) -> None:
-    async with site.window("- [ ] open *one*\n- [x] done\n- [y] [ ] other\n\n[ ] none") as one:
-        await one.ask("why?")
-        await one.ended()
-
-        await expect(one.answer.locator("li")).to_have_text(
-            ["☐ open one", "☑ done", "[y] [ ] other"]
-        )
-        await expect(one.answer).to_contain_text("[ ] none")
 
 
 async def test_only_the_demo_model_is_called_a_toy(

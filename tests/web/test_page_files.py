@@ -6,15 +6,22 @@ import asyncio
 import io
 import zipfile
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.async_api import Browser as BrowserType
 from playwright.async_api import Error, FilePayload, Route, expect
 
 from bot.store import Store
 from tests.emulators.model import ModelEmulator
 from tests.support.chromium import PHONE, WIDE, Site, Window
+from tests.support.chromium import window as window_of
+from tests.support.process import bot
+from tests.support.service import serving
 from tests.support.stored import stored
+from tests.support.waiting import until
+from tests.support.web_page import free_port, web_variables
 from tests.web.conftest import OwnPage
 from tests.web.test_page_access import findings
 from tests.web.test_page_keyboard import press, to
@@ -169,7 +176,7 @@ async def test_an_upload_that_fails_is_told_and_one_of_others_does_not_wait_for_
 
         failures = [
             lambda route: route.fulfill(status=409, json={"error": "No."}),
-            lambda route: route.abort(),
+            lambda route: route.fulfill(status=400, body=""),
         ]
         await window.page.route("**/api/files/*", failing)
         file, toast = window.page.locator("#file"), window.page.locator("#toast")
@@ -180,6 +187,84 @@ async def test_an_upload_that_fails_is_told_and_one_of_others_does_not_wait_for_
 
         await expect(window.page.locator("#status")).to_have_text("c.txt is added.")
         await expect(chips(window)).to_have_text(["c.txt"])
+
+
+async def test_an_upload_is_sent_again_for_a_minute_unless_the_file_is_there_no_more(
+    site: Site, data_dir: Path
+) -> None:
+    file, gone = data_dir / "a.txt", data_dir / "gone.txt"
+    for one in (file, gone):
+        one.write_text("in it")
+    async with site.window() as window:
+        sent: list[str] = []
+
+        async def away(route: Route) -> None:
+            gone.unlink(missing_ok=True)
+            sent.append(route.request.url)
+            await route.abort()
+
+        await window.page.route("**/api/files/*", away)
+        toast = window.page.locator("#toast")
+        await window.page.locator("#file").set_input_files(gone)
+        await expect(toast).to_have_text("gone.txt: I could not send it.")
+        assert len(sent) == 1
+        await window.page.locator("#file").set_input_files(file)
+        await until(lambda: len(sent) > 2)
+        await expect(window.page.get_by_role("progressbar", name="Sending a.txt")).to_be_visible()
+        await window.read("() => { const now = Date.now; Date.now = () => now() + 60000; }")
+        await expect(toast).to_have_text("a.txt: I could not send it.")
+
+        await expect(chips(window)).to_have_count(0)
+
+
+async def test_a_kill_in_the_middle_of_an_upload_loses_neither_the_file_nor_what_was_typed(
+    chromium: BrowserType, own_store: Store, data_dir: Path, model: ModelEmulator
+) -> None:
+    port = free_port()
+    variables = web_variables(model, WEB_PORT=str(port), REDIS_URL=own_store.url)
+    content = b"The mill stands on the river.\n" * 20_000
+    model.answer = "I see."
+
+    async def arrived() -> list[bytes]:
+        found = own_store.redis.scan_iter(match=own_store.key("upload", "*"))
+        get = own_store.redis.execute_command
+        return [await get("GET", one, NEVER_DECODE=True) async for one in found]  # type: ignore[no-untyped-call]
+
+    async with (
+        serving(own_store, "worker", variables=web_variables(model)) as service,
+        window_of(chromium, f"http://127.0.0.1:{port}") as window,
+    ):
+        async with bot("web", data_dir=data_dir, variables=variables) as web:
+            await until(lambda: "The page is at" in web.text(), why=web.text)
+            await window.open()
+            await expect(window.button("Add files")).to_be_visible()
+            await window.box.fill("What is in it?")
+            network = await window.page.context.new_cdp_session(window.page)
+            slow = {"offline": False, "latency": 0, "downloadThroughput": -1}
+            slowly = {**slow, "uploadThroughput": 100_000}
+            await network.send("Network.emulateNetworkConditions", slowly)
+            await window.page.locator("#file").set_input_files(text_file("a.txt", content))
+            async with asyncio.timeout(30):
+                while not (begun := await arrived()):
+                    await asyncio.sleep(0.02)
+            web.kill()
+            await web.process.wait()
+            quickly = {**slow, "uploadThroughput": -1}
+            await network.send("Network.emulateNetworkConditions", quickly)
+        async with bot("web", data_dir=data_dir, variables=variables) as again:
+            await until(lambda: "The page is at" in again.text(), why=again.text)
+            await expect(window.page.locator("#status")).to_have_text("a.txt is added.")
+            await expect(window.box).to_have_value("What is in it?")
+            complete = [one for one in await arrived() if one == content]
+            await window.box.press("Enter")
+            await window.ended()
+            await expect(chips(window, ".question")).to_have_text(["a.txt"])
+
+    asked = "".join(str(one["content"]) for one in model.requests[-1].messages)
+    assert begun != [content]
+    assert complete == [content]
+    assert "The mill stands on the river." in asked
+    assert not service.errors()
 
 
 async def test_files_stay_in_the_box_when_another_conversation_is_opened(site: Site) -> None:

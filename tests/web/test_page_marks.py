@@ -194,6 +194,8 @@ async def test_a_question_from_right_to_left_is_shown_so(site: Site) -> None:
         await window.ended()
 
         assert [await side(window, name) for name in (".said", ".text p")] == ["rtl", "rtl"]
+        for place in ("#title", "#conversations a"):
+            await expect(window.page.locator(place)).to_have_css("direction", "rtl")
 
 
 async def side(window: Window, name: str) -> Any:

@@ -5,6 +5,8 @@ import { owner } from "./kept.js";
 import { t } from "./words.js";
 
 const MB = 1e6;
+const LONGEST_AWAY = 60000; // milliseconds for which a file is sent again
+const PAUSE = 1000; // milliseconds between two attempts
 
 export function chip({ name }, ...beside) {
   const label = element("span", { className: "name", dir: "auto", title: name }, name);
@@ -63,14 +65,23 @@ export class Files {
 
   async send(entry, file) {
     const { name, request } = entry;
-    if (!this.entries.includes(entry)) return;
-    request.open("PUT", pathOf(entry));
-    request.responseType = "json";
-    request.setRequestHeader("X-Parley", owner || "1");
-    await new Promise((ended) => {
-      request.onloadend = ended;
-      request.send(file);
-    });
+    let end = 0;
+    while (this.entries.includes(entry)) {
+      await new Promise((ended) => {
+        request.open("PUT", pathOf(entry));
+        request.responseType = "json";
+        request.setRequestHeader("X-Parley", owner || "1");
+        request.onloadend = ended;
+        request.send(file);
+      });
+      if (request.status && request.status < 500) break;
+      // The server is away, unless it is the file: a folder, or one that is there no more.
+      end ||= Date.now() + LONGEST_AWAY;
+      if (Date.now() > end || !(await isReadable(file))) break;
+      await new Promise((resolve) => setTimeout(resolve, PAUSE));
+      // Of the first id, a process may take away later what it has of it.
+      entry.id = uuid();
+    }
     if (!this.entries.includes(entry)) return;
     if (request.status === 201) {
       delete entry.request;
@@ -116,4 +127,5 @@ export class Files {
   }
 }
 
+const isReadable = (file) => file.slice(0, 1).arrayBuffer().then(() => true, () => false);
 const pathOf = ({ id }) => `/api/files/${id}`;

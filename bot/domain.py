@@ -486,7 +486,9 @@ class Shown:
     of the answer, and `model` the model that gave it if it is not the configured one. `outcome` is
     empty while the text grows. With an outcome the text is complete and does not change, and `end`
     is the state of the answer. `removed` are messages that the reply itself has deleted, or is
-    about to delete. `thought` is None where people do not see it, or if it is as it was.
+    about to delete. `cut` is the number of a page that ended early, to go on below, and how many
+    characters of it were on the screen. `thought` is None where people do not see it, or if it is
+    as it was.
     """
 
     message_ids: tuple[str, ...] = ()
@@ -497,6 +499,7 @@ class Shown:
     end: End = ""
     model: str = ""
     removed: tuple[str, ...] = ()
+    cut: tuple[int, int] | None = None
     thought: Thought | None = None
 
 

@@ -140,7 +140,7 @@ class Draft:
         self._final: Shown | None = earlier if earlier.outcome else None
         self._shows_whole = shows_whole
         self._attachments: tuple[Attachment, ...] | None = None  # None if not made yet
-        self._split: tuple[int, str] | None = None
+        self._split = earlier.cut if earlier.outcome else None
 
     @property
     def has_ended(self) -> bool:
@@ -165,7 +165,7 @@ class Draft:
             said = _said(answer)
             shown = replace(answer, text=said, said=said)
         thought = self.thoughts.value if self._shows_thoughts else None
-        return replace(shown, message_ids=tuple(message_ids), thought=thought)
+        return replace(shown, message_ids=tuple(message_ids), cut=self._split, thought=thought)
 
     def add(self, delta: str) -> None:
         """Add to the text."""
@@ -212,8 +212,10 @@ class Draft:
 
     def split(self, page: Page) -> bool:
         """End a page of the final text at the words that it showed; False if it cannot."""
-        pages, self._split = len(self.pages(0)), (page.number, page.said)
-        if len(self.pages(0)) == pages:
+        pages = self.pages(0)
+        if page.said and pages[page.number].text.startswith(page.said):
+            self._split = (page.number, len(page.said))
+        if len(self.pages(0)) == len(pages):
             self._split = None
         return self._split is not None
 
@@ -232,8 +234,9 @@ class Draft:
             )
         texts = self._pager.cut(self._final.text)
         if self._split and self._split[0] < len(texts):
-            number, shown = self._split
-            texts[number : number + 1] = self._pager.split(texts[number], shown)
+            number, length = self._split
+            text = texts[number]
+            texts[number : number + 1] = self._pager.split(text, text[:length])
         last = len(texts) - 1
         pages = [Page(i, text, final=True, last=i == last) for i, text in enumerate(texts)]
         if line := self._steps_line:

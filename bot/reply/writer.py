@@ -83,7 +83,7 @@ class Callbacks:
 class Reply:
     """The text growing from deltas, on its surface; `freshness` has the figures.
 
-    `is_unclosed`: a page whose rest is below it still has the buttons of a growing one.
+    `unclosed` is a page whose rest is below it, which still has the buttons of a growing one.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Reply:
         self._timing = timing
         platform = turn_id.partition(":")[0]
         self.freshness = Freshness(platform, asyncio.get_running_loop().time())
-        self.is_unclosed = False
+        self.unclosed: Page | None = None
         self._last_delta_at = 0.0  # loop time of the last delta, or of the beginning
         self._stale_since: float | None = None  # loop time of the first news not on the screen
         self._sign_after = 0.0  # loop time of the next try to show a sign of life
@@ -375,7 +375,7 @@ class Reply:
             pass
         except (WriteDelayed, WriteFailed) as error:
             await self._pause_after(error, budget)
-            self.is_unclosed = True
+            self.unclosed = page
 
     async def _end_refused(self, refusal: PlaceGone | WriteRefused) -> None:
         """Write an apology, because the platform refuses more of the text."""
@@ -488,11 +488,10 @@ async def restore(shown: Shown, *, surface: Surface, budgets: EditBudgets, patie
     """Write an ended reply again, in its messages. Raises SurfaceError.
 
     Messages that are gone or read-only are skipped: the id of a new one would not be recorded.
-    None is deleted, as a person would have forgotten the answer: each has a part of the text.
     """
     if shown.outcome == "dead":
         shown = fitted(shown, limit=surface.limit, measure=surface.measure)
-    pages = _parts(shown, surface)
+    pages = _ended(shown, surface).pages(len(shown.message_ids))
     for message_id, page in zip(shown.message_ids, pages, strict=False):
         deadline = asyncio.get_running_loop().time() + patience
         await budgets.final(surface.budget(page, new=False), deadline=deadline)
@@ -500,9 +499,23 @@ async def restore(shown: Shown, *, surface: Surface, budgets: EditBudgets, patie
             await surface.edit(message_id, page)
 
 
+async def close(
+    page: Page, message_id: str, *, surface: Surface, budgets: EditBudgets, patience: float
+) -> None:
+    """Write a page of an ended reply whose rest is below it. Raises SurfaceError."""
+    if budget := surface.budget(page, new=False):
+        deadline = asyncio.get_running_loop().time() + patience
+        await budgets.call(budget, deadline=deadline)
+    try:
+        await surface.edit(message_id, page)
+    except WriteDelayed as error:
+        await budgets.pause_after(error, budget)
+        raise
+
+
 async def take_buttons_away(shown: Shown, *, surface: Surface, budgets: EditBudgets) -> bool:
     """Write a superseded reply without buttons; False without a spare slot. Raises SurfaceError."""
-    pages = _ended(shown, surface, surface.limit).pages(len(shown.message_ids))
+    pages = _ended(shown, surface).pages(len(shown.message_ids))
     if len(pages) != len(shown.message_ids) or not pages[-1].last:
         # Another version has cut the text into other pages.
         return True
@@ -517,17 +530,8 @@ async def take_buttons_away(shown: Shown, *, surface: Surface, budgets: EditBudg
     return True
 
 
-def _parts(shown: Shown, surface: Surface) -> list[Page]:
-    """Return the pages of a reply, of which one may have been cut to go on below: as many again."""
-    limit, messages = surface.limit, len(shown.message_ids)
-    pages = _ended(shown, surface, limit).pages(messages)
-    while shown.outcome != "dead" and not pages[-1].text and (limit := limit * 49 // 50):
-        pages = _ended(shown, surface, limit).pages(messages)
-    return pages
-
-
-def _ended(shown: Shown, surface: Surface, limit: int) -> Draft:
-    measure, shows_whole = surface.measure, surface.shows_whole
+def _ended(shown: Shown, surface: Surface) -> Draft:
+    limit, measure, shows_whole = surface.limit, surface.measure, surface.shows_whole
     return Draft(limit=limit, measure=measure, shows_whole=shows_whole, earlier=shown)
 
 

@@ -113,7 +113,7 @@ class Conversation:
                     await stack.aclose()
                     await self._describe(attempt)
             await self._finish(attempt, shown, reply.freshness)
-            attempt.is_unclosed = reply.is_unclosed
+            attempt.unclosed = reply.unclosed
 
     async def end_refused(self, attempt: Attempt) -> None:
         """End a turn as failed, with the text that is shown, if the platform refuses more.

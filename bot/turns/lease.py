@@ -17,6 +17,7 @@ from bot.domain import (
     Exchange,
     FileRef,
     FileText,
+    Page,
     Shown,
     Thought,
     Turn,
@@ -208,8 +209,7 @@ class Attempt:
 
     `shown` was saved last, at first by an earlier attempt. `wrote` is True if a write to the
     platform may have been sent. After the end, `superseded_turn_id` is the turn whose reply is no
-    longer the thread's newest one, or empty; `is_unclosed`: a page that was cut to go on below is
-    to be written again.
+    longer the thread's newest one, or empty, and `unclosed` a page that was cut to go on below.
     `began_at` is in loop time. `files` are by their ids
     those of the prompt, if the model has seen pictures of the question. `consent` is the call for
     which the turn has to wait.
@@ -227,7 +227,7 @@ class Attempt:
         self.consent: ConsentNeeded | None = None
         self.wrote = False
         self.superseded_turn_id = ""
-        self.is_unclosed = False
+        self.unclosed: Page | None = None
         self._may_block_until = self.began_at + blocking_seconds
 
     @property

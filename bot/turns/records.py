@@ -276,6 +276,7 @@ def write_progress(shown: Shown, used: int = 0, bill: str = "") -> str:
         "ended": shown.end,
         "by": shown.model,
         "removed": write_ids(shown.removed),
+        "cut": "{} {}".format(*shown.cut) if shown.cut else "",
         "used": str(used),
         "bill": bill,
     }
@@ -325,7 +326,13 @@ def read_shown(record: Mapping[str, str]) -> Shown:
         end=read_end(record.get("ended")),
         model=record.get("by", ""),
         removed=read_ids(record.get("removed")),
+        cut=_read_cut(record.get("cut", "")),
     )
+
+
+def _read_cut(written: str) -> tuple[int, int] | None:
+    page, _, length = written.partition(" ")
+    return (int(page), int(length)) if page.isdecimal() and length.isdecimal() else None
 
 
 def read_end(written: str | None) -> End:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TypeVar
 
 from bot.concurrency import BackgroundTasks, Backoff
-from bot.domain import Page, Purpose, Turn
+from bot.domain import Page, Purpose, Shown, Turn
 from bot.errors import (
     MessageGone,
     StoreUnavailable,
@@ -23,7 +23,7 @@ from bot.errors import (
 from bot.languages import speak
 from bot.ports import Platform, Surface
 from bot.reply.edit_budget import EditBudgets
-from bot.reply.writer import apologize, restore, take_buttons_away
+from bot.reply.writer import apologize, close, restore, take_buttons_away
 from bot.turns.queue import Repair, TurnQueue
 
 log = logging.getLogger(__name__)
@@ -53,6 +53,7 @@ class WorkPolicy:
     # a spare slot some seconds after the last write of another reply.
     button_attempts: int = 30
     button_pause: float = 2.0
+    closing: float = 600.0  # in which a page that was cut to go on below is closed
     repair_retry: Backoff = _REPAIR_RETRY  # of a write that repairs a reply
     repair_leases: float = 12  # after which another worker repairs the turn
     # A worker has saved the messages that it posted by then, even after an outage of the store.
@@ -91,15 +92,38 @@ class Reconciler:
                 await asyncio.sleep(self._lease_seconds / 3)
 
     def report(self, turn: Turn, message_ids: Sequence[str]) -> None:
-        """Queue a repair of a turn whose last write, to one of these, may arrive after its end.
-
-        Or whose last write was not made.
-        """
+        """Queue a repair of a turn whose last write, to one of these, may arrive after its end."""
         self._tasks.start(self._report(turn, message_ids))
 
     def take_buttons_away(self, turn_id: str) -> None:
         """Try for a while to remove the buttons of a superseded reply; a press is refused."""
         self._button_removals.start(self._take_buttons_away(turn_id))
+
+    def close(self, turn: Turn, shown: Shown, page: Page) -> None:
+        """Try for a while to close a page of an ended reply, whose rest stands below it."""
+        self._button_removals.start(self._close(turn, shown, page))
+
+    async def _close(self, turn: Turn, shown: Shown, page: Page) -> None:
+        speak(turn.language)
+        message_id, written = shown.message_ids[page.number], (shown.message_ids, shown.text)
+        writing = partial(close, page, message_id, budgets=self._budgets, patience=self._patience)
+        try:
+            async with (
+                asyncio.timeout(self._policy.closing),
+                self._platform_of(turn).surface(turn, Purpose.RESTORE) as surface,
+            ):
+                while True:
+                    with suppress(StoreUnavailable, WriteDelayed, WriteFailed):
+                        # It may be rewritten or forgotten meanwhile.
+                        result = await self._queue.lookup.result(turn.id)
+                        if result and (result.message_ids, result.text) == written:
+                            await writing(surface=surface)
+                        return
+                    await asyncio.sleep(self._policy.button_pause)
+        except (TimeoutError, SurfaceError) as error:
+            log.info("Turn %s: a page stays as it was cut: %r", turn.id, error)
+        except Exception:
+            log.exception("Turn %s: cannot close a page", turn.id)
 
     async def _take_buttons_away(self, turn_id: str) -> None:
         try:

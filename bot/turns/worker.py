@@ -210,8 +210,8 @@ class Worker:
                 await answering
                 if attempt.superseded_turn_id:
                     self._reconciler.take_buttons_away(attempt.superseded_turn_id)
-                if attempt.is_unclosed:
-                    self._report(attempt)
+                if attempt.unclosed:
+                    self._reconciler.close(attempt.turn, attempt.shown, attempt.unclosed)
             except LeaseLost:
                 if attempt.wrote:
                     # The turn may come back to this worker if its new worker dies.

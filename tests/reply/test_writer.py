@@ -193,12 +193,13 @@ async def test_an_unfinished_code_block_is_shown_closed(store: Store) -> None:
 async def test_restore_keeps_the_message_below_a_page_that_was_cut(store: Store) -> None:
     text = " ".join(f"word{number}" for number in range(60))
     surface = FakeSurface(screen={one: Page(0, "?", final=True) for one in ("m1", "m2")})
-    shown = Shown(("m1", "m2"), text, text, outcome="done")
+    shown = Shown(("m1", "m2"), text, text, outcome="done", cut=(0, 100))
 
     await restore(shown, surface=surface, budgets=EditBudgets(store=store), patience=5)
 
     first, second = (page.text for page in surface.screen.values())
     assert f"{first} {second}" == text
+    assert 80 < len(first) <= 100
 
 
 @pytest.mark.parametrize("error", [None, MessageGone("m1"), WriteRefused("too old")])

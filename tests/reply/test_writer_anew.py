@@ -209,7 +209,7 @@ class TestStarts:
 
         shown = await answer(store, surface, LeftOut(12345), "Yes.")
 
-        assert surface.text == f"Yes.\n\n{LEFT_OUT.format(characters=12345)}"
+        assert surface.text == f"Yes.\n\n{LEFT_OUT.format(characters='12,345')}"
         assert "12,345" in surface.text
         assert shown.said == "Yes."
 

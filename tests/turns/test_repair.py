@@ -449,7 +449,26 @@ async def test_a_page_whose_rest_went_below_is_closed_after_the_end_of_the_turn(
         assert [page.final for page in surface.screen.values()] == [False, True]
         await until(lambda: surface.screen["m1"].final)
 
-        await until(lambda: surface.text.split() == ["One", "two", "three."])
+    assert [page.text for page in surface.screen.values()] == ["One", "two three."]
+
+
+@pytest.mark.parametrize("text", ["One three.", ""])
+async def test_a_page_is_not_closed_once_its_reply_was_written_again_or_forgotten(
+    store: Store, text: str
+) -> None:
+    platform, queue = Counting(), make_queue(store)
+    await queue.admit(make_turn())
+    ended = Shown(("m1", "m2"), text, text, outcome="done")
+    taken = await take(queue)
+    await queue.leases.finish(taken, ended, None)
+    page = Page(0, "New", final=True)
+    await platform.shown.post(page)
+
+    async with repairing(queue, platform) as reconciler:
+        reconciler.close(taken.turn, replace(ended, text="One two."), Page(0, "One", final=True))
+        await until(lambda: platform.closed)
+
+    assert platform.shown.screen["m1"] == page
 
 
 async def test_what_cannot_be_repaired_is_given_up(store: Store) -> None:

@@ -136,7 +136,7 @@ function verbs.finish(id, fence, outcome, progress, exchange, use, limits)
   progress, use = decoded(progress), decoded(use)
   -- Messages that were posted while the store was away are new here.
   store_thoughts(id, turn.thread, progress)
-  set(id, 'message_ids', progress.message_ids, 'shown', progress.shown)
+  set(id, 'message_ids', progress.message_ids, 'shown', progress.shown, 'cut', progress.cut)
   note_posted(id, turn.thread)
   if has(id, 'edited_since_take') then
     set(id, 'used', natural(use.tokens), 'bill', use.bill or '')
@@ -177,7 +177,7 @@ function verbs.end_all(moment, is_live, removed_ms, limits, ...)
     if is_open(turn) and turn.thread then
       -- An answer that was to be written anew stays.
       local previous = get(id, 'previous_answer')
-      set(id, 'message_ids', '', 'shown', previous or '', 'ended', previous and '' or 'failed')
+      set(id, 'message_ids', '', 'shown', previous or '', 'cut', '', 'ended', previous and '' or 'failed')
       unset(id, 'previous_answer', 'edited_since_take')
       settle(id, turn, false, use_so_far(id)) -- costs its person nothing
       end_turn(id, turn, previous and 'done' or 'failed', nil, use_so_far(id), limits)

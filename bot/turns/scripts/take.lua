@@ -40,7 +40,7 @@ local function begin_anew(id)
   local is_visible = last_message(id) ~= '' and shown ~= ''
   if is_visible then redis.call('HSETNX', key('turn', id), 'previous_answer', shown) end
   set(id, 'attempts', 0, 'shown', '')
-  unset(id, 'edited_since_take', 'max_progress', 'said', 'below', 'outcome', 'ended', 'by')
+  unset(id, 'edited_since_take', 'max_progress', 'said', 'below', 'outcome', 'ended', 'by', 'cut')
   drop_steps(id)
   redis.call('HINCRBY', key('turn', id), 'restarts', 1)
 end

@@ -56,7 +56,9 @@ async def test_enter_asks_and_the_answer_grows(site: Site) -> None:
         await expect(window.page.get_by_role("status").last).to_have_text("The answer is complete.")
         await expect(window.page).to_have_url(re.compile(r"/c/[0-9a-f]{32}$"))
         await expect(window.page).to_have_title("why is the sky blue? · Parley")
-        await expect(window.conversations).to_have_text(["why is the sky blue?"])
+        await expect(window.conversations.get_by_role("link")).to_have_text(
+            ["why is the sky blue?"]
+        )
         await expect(window.button("Stop the answer")).to_be_hidden()
         lengths = await window.read("lengths")
 

@@ -17,20 +17,20 @@ async def test_a_refused_choice_stays_in_the_form_with_the_reason(site: Site) ->
     async with site.window() as one:
         dialog = one.page.locator("#answers")
         await one.page.locator("#model").click()
-        await dialog.get_by_label("Persona").fill("A pirate.")
+        await dialog.get_by_role("textbox", name="Persona").fill("A pirate.")
         await dialog.get_by_label("Temperature").fill("hot")
         await dialog.get_by_role("button", name="Save", exact=True).click()
         await expect(dialog.get_by_role("alert")).to_have_text(
             "Temperature: please enter a number, not 'hot'."
         )
         await expect(dialog.get_by_label("Temperature")).to_be_focused()
-        await expect(dialog.get_by_label("Persona")).to_have_value("A pirate.")
+        await expect(dialog.get_by_role("textbox", name="Persona")).to_have_value("A pirate.")
         await dialog.get_by_label("Temperature").fill("0.5")
         await dialog.get_by_role("button", name="Save", exact=True).click()
         await expect(dialog).to_be_hidden()
         await one.page.locator("#model").click()
 
-        await expect(dialog.get_by_label("Persona")).to_have_value("A pirate.")
+        await expect(dialog.get_by_role("textbox", name="Persona")).to_have_value("A pirate.")
         await expect(dialog.get_by_role("alert")).to_have_text("")
 
 

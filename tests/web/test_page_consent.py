@@ -159,7 +159,7 @@ async def test_nothing_in_a_question_a_source_or_a_step_acts(
         await expect_nothing(one)
         await one.button("Deny").click()
         await one.ended()
-        await one.page.locator("summary").click()
+        await one.page.locator(".steps summary").click()
 
         await expect_nothing(one)
         await expect(one.page.locator(".log a")).to_have_count(0)
@@ -222,7 +222,7 @@ async def test_axe_finds_nothing_in_a_card_which_is_no_wider_than_a_phone(
         widths = [await one.read(_WIDTH)]
         await one.button("Deny").click()
         await one.ended()
-        await one.page.locator("summary").click()
+        await one.page.locator(".steps summary").click()
         complaints += await findings(one)
         widths.append(await one.read(_WIDTH))
 

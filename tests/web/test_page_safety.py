@@ -42,7 +42,7 @@ async def test_markup_in_a_question_a_title_or_a_growing_answer_does_nothing(sit
         await window.ask("\n".join(PAYLOADS))
         await window.ended()
         await _rename(window, PAYLOADS[1])
-        await expect(window.conversations).to_have_text(PAYLOADS[1])
+        await expect(window.conversations.get_by_role("link")).to_have_text(PAYLOADS[1])
         await window.conversations.hover()
         await window.answer.get_by_text("press").hover()
         await window.page.reload()

@@ -69,7 +69,7 @@ async def test_a_page_that_is_opened_while_the_model_thinks_shows_it_and_stop_is
         assert await thoughts(person, talk, turn) == (200, {"text": THOUGHTS})
 
 
-@pytest.mark.parametrize("how", ["turn", "conversation", "person", "regenerate"])
+@pytest.mark.parametrize("how", ["turn", "conversation", "person"])
 async def test_thoughts_go_with_what_they_belong_to(
     own_store: Store, model: ModelEmulator, how: str
 ) -> None:
@@ -85,15 +85,11 @@ async def test_thoughts_go_with_what_they_belong_to(
             await person.press(talk, turn, "delete")
         elif how == "conversation":
             await person.send("DELETE", f"/api/conversations/{talk}")
-        elif how == "person":
+        else:
             await person.send("POST", "/api/forget-me")
             async with asyncio.timeout(60):
                 while not (await person.get("/api/forget-me"))[1]["done"]:
                     await asyncio.sleep(0.02)
-        else:
-            await person.press(talk, turn, "regenerate")
-            await until(lambda: screen.answer(turn) == "Another answer.", why=service.text)
-            assert screen.turn(turn)["thought"] == 0
 
         assert await places(own_store) == []
 

@@ -121,7 +121,7 @@ async def test_an_admin_answers_for_this_call_alone(role: str, consent: Consent)
 async def test_who_cannot_be_looked_up_is_no_admin() -> None:
     async with asked() as scene:
         scene.slack.set_role(scene.bob, "admin")
-        scene.slack.fail("users.info", error="internal_error")
+        scene.slack.fail("users.info", error="internal_error", times=2)  # the language, too
 
         await scene.press("allow", by=scene.bob)
         await until(scene.told)

@@ -51,6 +51,8 @@ PATIENCE = 240.0  # seconds until a kill has struck
 # Of a person: a question that no process has heard comes again from Slack after a minute and five.
 UNHEARD = 400.0
 RNG = random.Random(KILLS)
+# Further pages, so that a file is read for long enough to be seen on a busy machine.
+LONG = [shown(f"Page {number} says nothing.") for number in range(2, 80)]
 
 
 class Killer:
@@ -205,7 +207,8 @@ async def test_no_kill_loses_a_file_and_none_is_fetched_after_it_was_stored(
                         talk = begin()
                     platform = discord if isinstance(talk, DiscordDm) else slack
                     asked, number = asked + 1, next(numbers)
-                    file = f"file-{number}.pdf", pdf([shown(f"The word is w{number}.")])
+                    pages = [shown(f"The word is w{number}."), *LONG]
+                    file = f"file-{number}.pdf", pdf(pages)
                     text = question(number)
                     said = await platform.say(talk.channel, talk.person, text, files=(file,))
                     killer.numbers[said] = number

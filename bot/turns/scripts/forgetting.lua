@@ -61,8 +61,8 @@ function verbs.erase(id, stays_known)
     or redis.call('LLEN', key('history', thread)) > 0
   if is_first or not has_others then forget_choices(thread) end
   close(id, turn.person)
-  redis.call('DEL', key('turn', id), key('context', id), key('files', id), key('steps', id), key('effects', id),
-    key('answered', id), key('thoughts', id))
+  redis.call('DEL', key('turn', id), key('answered', id))
+  drop_beside(id)
   if stays_known ~= '' then mark_dropped(id, keep_ms(thread)) end
   return 1
 end

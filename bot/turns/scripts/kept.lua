@@ -22,13 +22,18 @@ local function drop_uploads(id)
   end)
 end
 
+-- What has keys of its own beside a turn's record, without the ratings of what is remembered.
+local function drop_beside(id)
+  redis.call('DEL', key('context', id), key('files', id), key('steps', id), key('effects', id), key('thoughts', id))
+end
+
 -- All that was said, but what is shown: a repair may need that.
 local function drop_words(id)
   drop_uploads(id)
   if redis.call('EXISTS', key('turn', id)) == 1 then set(id, 'text', '') end
   unset(id, 'files', 'instructions')
   drop_exchange(id)
-  redis.call('DEL', key('context', id), key('files', id), key('steps', id), key('effects', id), key('thoughts', id))
+  drop_beside(id)
 end
 
 local function forget_exchange(thread, id)
@@ -97,8 +102,8 @@ local function discard(id)
   for _, one in ipairs(turns_behind(id)) do discard(one) end
   leave_versions(id)
   drop_posted(id, turn.thread)
-  redis.call('DEL', key('turn', id), key('context', id), key('files', id), key('steps', id), key('effects', id),
-    key('thoughts', id))
+  redis.call('DEL', key('turn', id))
+  drop_beside(id)
   redis.call('ZREM', key('turns', turn.thread), id)
   mark_dropped(id, LATE_ADMISSION_MS)
 end

@@ -96,9 +96,12 @@ class LivePlatform:
         if self._announces and not purpose.has_ended:
             with suppress(StoreUnavailable):
                 await announce(self._store, turn.key, turn.id)
-        surface = LiveSurface(store=self._store, turn=turn, remembers=self._remembers)
-        surface.shows_thoughts = self._shows_thoughts
-        yield surface
+        yield LiveSurface(
+            store=self._store,
+            turn=turn,
+            remembers=self._remembers,
+            shows_thoughts=self._shows_thoughts,
+        )
 
     async def read_context(self, turn: Turn, *, since: str, most: int) -> Sequence[ContextMessage]:
         """Return nothing: a thread has one person, and its history is complete."""
@@ -122,9 +125,11 @@ class LiveSurface:
 
     limit = sys.maxsize  # one page holds every reply
     shows_work = True
-    shows_thoughts = False
 
-    def __init__(self, *, store: Store, turn: Turn, remembers: bool = True) -> None:
+    def __init__(
+        self, *, store: Store, turn: Turn, remembers: bool = True, shows_thoughts: bool = False
+    ) -> None:
+        self.shows_thoughts = shows_thoughts
         self._store = store
         self._remembers = remembers
         self._turn = turn

@@ -506,11 +506,7 @@ async def close(
     if budget := surface.budget(page, new=False):
         deadline = asyncio.get_running_loop().time() + patience
         await budgets.call(budget, deadline=deadline)
-    try:
-        await surface.edit(message_id, page)
-    except WriteDelayed as error:
-        await budgets.pause_after(error, budget)
-        raise
+    await _edit(message_id, page, surface=surface, budgets=budgets)
 
 
 async def take_buttons_away(shown: Shown, *, surface: Surface, budgets: EditBudgets) -> bool:
@@ -522,12 +518,18 @@ async def take_buttons_away(shown: Shown, *, surface: Surface, budgets: EditBudg
     budget = surface.budget(pages[-1], new=False)
     if budget and not await budgets.spare(budget):
         return False
+    await _edit(shown.message_ids[-1], pages[-1], surface=surface, budgets=budgets)
+    return True
+
+
+async def _edit(message_id: str, page: Page, *, surface: Surface, budgets: EditBudgets) -> None:
+    """Write a page for which a slot was taken. A delay pauses its bucket for all."""
+    budget = surface.budget(page, new=False)
     try:
-        await surface.edit(shown.message_ids[-1], pages[-1])
+        await surface.edit(message_id, page)
     except WriteDelayed as error:
         await budgets.pause_after(error, budget)
         raise
-    return True
 
 
 def _ended(shown: Shown, surface: Surface) -> Draft:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from bot import audit
 from bot.access.quotas import Estimate, Quota
@@ -60,8 +60,7 @@ class TurnChanges:
 
         The conditions are those of `regenerate`. A repeated call changes nothing.
         """
-        fields, reserved = write_turn(following), (*self._limits, write_quota(quota, estimate))
-        await self._script.run("continue", turn_id, person_id, following.id, fields, *reserved)
+        await self._follow("continue", turn_id, following, person_id, quota, estimate)
 
     async def branch(
         self,
@@ -78,9 +77,22 @@ class TurnChanges:
         or runs in the thread. A turn that has no answer, and the same question, is queued again
         instead; then the result is False. A repeated call changes nothing. Raises Refused.
         """
+        answer = await self._follow("branch", turn_id, following, person_id, quota, estimate)
+        return bool(answer == "admitted")
+
+    async def _follow(
+        self,
+        verb: str,
+        turn_id: str,
+        following: Turn,
+        person_id: str,
+        quota: Quota,
+        estimate: Estimate | int,
+    ) -> Any:
+        """Run a verb that admits a turn after or beside another one."""
         fields, reserved = write_turn(following), (*self._limits, write_quota(quota, estimate))
-        arguments = turn_id, person_id, following.id, fields, *reserved
-        return bool(await self._script.run("branch", *arguments) == "admitted")
+        which = turn_id, person_id, following.id
+        return await self._script.run(verb, *which, fields, *reserved)
 
     async def open(self, turn_id: str, *, person_id: str) -> None:
         """Open a version that was kept, with what followed it, instead of the one that is open.

@@ -307,8 +307,9 @@ class Source:
 
 
 # Outcomes of calls that more than the loop knows by name. UNKNOWN: it may have been done, or not.
-UNKNOWN = "not known"
-WAITS_FOR_CONSENT, WAITS_FOR_ANSWER = "waits to be allowed", "waits for an answer"
+UNKNOWN = later("not known")
+WAITS_FOR_CONSENT = later("waits to be allowed")
+WAITS_FOR_ANSWER = later("waits for an answer")
 
 
 @dataclass(frozen=True, slots=True)

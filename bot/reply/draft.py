@@ -54,19 +54,6 @@ LEFT_OUT = (
 BEGINNING_LEFT_OUT = "(We have talked for so long that I no longer see how our conversation began.)"
 # Below an answer for which the platform let nobody read the thread.
 CONTEXT_UNREAD = "(I could not read all the messages before yours.)"
-# What becomes of calls (bot/tools/loop.py).
-_OUTCOMES = (
-    later("done"),
-    later("failed"),
-    later("denied"),
-    later("not known"),
-    later("not allowed in time"),
-    later("not answered in time"),
-    later("no time left"),
-    later("no calls left"),
-    later("waits to be allowed"),
-    later("waits for an answer"),
-)
 _LONG_WORD = 20  # characters
 
 
@@ -303,8 +290,9 @@ class Draft:
         self, number: int, text: str, *, sign: str, said: str = "", consent: str = ""
     ) -> Page:
         thought = self.thoughts.seconds if self._shows_thoughts else 0
-        page = Page(number, text, final=False, said=said, sign=sign, thought=thought)
-        return replace(page, consent=consent)
+        return Page(
+            number, text, final=False, said=said, sign=sign, consent=consent, thought=thought
+        )
 
     @property
     def _steps_line(self) -> str:

@@ -32,7 +32,7 @@ from bot.domain import (
     Turn,
 )
 from bot.errors import EmptyAnswer, QuotaUsed
-from bot.languages import number, say
+from bot.languages import later, number, say
 from bot.model.tool_calls import MOST_ARGUMENTS, MOST_CALLS
 from bot.ports import Model, OnThought
 from bot.text.sanitize import in_code, one_line
@@ -57,6 +57,7 @@ _UNKNOWN = ToolResult(
     outcome=UNKNOWN,
     foreign=False,
 )
+_NO_CALLS = "The person has no calls of tools left today."
 _DENIED = "The person has denied this call, so it was not made. Do not ask for it again."
 _LATE = "Nobody has allowed this call in time, so it was not made."
 _TOO_MANY = "Its server asks too many questions, so the call was not completed."
@@ -196,9 +197,9 @@ class ToolLoop:
                         yield ConsentNeeded(call.id, line, left)
                         return
                     if consent == "deny":
-                        result = _failure(_DENIED, "denied")
+                        result = _failure(_DENIED, later("denied"))
                     elif consent == "late":
-                        result = _failure(_LATE, "not allowed in time")
+                        result = _failure(_LATE, later("not allowed in time"))
                 while not result:
                     if not (waits := self._steps.open_question(call)):
                         yield self._note(call, "")
@@ -218,9 +219,9 @@ class ToolLoop:
                         return
                     if consent not in ("answer", "done"):
                         if consent == "late":
-                            result = _failure(_UNANSWERED, "not answered in time")
+                            result = _failure(_UNANSWERED, later("not answered in time"))
                         else:
-                            result = _failure(_REFUSAL, "denied")
+                            result = _failure(_REFUSAL, later("denied"))
                 if effect:
                     self._log(call, offered, effect, result.outcome)
             await self._steps.end(call, result)
@@ -292,12 +293,12 @@ class ToolLoop:
             if offered.kind == "effects" or begun_as not in ("reads", offered.kind):
                 return _UNKNOWN
         elif self._seconds_left() <= 0:
-            return _failure("There is no time left for this call.", "no time left")
+            return _failure("There is no time left for this call.", later("no time left"))
         else:
             try:
                 await self._steps.begin(call, len(asked), offered.kind, effect=effect)
             except QuotaUsed:
-                return _failure("The person has no calls of tools left today.", "no calls left")
+                return _failure(_NO_CALLS, later("no calls left"))
         try:
             result = await self._sent(call, offered, arguments, len(asked))
         except ToolAsks as asks:
@@ -429,5 +430,5 @@ def _named(name: str, offered: Offered | None) -> str:
     return f"{in_code(offered.name if offered else name)}{server}"
 
 
-def _failure(sentence: str, outcome: str = "failed") -> ToolResult:
+def _failure(sentence: str, outcome: str = later("failed")) -> ToolResult:
     return ToolResult(sentence, outcome=outcome, foreign=False)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from bot.domain import Exchange, FileText, Json, ThreadKey, Tool, ToolKind, Turn
+from bot.languages import later
 from bot.tools.questions import Answered
 
 
@@ -40,7 +41,7 @@ class ToolResult:
 
     text: str
     found: tuple[Found, ...] = ()
-    outcome: str = "done"
+    outcome: str = later("done")
     foreign: bool = True
 
 

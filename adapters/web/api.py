@@ -156,7 +156,7 @@ class Api:
 
     async def _change(self, request: web.Request) -> web.Response:
         """Rename a conversation, or pin, archive or bring it back."""
-        thread, sent = await self._known(request), await body(request)
+        (thread, talk), sent = await self._known(request), await body(request)
         title, place = sent.get("title"), sent.get("place")
         if title is None and isinstance(place, str) and place in PLACES:
             await self.talks.put(thread, PLACES[place])
@@ -165,9 +165,8 @@ class Api:
         else:
             raise Unacceptable(400, say("A conversation needs a title."))
         await live.announce(self.store, thread)
-        return answer(
-            {"title": await self.talks.title(thread), "place": await self.talks.place(thread)}
-        )
+        talk = await self.talks.find(thread) or talk
+        return answer({"title": talk.title, "place": talk.place})
 
     async def _preferences(self, request: web.Request) -> web.Response:
         call, scope = await self._place(request)
@@ -227,14 +226,15 @@ class Api:
     async def _place(self, request: web.Request) -> tuple[Call, Scope]:
         """Return a conversation, or the place of all conversations, which is the person's own."""
         if "talk" in request.match_info:
-            call = replace(_call(request), thread=await self._known(request), own_thread=True)
+            thread, _ = await self._known(request)
+            call = replace(_call(request), thread=thread, own_thread=True)
             return replace(call, scopes={"thread": say("this conversation")}), "thread"
         return replace(_call(request), manages_channel=True), "channel"
 
     async def _delete(self, request: web.Request) -> web.Response:
         thread = _thread(request)
         turn_ids = await self.talks.turns(thread)
-        if not turn_ids and await self.talks.title(thread) is None:
+        if not turn_ids and not await self.talks.find(thread):
             await self.shares.forget_deleted(thread)
             return answer({})
         if turn_ids:
@@ -252,11 +252,11 @@ class Api:
             return await send_events(request, page, may_stay=request[MAY_STAY])
 
     async def _export(self, request: web.Request) -> web.Response:
-        thread = await self._known(request)
-        turn_ids, title = await self.talks.turns(thread), await self.talks.title(thread) or ""
-        text = _as_markdown(title, await self._standings(thread, *turn_ids))
+        thread, talk = await self._known(request)
+        turns = await self._standings(thread, *await self.talks.turns(thread))
+        text = _as_markdown(talk.title, turns)
         # Valid in all file systems and headers.
-        name = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:60].strip("-")
+        name = re.sub(r"[^a-z0-9]+", "-", talk.title.lower()).strip("-")[:60].strip("-")
         headers = {"Content-Disposition": f'attachment; filename="{name or "conversation"}.md"'}
         return web.Response(text=text, content_type="text/markdown", headers=headers)
 
@@ -447,7 +447,7 @@ class Api:
 
     async def _share(self, request: web.Request) -> web.Response:
         """Make a link to a conversation as it is; the id in the body makes it idempotent."""
-        person, thread, sent = request[PERSON], await self._known(request), await body(request)
+        person, (thread, _), sent = request[PERSON], await self._known(request), await body(request)
         press, days, who = sent.get("id"), sent.get("days"), self.about["shares"]
         if who == "off":
             raise Unacceptable(403, say("Conversations cannot be shared here."))
@@ -511,11 +511,11 @@ class Api:
             raise NotRemembered
         return found[0]
 
-    async def _known(self, request: web.Request) -> ThreadKey:
+    async def _known(self, request: web.Request) -> tuple[ThreadKey, Talk]:
         thread = _thread(request)
-        if await self.talks.title(thread) is None:
+        if (talk := await self.talks.find(thread)) is None:
             raise Unacceptable(404, say("There is no such conversation."))
-        return thread
+        return thread, talk
 
 
 def _as_markdown(title: str, turns: Sequence[Standing]) -> str:

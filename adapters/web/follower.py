@@ -213,8 +213,7 @@ class Follower:
             standings = await self._intake.lookup.standings(
                 *turn_ids, person_id=talk.thread.channel
             )
-            title = await self._talks.title(talk.thread)
-            place = await self._talks.place(talk.thread)
+            listed = await self._talks.find(talk.thread)
             answers = await self._intake.preferences.answers(talk.thread)
         except StoreUnavailable:
             raise
@@ -222,8 +221,8 @@ class Follower:
             # An error in one conversation must not stop the updates of the others.
             log.exception("Cannot load conversation %s", talk.thread)
             return
-        talk.title, talk.place, talk.answers = title or "", place, answers
-        talk.is_known = title is not None
+        talk.title, talk.place = (listed.title, listed.place) if listed else ("", "")
+        talk.answers, talk.is_known = answers, listed is not None
         # A question goes with its answer; other notes stay while the turn runs.
         running = {one.turn_id: one.consent for one in standings if one.state == "running"}
         talk.notes = {one: it for one, it in talk.notes.items() if running.get(one) == it[0]}

@@ -19,8 +19,8 @@ _LONGEST_TITLE = 200  # of a title that a person enters
 _ID = re.compile(r"[A-Za-z0-9-]{8,64}")
 _CLAIM_SECONDS = 60
 _MOST_UNTITLED = 10_000  # newer ones, if no worker writes titles
-# KEYS: the conversations without a title of the model, by when they are due. ARGV: now, and until
-# when the first of these is nobody else's, in seconds.
+# KEYS: the conversations without a title of the model, by when they are due. ARGV: now, and when
+# the claim on the first of these ends, in seconds.
 _CLAIM = """
 local thread = redis.call('ZRANGE', KEYS[1], '-inf', ARGV[1], 'BYSCORE', 'LIMIT', 0, 1)[1]
 if thread then redis.call('ZADD', KEYS[1], ARGV[2], thread) end
@@ -92,18 +92,14 @@ class Talks:
         ]
         return sorted(listed, key=lambda one: one.place != "pinned")
 
-    async def title(self, thread: ThreadKey) -> str | None:
-        """Return the title of a conversation; None if it is not listed."""
-        talks, titles, _ = self._index(thread.channel)
-        if await self._store.command("ZSCORE", talks, thread.thread) is None:
+    async def find(self, thread: ThreadKey) -> Talk | None:
+        """Return a conversation as it is listed; None if it is not."""
+        (talks, *details), name = self._index(thread.channel), thread.thread
+        reads = [("ZSCORE", talks, name), *(("HGET", key, name) for key in details)]
+        updated, title, place = await self._store.commands(reads)
+        if updated is None:
             return None
-        title = await self._store.command("HGET", titles, thread.thread)
-        return str(title or "")
-
-    async def place(self, thread: ThreadKey) -> Place:
-        """Return where a conversation stands in the list."""
-        _, _, places = self._index(thread.channel)
-        return PLACES.get(await self._store.command("HGET", places, thread.thread) or "", "")
+        return Talk(name, title or "", float(updated), PLACES.get(place or "", ""))
 
     async def put(self, thread: ThreadKey, place: Place) -> None:
         """Give a conversation another place in the list."""
@@ -138,13 +134,17 @@ class Talks:
         wants_title = is_titled and await command("HSETNX", titles, turn.key.thread, title)
         if wants_title and self._wants_titles:
             later = time.time() + _CLAIM_SECONDS
-            await command("ZADD", self._untitled, later, str(turn.key))
-            await command("ZREMRANGEBYRANK", self._untitled, 0, -_MOST_UNTITLED - 1)
-            await command("PEXPIRE", self._untitled, self.keep_ms)
-        if is_new and await self.place(turn.key) == "archived":
+            await self._store.commands(
+                [
+                    ("ZADD", self._untitled, later, str(turn.key)),
+                    ("ZREMRANGEBYRANK", self._untitled, 0, -_MOST_UNTITLED - 1),
+                    ("PEXPIRE", self._untitled, self.keep_ms),
+                ]
+            )
+        if is_new and await command("HGET", places, turn.key.thread) == "archived":
             await self.put(turn.key, "")
-        for key in (talks, titles, places, turns):
-            await command("PEXPIRE", key, self.keep_ms)
+        keys = talks, titles, places, turns
+        await self._store.commands([("PEXPIRE", key, self.keep_ms) for key in keys])
         await self.keep(turn.key)
         return bool(wants_title) and self._wants_titles
 

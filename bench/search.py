@@ -2,7 +2,7 @@
 
     python -m bench.search [CONVERSATIONS] [KB of each]
 
-The store is the embedded one. While searches go on, somebody else sends it small commands.
+The store is the embedded one. While searches go on, another client sends it small commands.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CONVERSATIONS, SIZE = 1000, 12  # KB of each
 TIMES = 20
 EXCHANGES = 6  # of a conversation
 ASKED = 0.1  # of what is said
-PAUSE = 0.002  # seconds between two commands of somebody else
+PAUSE = 0.002  # seconds between two commands of the other client
 # What people look for; each word is in as many conversations as it says.
 NEEDLES = {"nowhere": 0, "heron": 1, "lighthouse": 50, "river": 1000, "river lighthouse": 50}
 WORDS = """
@@ -56,7 +56,8 @@ async def main(count: int, size: int) -> None:
                 print(f"CPU of the store {used * 1e3:.1f} ms; bare scan {in_ms(bare)}")
             alone = await waits(store, asyncio.sleep(1))
             beside = await waits(store, lookup_often(lookup, threads))
-            print(f"somebody else's command: {in_ms(alone)} alone, {in_ms(beside)} beside searches")
+            waited = f"{in_ms(alone)} alone, {in_ms(beside)} beside searches"
+            print(f"the other client's command: {waited}")
     print(f"\n{figures.load()}")
 
 
@@ -107,7 +108,7 @@ async def lookup_often(lookup: TurnLookup, threads: list[ThreadKey]) -> None:
 
 
 async def waits(store: Store, beside: Awaitable[object]) -> list[float]:
-    """Return how long each command of somebody else takes meanwhile."""
+    """Return how long each command of the other client takes meanwhile."""
     meanwhile, seconds = asyncio.ensure_future(beside), []
     while not meanwhile.done():
         began = time.perf_counter()

@@ -199,7 +199,7 @@ class Untitled(Protocol):
     """
 
     async def claim(self) -> ThreadKey | None:
-        """Return a conversation, which nobody else gets for a minute; None if none is due."""
+        """Claim a conversation for a minute, and return it; None if none is due."""
 
     async def put_off(self, thread: ThreadKey, *, seconds: float) -> bool:
         """Give a conversation back, to be claimed later; False if it wants no title any more."""

@@ -150,7 +150,7 @@ class Shares:
         return [self._share(name, *row) for name, row in rows if all(row)]
 
     async def find(self, token: str) -> Share | None:
-        """Return the link that a token opens, with what is left of its turns."""
+        """Return the link that a token opens, without the turns that were deleted since."""
         return await self._left(name_of(token))
 
     async def revoke(self, person: Person, name: str) -> None:

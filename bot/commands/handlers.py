@@ -357,7 +357,7 @@ class CommandHandlers:
         return f"{shown}\n{self._how(call, how)}"
 
     async def _me(self, call: Call, text: str) -> str:
-        """Show, save or drop what a person wants in all their answers; nobody else sees it."""
+        """Show, save or drop what a person wants in all their answers; only they see it."""
         own, who = self._intake.own, (call.thread.platform, call.person)
         if text.casefold() in (CLEAR, DEFAULT):
             # Also for somebody who may not use the bot any more.

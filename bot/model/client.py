@@ -488,7 +488,7 @@ def _content(message: Message) -> str | list[dict[str, Any]]:
 
 
 def _ignored(thought: str | None) -> None:
-    """Take a thought that nobody reads."""
+    """Ignore what the model thinks."""
 
 
 def _usage(event: bytes) -> Json:

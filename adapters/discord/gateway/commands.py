@@ -91,20 +91,20 @@ class Commands:
 
     async def complete(self, interaction: discord.Interaction, data: _Data) -> None:
         """Suggest models or personas with the typed text; nothing for another command."""
-        models = list[tuple[str, str]]()
+        offered = list[tuple[str, str]]()
         match data:
             case {"name": "parley", "options": [{"name": "model", "options": [*options]}]}:
-                models = self._handlers.models(_text(_values(options), "name"))
+                offered = self._handlers.models(_text(_values(options), "name"))
             case {"name": "parley", "options": [{"name": "persona", "options": [*options]}]}:
                 typed = _text(_values(options), "text")
                 with suppress(StoreUnavailable):
                     names = await self._called(
                         interaction, lambda call: self._handlers.personas(call, typed)
                     )
-                    models = [(name, name) for name in names]
+                    offered = [(name, name) for name in names]
         found = [
             discord.app_commands.Choice(name=label[:_LONGEST_CHOICE], value=name)
-            for name, label in models
+            for name, label in offered
             if len(name) <= _LONGEST_CHOICE
         ]
         async with translated():

@@ -58,7 +58,6 @@ class OwnStore:
     def __init__(self, store: Store, offered: Mapping[str, str] = NO_PERSONAS) -> None:
         self.offered = {name: cleaned(text) for name, text in offered.items()}
         self._store = store
-        self._write = store.script(_WRITE)
 
     async def read(self, platform: str, person: Person) -> Own:
         """Return what a person has saved."""
@@ -115,7 +114,7 @@ class OwnStore:
             text = checked_text(written)
         except ValueError as error:
             raise InvalidPreference(str(error), field=kind) from error
-        answer = await self._write(
+        answer = await self._store.script(_WRITE)(
             keys=[self._store.key("forgetting"), self._key(platform, person)],
             args=[
                 *(named("person", platform, person.id), name, text),

@@ -9,6 +9,8 @@ FIRST := requirements.lock requirements-local.lock requirements-terminal.lock re
 	requirements-files.lock
 # What a server may have besides, and the tests.
 EXTRAS := tools workspaces otel sentry
+# The homeserver of the tests of Matrix, in an environment of its own.
+SYNAPSE := $(VENV)/synapse
 # An idle test process takes over tests from a busy one.
 AT_ONCE := --numprocesses=auto --maxprocesses=8 --dist=worksteal
 # What drives whole processes, or loads a model.
@@ -16,7 +18,7 @@ SLOW := tests/processes tests/local tests/chaos tests/emulators/tests/test_play.
 # Without compiled files, each test process compiles all tests by itself: ten seconds of a core.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run init play platforms test check check-shipping chaos format lock audit clean
+.PHONY: run init play platforms test check check-shipping chaos synapse format lock audit clean
 
 run: $(VENV)/run
 	@$(BIN)/python -m bot run
@@ -33,7 +35,7 @@ play: $(VENV)/dev
 platforms: $(VENV)/dev
 	@$(BIN)/python -m tests.emulators
 
-test: $(VENV)/dev
+test: $(VENV)/dev $(SYNAPSE)/made
 	@$(BIN)/python -m pytest $(AT_ONCE)
 
 # Everything but the slow tests.
@@ -56,6 +58,10 @@ SECONDS ?= 3600
 chaos: $(VENV)/dev
 	@$(BIN)/python -m tests.chaos --seconds $(SECONDS)
 
+# Synapse, for the tests of Matrix; `make test` installs it too.
+synapse: $(SYNAPSE)/made
+	@test -e $(SYNAPSE)/made
+
 format: $(VENV)/dev
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
@@ -74,6 +80,9 @@ lock: $(VENV)/dev
 		--output-file=requirements-dev.lock requirements-dev.txt
 	@$(COMPILE) --constraints=requirements.lock --constraints=requirements-dev.lock \
 		--output-file=requirements-transformers.lock requirements-transformers.txt
+	@$(COMPILE) $(FIRST:%=--constraints=%) $(EXTRAS:%=--constraints=requirements-%.lock) \
+		--constraints=requirements-dev.lock --output-file=requirements-synapse.lock \
+		requirements-synapse.txt
 	@$(COMPILE) --no-deps --output-file=requirements-demo.lock requirements-demo.txt
 
 # Known weaknesses of what the locks name; asks PyPI, and fails where it tells nothing.
@@ -101,3 +110,10 @@ $(VENV)/run: $(FIRST) requirements-demo.lock
 $(VENV)/dev: $(VENV)/run requirements-dev.lock
 	@$(INSTALL) -r requirements-dev.lock
 	@touch $@
+
+# No wheel fits every system, and without network there is none: then the tests of Matrix are skipped.
+$(SYNAPSE)/made: requirements-synapse.lock | $(VENV)/dev
+	@echo "Installing Synapse into $(SYNAPSE) ..." >&2
+	@$(BIN)/python -m venv $(SYNAPSE) && $(SYNAPSE)/bin/python -m pip install --quiet \
+		--disable-pip-version-check --require-hashes --only-binary=:all: -r $< && touch $@ || \
+		echo "Synapse cannot be installed: tests of Matrix are skipped (make synapse)." >&2

@@ -16,6 +16,7 @@ from hypothesis import settings
 from bot.store import Store, connect
 from tests.emulators.model import ModelEmulator
 from tests.support.fakes import RefusingStore
+from tests.support.synapse import Synapse, running_synapse
 
 NO_DATA = Path("no such folder")  # of a server that runs already
 # How long an example takes says nothing where several tests run at once. PARLEY_EXAMPLES=1000 makes
@@ -103,3 +104,11 @@ async def model() -> AsyncIterator[ModelEmulator]:
     """An emulated model server."""
     async with ModelEmulator() as emulator:
         yield emulator
+
+
+@pytest.fixture(scope="session")
+async def synapse(anyio_backend: object) -> AsyncIterator[Synapse]:
+    """One homeserver for all tests; skipped if Synapse is not installed."""
+    with tempfile.TemporaryDirectory(prefix="parley-") as folder:
+        async with running_synapse(Path(folder)) as running:
+            yield running

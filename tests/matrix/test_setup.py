@@ -1,0 +1,98 @@
+"""What `check` and `init` say of a real homeserver, and the login that makes a token."""
+
+from __future__ import annotations
+
+import pytest
+
+from adapters.matrix.setup import examine, invitation, log_in
+from bot.app.check import line
+from bot.errors import CannotStart, Unreachable
+from tests.support.synapse import PASSWORD, SERVER, Member, Synapse
+
+
+async def examined(
+    bot: Member, *, servers: tuple[str, ...] = (), rooms: tuple[str, ...] = ()
+) -> str:
+    found = examine(bot.synapse.url, bot.token, servers=servers, rooms=rooms)
+    return "\n".join([line(one) async for one in found])
+
+
+async def test_a_bot_in_its_rooms_has_nothing_wrong(synapse: Synapse) -> None:
+    ann, bot = await synapse.person("ann"), await synapse.person("parley")
+    room = await ann.create_room(bot)
+    await bot.join(room)
+
+    said = await examined(bot, servers=(SERVER,), rooms=(room,))
+
+    assert "✗" not in said
+    assert f"✓ Matrix: The token is that of {bot.user_id}" in said
+    assert "✓ Matrix: The bot is in 1 rooms" in said
+    assert f"✓ Matrix: The bot is in {room}" in said
+    # Only an admin of the server could tell.
+    assert "! Matrix: Whether the homeserver limits the bot is not known" in said
+
+
+async def test_where_the_bot_cannot_answer_is_told_with_the_cure(synapse: Synapse) -> None:
+    ann, bot = await synapse.person("ann"), await synapse.person("parley")
+    secret, other = await ann.create_room(bot, encrypted=True), await ann.create_room()
+    await bot.join(secret)
+
+    said = await examined(bot, servers=("example.org",), rooms=(secret, other))
+
+    assert f"✗ Matrix: {SERVER} is not one of ALLOWED_SERVERS" in said
+    assert f"✗ Matrix: {secret} of ALLOWED_CHANNELS is encrypted" in said
+    assert f"✗ Matrix: The bot is not in {other} of ALLOWED_CHANNELS" in said
+    assert f"invite {bot.user_id} there" in said
+
+
+async def test_an_admin_learns_whether_the_limit_is_lifted(synapse: Synapse) -> None:
+    admin = await synapse.admin()
+    await synapse.set_limit(admin, a_second=5, burst=5)
+    before = await examined(admin)
+    await synapse.set_limit(admin)
+    after = await examined(admin)
+
+    assert "! Matrix: The homeserver limits how often the bot writes" in before
+    assert "✓ Matrix: The homeserver does not limit how often the bot writes" in after
+
+
+async def test_a_wrong_token_or_server_says_which_variable(synapse: Synapse) -> None:
+    stranger = Member(synapse, "@x:y", "wrong")
+
+    with pytest.raises(CannotStart, match="MATRIX_TOKEN"):
+        await examined(stranger)
+    with pytest.raises(Unreachable, match="MATRIX_HOMESERVER"):
+        await invitation("http://127.0.0.1:1", "wrong")
+
+
+async def test_people_are_told_whom_to_invite(synapse: Synapse) -> None:
+    bot = await synapse.person("parley")
+
+    said = await invitation(synapse.url, bot.token)
+
+    assert bot.user_id in said
+    assert "encryption" in said
+
+
+async def test_each_login_is_on_the_same_device_so_that_answers_are_posted_once(
+    synapse: Synapse,
+) -> None:
+    ann, bot = await synapse.person("ann"), await synapse.person("parley")
+    room = await ann.create_room(bot)
+    await bot.join(room)
+    path, body = f"rooms/{room}/send/m.room.message/txn", {"msgtype": "m.text", "body": "hi"}
+
+    tokens = [await log_in(synapse.url, user, PASSWORD) for user in (bot.user_id, bot.name)]
+    logins = [Member(synapse, bot.user_id, token) for token in tokens]
+    posted = {(await one.call("PUT", path, body))["event_id"] for one in logins}
+
+    devices = (await logins[0].call("GET", "devices"))["devices"]
+    assert len(posted) == 1
+    assert [one["display_name"] for one in devices if one["device_id"] == "PARLEY"] == ["Parley"]
+
+
+async def test_a_wrong_password_makes_none(synapse: Synapse) -> None:
+    bot = await synapse.person("parley")
+
+    with pytest.raises(CannotStart, match="refuses the user or the password"):
+        await log_in(synapse.url, bot.user_id, "wrong")

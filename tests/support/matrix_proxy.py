@@ -1,0 +1,125 @@
+"""The way to a homeserver: it remembers each request of the bot, and can lose or refuse one."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import aiohttp
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from yarl import URL
+
+WRITES = r"PUT .*/(send|redact)/.*"
+_KEPT = ("Authorization", "Content-Type", "Accept")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request: its method and path, when it came and was answered, and how long it may wait."""
+
+    call: str
+    began: float  # monotonic seconds
+    ended: float
+    status: int  # 0: the server was away
+    wait: float = 0.0  # seconds, of a 429
+    port: int = 0  # from which it came
+
+
+@dataclass(slots=True)
+class _Fault:
+    pattern: re.Pattern[str]
+    wait: float | None  # of a 429; None: the answer is lost
+    times: int
+
+
+@dataclass(slots=True)
+class MatrixProxy:
+    """A server in front of a homeserver; `url` is its own address."""
+
+    homeserver: str
+    session: aiohttp.ClientSession
+    url: str = ""
+    calls: list[Call] = field(default_factory=list)
+    _faults: list[_Fault] = field(default_factory=list)
+
+    def lose_answer(self, pattern: str = WRITES, *, times: int = 1) -> None:
+        """Let a request like "PUT /path" be done, and its answer never arrive."""
+        self._faults.append(_Fault(re.compile(pattern), None, times))
+
+    def refuse(self, seconds: float, pattern: str = WRITES, *, times: int = 1) -> None:
+        """Answer a request with a 429 that asks to wait."""
+        self._faults.append(_Fault(re.compile(pattern), seconds, times))
+
+    def writes(self) -> list[Call]:
+        return [one for one in self.calls if re.fullmatch(WRITES, one.call)]
+
+    def disobeyed(self, *, heard_within: float = 0.25) -> list[tuple[Call, Call]]:
+        """Return each write that came while a 429 asked all of the account to wait.
+
+        What came `heard_within` seconds was on its way, perhaps of another process.
+        """
+        return [*_disobeyed(self.writes(), heard_within)]
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        began, call = time.monotonic(), f"{request.method} {request.raw_path.partition('?')[0]}"
+        peer = request.transport and request.transport.get_extra_info("peername")
+        port = int(peer[1]) if peer else 0
+        body = await request.read()
+        fault = next((it for it in self._faults if it.times and it.pattern.fullmatch(call)), None)
+        if fault:
+            fault.times -= 1
+        if fault and fault.wait is not None:
+            self.calls.append(Call(call, began, time.monotonic(), 429, fault.wait, port))
+            wait = {"errcode": "M_LIMIT_EXCEEDED", "retry_after_ms": int(1000 * fault.wait)}
+            return web.json_response(wait, status=429)
+        headers = {name: request.headers[name] for name in _KEPT if name in request.headers}
+        try:
+            async with self.session.request(
+                request.method,
+                URL(self.homeserver + request.raw_path, encoded=True),
+                data=body or None,
+                headers=headers,
+                allow_redirects=False,
+            ) as answer:
+                content = await answer.read()
+        except (aiohttp.ClientError, OSError):
+            self.calls.append(Call(call, began, time.monotonic(), 0, port=port))
+            return self._broken(request)
+        wait_ms = (await answer.json()).get("retry_after_ms", 0) if answer.status == 429 else 0
+        ended = time.monotonic()
+        self.calls.append(Call(call, began, ended, answer.status, wait_ms / 1000, port))
+        if fault:
+            return self._broken(request)
+        kind = {"Content-Type": answer.headers.get("Content-Type", "application/json")}
+        return web.Response(body=content, status=answer.status, headers=kind)
+
+    @staticmethod
+    def _broken(request: web.Request) -> web.StreamResponse:
+        if request.transport:
+            request.transport.abort()
+        return web.Response(status=502)
+
+
+def _disobeyed(writes: Sequence[Call], heard_within: float) -> Iterator[tuple[Call, Call]]:
+    for refused in (one for one in writes if one.status == 429):
+        start, end = refused.ended + heard_within, refused.ended + refused.wait - 0.05
+        for other in writes:
+            if start < other.began < end:
+                yield refused, other
+
+
+@asynccontextmanager
+async def in_front_of(homeserver: str) -> AsyncIterator[MatrixProxy]:
+    """Run a proxy. What is under way when it ends is broken off."""
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, auto_decompress=True) as session:
+        proxy = MatrixProxy(homeserver, session)
+        app = web.Application(client_max_size=2**28)
+        app.router.add_route("*", "/{path:.*}", proxy.handle)
+        async with TestServer(app) as server:
+            proxy.url = str(server.make_url("/")).rstrip("/")
+            yield proxy

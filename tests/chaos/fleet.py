@@ -47,9 +47,13 @@ class Fleet:
         """Return the one whose call came from this port, if it still runs."""
         for number, crew in enumerate(self._crews):
             if any(isinstance(w, Wire) and w.carries(port) for w in crew.wires.values()):
-                one = self._running.get(number)
-                return one if one and one.process.returncode is None else None
+                return self.running(number)
         return None
+
+    def running(self, number: int) -> BotProcess | None:
+        """Return the process of a crew, if it runs."""
+        one = self._running.get(number)
+        return one if one and one.process.returncode is None else None
 
     def up(self) -> list[BotProcess]:
         """Return those that have come up."""

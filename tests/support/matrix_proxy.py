@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -26,7 +26,6 @@ class Call:
     ended: float
     status: int  # 0: the server was away
     wait: float = 0.0  # seconds, of a 429
-    port: int = 0  # from which it came
 
 
 @dataclass(slots=True)
@@ -44,6 +43,8 @@ class MatrixProxy:
     session: aiohttp.ClientSession
     url: str = ""
     calls: list[Call] = field(default_factory=list)
+    # Called with a request that is done, its body and that of its answer, which is not sent yet.
+    watch: Callable[[Call, bytes, bytes], None] | None = None
     _faults: list[_Fault] = field(default_factory=list)
 
     def lose_answer(self, pattern: str = WRITES, *, times: int = 1) -> None:
@@ -54,26 +55,14 @@ class MatrixProxy:
         """Answer a request with a 429 that asks to wait."""
         self._faults.append(_Fault(re.compile(pattern), seconds, times))
 
-    def writes(self) -> list[Call]:
-        return [one for one in self.calls if re.fullmatch(WRITES, one.call)]
-
-    def disobeyed(self, *, heard_within: float = 0.25) -> list[tuple[Call, Call]]:
-        """Return each write that came while a 429 asked all of the account to wait.
-
-        What came `heard_within` seconds was on its way, perhaps of another process.
-        """
-        return [*_disobeyed(self.writes(), heard_within)]
-
     async def handle(self, request: web.Request) -> web.StreamResponse:
         began, call = time.monotonic(), f"{request.method} {request.raw_path.partition('?')[0]}"
-        peer = request.transport and request.transport.get_extra_info("peername")
-        port = int(peer[1]) if peer else 0
         body = await request.read()
         fault = next((it for it in self._faults if it.times and it.pattern.fullmatch(call)), None)
         if fault:
             fault.times -= 1
         if fault and fault.wait is not None:
-            self.calls.append(Call(call, began, time.monotonic(), 429, fault.wait, port))
+            self.calls.append(Call(call, began, time.monotonic(), 429, fault.wait))
             wait = {"errcode": "M_LIMIT_EXCEEDED", "retry_after_ms": int(1000 * fault.wait)}
             return web.json_response(wait, status=429)
         headers = {name: request.headers[name] for name in _KEPT if name in request.headers}
@@ -87,11 +76,14 @@ class MatrixProxy:
             ) as answer:
                 content = await answer.read()
         except (aiohttp.ClientError, OSError):
-            self.calls.append(Call(call, began, time.monotonic(), 0, port=port))
+            self.calls.append(Call(call, began, time.monotonic(), 0))
             return self._broken(request)
         wait_ms = (await answer.json()).get("retry_after_ms", 0) if answer.status == 429 else 0
         ended = time.monotonic()
-        self.calls.append(Call(call, began, ended, answer.status, wait_ms / 1000, port))
+        done = Call(call, began, ended, answer.status, wait_ms / 1000)
+        self.calls.append(done)
+        if self.watch:
+            self.watch(done, body, content)
         if fault:
             return self._broken(request)
         kind = {"Content-Type": answer.headers.get("Content-Type", "application/json")}
@@ -104,12 +96,15 @@ class MatrixProxy:
         return web.Response(status=502)
 
 
-def _disobeyed(writes: Sequence[Call], heard_within: float) -> Iterator[tuple[Call, Call]]:
+def disobeyed(calls: Iterable[Call], *, heard_within: float = 0.25) -> Iterator[tuple[Call, Call]]:
+    """Yield each write of an account that came while a 429 asked all of it to wait.
+
+    What came `heard_within` seconds was on its way already, perhaps from another process.
+    """
+    writes = [one for one in calls if re.fullmatch(WRITES, one.call)]
     for refused in (one for one in writes if one.status == 429):
         start, end = refused.ended + heard_within, refused.ended + refused.wait - 0.05
-        for other in writes:
-            if start < other.began < end:
-                yield refused, other
+        yield from ((refused, other) for other in writes if start < other.began < end)
 
 
 @asynccontextmanager

@@ -27,8 +27,10 @@ from tests.emulators.discord import DiscordEmulator
 from tests.emulators.slack import SlackEmulator
 from tests.support.discord_platform import FAST
 from tests.support.fakes import FakeQueue
+from tests.support.matrix_proxy import MatrixProxy, in_front_of
 from tests.support.settings import settings_of
 from tests.support.slack_platform import UNLIMITED
+from tests.support.synapse import SERVER, Member, Synapse
 
 LOOPBACK = Path(__file__).parents[2] / "examples" / "loopback"
 
@@ -177,6 +179,70 @@ class Slack:
         self.emulator.fail("chat.update", status=429, retry_after=seconds)
 
 
+_POSTS = r"PUT .*/send/m\.room\.message/.*"
+
+
+@dataclass
+class Matrix:
+    """A room of a real Synapse, which the bot reaches through a proxy."""
+
+    proxy: MatrixProxy
+    bot: Member
+    ann: Member  # who made the room, and may redact in it what others say
+    ben: Member
+    room: str
+    name: str = "matrix"
+
+    @property
+    def settings(self) -> Settings:
+        return settings_of(matrix_homeserver=self.proxy.url, matrix_token=self.bot.token)
+
+    async def ask(self, text: str = "why?") -> Turn:
+        asked = await self.ann.say(self.room, f"{self.bot.name}: {text}", to=[self.bot])
+        return self._turn(self.ann, text, asked, thread=asked)
+
+    async def shown(self, turn: Turn) -> list[str]:
+        screen = await self.ann.screen(self.room)
+        ours = [one for one in screen if one.sender == self.bot.user_id]
+        return [one.text for one in ours if one.thread == turn.place["thread"]]
+
+    async def ask_after(self, *texts: str) -> Turn:
+        begun = await self.ben.say(self.room, "Let us talk of rain.")
+        for text in texts:
+            await self.ben.say(self.room, text, thread=begun)
+        asked = await self.ben.say(self.room, f"{self.bot.name}: why?", to=[self.bot], thread=begun)
+        return self._turn(self.ben, "why?", asked, thread=begun)
+
+    async def delete(self, turn: Turn, message_id: str = "") -> None:
+        await self.ann.redact(self.room, message_id or str(turn.place["question"]))
+
+    def lose_the_answer_to_a_post(self) -> None:
+        self.proxy.lose_answer(_POSTS)
+
+    def ask_to_wait(self, seconds: int) -> None:
+        self.proxy.refuse(seconds, _POSTS)
+
+    def _turn(self, person: Member, text: str, asked: str, *, thread: str) -> Turn:
+        return Turn(
+            id=f"matrix:{asked}",
+            key=ThreadKey("matrix", SERVER, self.room, thread),
+            person=Person(person.user_id, person.name),
+            text=text,
+            place={"room": self.room, "thread": thread, "question": asked},
+            asked_at=time.time(),
+        )
+
+
+@asynccontextmanager
+async def matrix(synapse: Synapse) -> AsyncIterator[Matrix]:
+    bot, ann, ben = [await synapse.person(name) for name in ("parley", "ann", "ben")]
+    room = await ann.create_room(bot, ben)
+    for one in (bot, ben):
+        await one.join(room)
+    async with in_front_of(synapse.url) as proxy:
+        yield Matrix(proxy, bot, ann, ben, room)
+
+
 @dataclass
 class Local:
     """The page or the terminal, whose replies are in Redis."""
@@ -266,8 +332,10 @@ async def loopback() -> AsyncIterator[Loopback]:
 
 
 @asynccontextmanager
-async def harness_of(name: str, store: Store) -> AsyncIterator[Harness]:
-    """Run a platform."""
+async def harness_of(
+    name: str, store: Store, synapse: Synapse | None = None
+) -> AsyncIterator[Harness]:
+    """Run a platform; that of Matrix is a `synapse`."""
     if name == "discord":
         async with DiscordEmulator(gateway=FAST) as discord:
             yield Discord(discord)
@@ -279,6 +347,9 @@ async def harness_of(name: str, store: Store) -> AsyncIterator[Harness]:
     elif name == "loopback":
         async with loopback() as found:
             yield found
+    elif synapse:
+        async with matrix(synapse) as room:
+            yield room
     else:
         yield Local(name, store)
 

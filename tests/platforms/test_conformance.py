@@ -29,9 +29,10 @@ from tests.platforms.harness import (
 from tests.support.fakes import FakeModel, FakeQueue
 from tests.support.replies import make_reply
 from tests.support.settings import settings_of
+from tests.support.synapse import Synapse
 from tests.support.waiting import until
 
-WITH_PEOPLE = ("discord", "slack", "loopback")
+WITH_PEOPLE = ("discord", "slack", "matrix", "loopback")
 ALL = (*WITH_PEOPLE, "web", "console")
 
 
@@ -43,15 +44,26 @@ def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     uninstalled()
 
 
+@pytest.fixture
+def homeserver(request: pytest.FixtureRequest) -> Synapse | None:
+    """The homeserver, for those tests that need it."""
+    is_matrix = "matrix" in request.node.callspec.params.values()
+    return cast(Synapse, request.getfixturevalue("synapse")) if is_matrix else None
+
+
 @pytest.fixture(params=ALL)
-async def place(request: pytest.FixtureRequest, store: Store) -> AsyncIterator[Harness]:
-    async with harness_of(request.param, store) as harness:
+async def place(
+    request: pytest.FixtureRequest, store: Store, homeserver: Synapse | None
+) -> AsyncIterator[Harness]:
+    async with harness_of(request.param, store, homeserver) as harness:
         yield harness
 
 
 @pytest.fixture(params=WITH_PEOPLE)
-async def peopled(request: pytest.FixtureRequest, store: Store) -> AsyncIterator[PeopledHarness]:
-    async with harness_of(request.param, store) as harness:
+async def peopled(
+    request: pytest.FixtureRequest, store: Store, homeserver: Synapse | None
+) -> AsyncIterator[PeopledHarness]:
+    async with harness_of(request.param, store, homeserver) as harness:
         yield cast(PeopledHarness, harness)
 
 

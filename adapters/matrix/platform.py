@@ -1,0 +1,149 @@
+"""Matrix as a platform of the workers: surfaces, files, and what earlier attempts have left."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
+from contextlib import aclosing, asynccontextmanager, nullcontext, suppress
+
+from adapters.matrix import context
+from adapters.matrix.client import path_of
+from adapters.matrix.markup import content_of
+from adapters.matrix.messages import MESSAGE, Address, digest, mark_of, messages_of, own_messages
+from adapters.matrix.rooms import Rooms
+from adapters.matrix.surface import MatrixSurface, redact, sweep
+from bot.concurrency import BackgroundTasks, running
+from bot.domain import ContextMessage, FileRef, Purpose, Turn
+from bot.errors import MessageGone, PlaceGone, SurfaceError, WriteRefused
+from bot.ports import Downtime, ReadEarlier
+
+log = logging.getLogger(__name__)
+
+_TYPING_SECONDS, _TYPING_EVERY = 30.0, 20.0  # until it ends by itself, and is sent again
+_DIRECT = "m.direct"
+
+
+class MatrixPlatform:
+    """One account on its homeserver; any process writes with the same token.
+
+    `jobs` is to be entered while the platform is used.
+    """
+
+    name = "matrix"
+
+    def __init__(self, rooms: Rooms) -> None:
+        self._rooms, self.client = rooms, rooms.client
+        self.downtime = Downtime()
+        self.jobs = BackgroundTasks(grace_seconds=1.0)
+        self._works: Counter[str] = Counter()  # replies that this process writes, by room
+        self._telling = asyncio.Lock()
+
+    @asynccontextmanager
+    async def surface(
+        self, turn: Turn, purpose: Purpose = Purpose.ANSWER
+    ) -> AsyncIterator[MatrixSurface]:
+        """Open the surface of a turn's reply; the room sees the bot type until it has ended.
+
+        Raises PlaceGone if the turn has no address on Matrix.
+        """
+        surface, room = MatrixSurface(self.client, turn, purpose), Address.of(turn).room
+        async with nullcontext() if purpose.has_ended else self._typing(room):
+            yield surface
+
+    async def read_context(self, turn: Turn, *, since: str, most: int) -> Sequence[ContextMessage]:
+        """Return the messages before a question in its thread. Raises SurfaceError."""
+        return await context.read_context(self._rooms, turn, since=since, most=most)
+
+    def earlier(self, turn: Turn) -> ReadEarlier | None:
+        """Return what reads the room or the thread of a question; None in a direct room."""
+        return context.earlier(self._rooms, turn)
+
+    async def fetch_file(self, file: FileRef) -> AsyncGenerator[bytes]:
+        """Yield the bytes of a file from the homeserver, as long as its message is there."""
+        match file.place:
+            case {"room": str(room), "mxc": str(mxc)}:
+                event = await self.client.event(room, file.message.partition(":")[2])
+            case _:
+                raise WriteRefused(f"{file.id} has no address on Matrix")
+        # A server keeps a file whose message is redacted.
+        if not event.get("content"):
+            raise MessageGone(f"the message of {file.id} was redacted")
+        async with aclosing(self.client.download(mxc)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
+        """Return the pages of a turn's answer, except those in `but` that were ended."""
+        found = await messages_of(self.client, Address.of(turn), turn.id)
+        pages = [it for it in found.values() if it.page >= 0]
+        return [it.id for it in pages if it.id not in but or it.is_open]
+
+    async def withdraw(self, room: str, question: str, turn_id: str) -> None:
+        """Redact all of the answer to a question that somebody has redacted."""
+        found = [it async for it in own_messages(self.client, room, after=question)]
+        # The newest edit stays until the end, so that no older text comes back.
+        found.sort(key=lambda it: "m.new_content" not in it["content"])
+        ids = [str(it["event_id"]) for it in found if mark_of(it["content"])["turn"] == turn_id]
+        await redact(self.client, room, ids)
+
+    async def sweep(self, room: str, message_id: str) -> None:
+        """Redact the edits and files of a message of ours that somebody has redacted."""
+        await sweep(self.client, room, message_id)
+
+    async def tell(self, person: str, text: str) -> None:
+        """Send a person a direct message, in the room that there is or in a new one.
+
+        The same text comes once a day. Raises SurfaceError.
+        """
+        async with self._telling:
+            room = await self._direct_room(person)
+        txn = digest("tell", person, text, time.strftime("%j", time.gmtime()))
+        await self.client.send(room, MESSAGE, txn, content_of(text))
+
+    async def _direct_room(self, person: str) -> str:
+        client = self.client
+        path = path_of("user", client.user_id, "account_data", _DIRECT)
+        try:
+            known = await client.call("GET", path)
+        except MessageGone:
+            known = {}
+        rooms = known.get(person)
+        for room in rooms if isinstance(rooms, list) else ():
+            with suppress(MessageGone, PlaceGone):
+                member = path_of("rooms", str(room), "state", "m.room.member", person)
+                if (await client.call("GET", member)).get("membership") in ("join", "invite"):
+                    return str(room)
+        body = {"preset": "trusted_private_chat", "is_direct": True, "invite": [person]}
+        made = await client.call("POST", path_of("createRoom"), body=body)
+        room = str(made["room_id"])
+        await client.call("PUT", path, body={**known, person: [room]})
+        return room
+
+    @asynccontextmanager
+    async def _typing(self, room: str) -> AsyncIterator[None]:
+        """Show that the bot types, for all replies in a room together."""
+        self._works[room] += 1
+        try:
+            async with running(self._type_often(room)):
+                yield
+        finally:
+            self._works[room] -= 1
+            if not self._works[room]:
+                del self._works[room]
+                self.jobs.start(self._type(room, is_typing=False))
+
+    async def _type_often(self, room: str) -> None:
+        while True:
+            await self._type(room, is_typing=True)
+            await asyncio.sleep(_TYPING_EVERY)
+
+    async def _type(self, room: str, *, is_typing: bool) -> None:
+        path = path_of("rooms", room, "typing", self.client.user_id)
+        body = {"typing": is_typing, "timeout": int(_TYPING_SECONDS * 1000)}
+        try:
+            await self.client.call("PUT", path, body=body if is_typing else {"typing": False})
+        except SurfaceError as error:
+            log.debug("Room %s: cannot show typing: %s", room, error)

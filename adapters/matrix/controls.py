@@ -293,14 +293,14 @@ class Controls:
 
 
 def _help(turn: Turn) -> HelpContext:
-    ways = [say("Here I answer every message.")]
+    ways = [say("Write to me here: I answer each message.")]
     if not turn.asker.direct:
         ways = [
             say("Mention me, or reply to one of my messages: I answer in a thread."),
-            say("In a direct message I answer every message."),
+            say("In a direct message every message is a question to me."),
         ]
     ways.append(
-        say("React to my answer with 🔁 for another one, ⏹ to stop it, 👍 or 👎 to rate it.")
+        say("React to my answer: 🔁 writes another one, ▶️ goes on, ⏹ stops it, 👍 and 👎 rate it.")
     )
     return HelpContext(ways=ways, written="`!parley {name}`")
 

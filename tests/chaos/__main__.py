@@ -10,7 +10,7 @@ from pathlib import Path
 import uvloop
 
 from tests.chaos.faults import FAULTS
-from tests.chaos.run import run
+from tests.chaos.run import PLATFORMS, run
 
 
 def main() -> int:
@@ -20,6 +20,7 @@ def main() -> int:
     parser.add_argument("--pause", type=float, default=0.7, help="seconds between faults")
     parser.add_argument("--most", type=int, default=-1, help="end after so many faults")
     parser.add_argument("--faults", nargs="+", choices=FAULTS, help="all, unless told otherwise")
+    parser.add_argument("--platforms", nargs="+", choices=PLATFORMS, default=PLATFORMS)
     parser.add_argument("--traces", type=Path, help="a folder for logs, calls and records")
     options = parser.parse_args()
     is_long = options.seconds >= 600.0  # it may lose a minute to one fault
@@ -33,6 +34,7 @@ def main() -> int:
                 names=options.faults or names,
                 pause=options.pause,
                 most=options.most,
+                platforms=options.platforms,
                 traces=options.traces,
             )
         )

@@ -8,21 +8,25 @@ import random
 import re
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence, Sized
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any, Protocol
 
 from redis.exceptions import RedisError
 
 from tests.chaos.fleet import Crew, Fleet, Server
 from tests.chaos.judge import Kill
+from tests.chaos.matrix import Homeserver
 from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord.edge import Call as DiscordCall
 from tests.emulators.faults import Fault
 from tests.emulators.model import How, ModelEmulator
 from tests.emulators.slack import SlackEmulator
 from tests.emulators.slack.web import Call as SlackCall
+from tests.support.matrix_proxy import Call as ProxyCall
+from tests.support.matrix_proxy import MatrixProxy
 from tests.support.outage import Line
 from tests.support.process import PROCESS_LEASE, BotProcess
 
@@ -32,7 +36,32 @@ _ANSWERS = "POST /v1/chat/completions"
 # Seconds for which a fault waits for its moment; people go on asking, on a busy machine slowly.
 AMBUSH = 120.0
 
-Call = DiscordCall | SlackCall
+
+@dataclass(frozen=True, slots=True)
+class MatrixCall:
+    """A call of Matrix, as the others are."""
+
+    call: str
+    status: int
+    body: Any
+
+
+Call = DiscordCall | SlackCall | MatrixCall
+
+
+class Slowed(Protocol):
+    """What answers late, by so many seconds; `requests` are those it got."""
+
+    latency: float
+
+    @property
+    def requests(self) -> Sized: ...
+
+
+class Planted(Protocol):
+    """What goes wrong `times` more times."""
+
+    times: int
 
 
 @dataclass
@@ -49,12 +78,13 @@ class World:
     slack: SlackEmulator
     model: ModelEmulator
     crews: Sequence[Crew]
+    matrix: Homeserver | None = None
     said: asyncio.Event = field(default_factory=asyncio.Event)
     done: Counter[str] = field(default_factory=Counter)
     kills: list[Kill] = field(default_factory=list)
     _effects: Counter[str] = field(default_factory=Counter)
-    _planted: list[tuple[str, Fault, int]] = field(default_factory=list)
-    _waiting: list[Callable[[Call], None]] = field(default_factory=list)
+    _planted: list[tuple[str, Planted, int]] = field(default_factory=list)
+    _waiting: list[Callable[[Call, BotProcess | None], None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.discord.watch(self._seen)
@@ -100,8 +130,7 @@ class World:
         """Kill the process whose call this is: its work is done, and it will never hear of it."""
         struck = asyncio.get_running_loop().create_future()
 
-        def see(call: Call) -> None:
-            victim = self.fleet.behind(call.port)
+        def see(call: Call, victim: BotProcess | None) -> None:
             if victim and not struck.done() and call.status == 200 and moment(call):
                 victim.kill()
                 struck.set_result((time.monotonic(), victim))
@@ -125,10 +154,25 @@ class World:
         """End what has not struck yet."""
         for emulator in (self.discord, self.slack, self.model):
             emulator.heal()
+        for proxy in self.proxies:
+            proxy.heal()
 
-    def _seen(self, call: Call) -> None:
+    @property
+    def proxies(self) -> Sequence[MatrixProxy]:
+        return self.matrix.proxies if self.matrix else ()
+
+    def seen_at_proxy(self, number: int, call: ProxyCall, body: bytes, _: bytes) -> None:
+        """Look at a call of a crew's process to Matrix, whose answer is not sent yet."""
+        if self._waiting and "/send/" in call.call:
+            found = MatrixCall(call.call, call.status, json.loads(body))
+            self._tell(found, self.fleet.running(number))
+
+    def _seen(self, call: DiscordCall | SlackCall) -> None:
+        self._tell(call, self.fleet.behind(call.port))
+
+    def _tell(self, call: Call, victim: BotProcess | None) -> None:
         for see in list(self._waiting):
-            see(call)
+            see(call, victim)
 
 
 async def kill(world: World) -> int:
@@ -169,30 +213,36 @@ async def end(world: World) -> int:
     return int(bool(victim))
 
 
-async def lose_answers(world: World) -> Iterable[Fault]:
+async def lose_answers(world: World) -> Iterable[Planted]:
     """The platforms do what they are asked, or not, and their answers are lost."""
     how = world.rng.choice((True, False))
     return (
         world.discord.fail(_WRITES_DISCORD, "drop", times=2, applied=how),
         world.slack.fail(_WRITES_SLACK, "drop", times=2, applied=how),
+        *(proxy.lose_answer(times=2, applied=how) for proxy in world.proxies),
     )
 
 
 async def slow_answers(world: World) -> int:
     """Every call to a platform takes long."""
-    before = len(world.discord.requests) + len(world.slack.requests)
-    world.discord.latency = world.slack.latency = world.between(0.2, 0.6)
+    slow: list[Slowed] = [world.discord, world.slack, *world.proxies]
+    before = sum(len(one.requests) for one in slow)
+    seconds = world.between(0.2, 0.6)
+    for one in slow:
+        one.latency = seconds
     await asyncio.sleep(2)
-    world.discord.latency = world.slack.latency = 0.0
-    return len(world.discord.requests) + len(world.slack.requests) - before
+    for one in slow:
+        one.latency = 0.0
+    return sum(len(one.requests) for one in slow) - before
 
 
-async def refuse_calls(world: World) -> Iterable[Fault]:
+async def refuse_calls(world: World) -> Iterable[Planted]:
     """The platforms answer with errors of their own."""
     status = world.rng.choice((500, 502, 503))
     return (
         world.discord.fail(_WRITES_DISCORD, status=status, times=2),
         world.slack.fail(_WRITES_SLACK, error="internal_error", times=2),
+        *(proxy.fail(status, times=2) for proxy in world.proxies),
     )
 
 
@@ -233,6 +283,17 @@ async def fill_redis(world: World) -> int:
     return await world.server.writes_refused() - before
 
 
+async def kill_synapse(world: World) -> int:
+    """Synapse is killed, and comes back with what stands on its disk."""
+    if not world.matrix:
+        return 0
+    await asyncio.sleep(world.between(0.0, 1.0))
+    await world.matrix.synapse.kill()
+    await asyncio.sleep(world.between(0.0, 1.0))
+    await world.matrix.synapse.start()
+    return 1
+
+
 async def _cut(world: World, *, name: str) -> int:
     ways = world.wires(name)
     broken = sum([await way.cut() for way in ways])
@@ -243,13 +304,14 @@ async def _cut(world: World, *, name: str) -> int:
 
 
 def _is_first_post(call: Call) -> bool:
-    posts = r"POST /channels/\d+/messages|chat\.(postMessage|startStream)"
-    return bool(re.fullmatch(posts, call.call))
+    posts = r"POST /channels/\d+/messages|chat\.(postMessage|startStream)|PUT .*room\.message/.*"
+    return bool(re.fullmatch(posts, call.call)) and "m.replace" not in json.dumps(call.body)
 
 
 def _is_last_write(call: Call) -> bool:
-    # The button stands below what is whole.
-    return '"regenerate' in json.dumps(call.body)
+    # The button stands below what is whole; Matrix has none, and each answer ends with a full stop.
+    body = json.dumps(call.body)
+    return '"regenerate' in body or ("m.replace" in body and '.", "msgtype' in body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,13 +319,15 @@ class Kind:
     """A kind of fault: how it strikes, what its effects are, and what it needs for itself.
 
     `strike` returns how many effects it had, or what was planted and counts them. No other that
-    needs the same is under way meanwhile. One that is `long` is for long runs only.
+    needs the same is under way meanwhile. One that is `long` is for long runs only, and one that
+    is `on` platforms for those with one of them.
     """
 
-    strike: Callable[[World], Awaitable[int | Iterable[Fault]]]
+    strike: Callable[[World], Awaitable[int | Iterable[Planted]]]
     effects: str
     needs: str = ""
     long: bool = False
+    on: Sequence[str] = ()
 
 
 FAULTS: dict[str, Kind] = {
@@ -282,9 +346,17 @@ FAULTS: dict[str, Kind] = {
     "answers of platforms lost": Kind(lose_answers, "answers lost"),
     "platforms slow": Kind(slow_answers, "calls slowed", "latency"),
     "platforms fail": Kind(refuse_calls, "calls refused"),
-    "gateways cut": Kind(cut_gateways, "connections cut"),
-    "way to Discord cut": Kind(partial(_cut, name="discord"), "connections cut", "discord"),
-    "way to Slack cut": Kind(partial(_cut, name="slack"), "connections cut", "slack"),
+    "gateways cut": Kind(cut_gateways, "connections cut", on=("discord", "slack")),
+    "way to Discord cut": Kind(
+        partial(_cut, name="discord"), "connections cut", "discord", on=("discord",)
+    ),
+    "way to Slack cut": Kind(
+        partial(_cut, name="slack"), "connections cut", "slack", on=("slack",)
+    ),
+    "way to Matrix cut": Kind(
+        partial(_cut, name="matrix"), "connections cut", "matrix", on=("matrix",)
+    ),
+    "Synapse killed": Kind(kill_synapse, "servers killed", "synapse", on=("matrix",)),
     "way to the model cut": Kind(partial(_cut, name="model"), "connections cut", "model"),
     "model breaks off": Kind(break_answers, "answers broken"),
     "model away": Kind(lose_model, "calls refused", "outage of the model"),

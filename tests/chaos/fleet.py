@@ -61,7 +61,12 @@ class Fleet:
 
     def hearing(self) -> list[BotProcess]:
         """Return those that hear the platforms."""
-        return [one for one in self._running.values() if _has_told(one, "Running as discord")]
+        first = "discord", "matrix", "slack"
+        return [
+            one
+            for one in self._running.values()
+            if any(_has_told(one, f"Running as {name}") for name in first)
+        ]
 
     async def hears(self) -> None:
         """Return when a process that hears the platforms is up; TimeoutError when none comes up.

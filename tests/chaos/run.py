@@ -20,6 +20,7 @@ from bot.store import connect
 from tests.chaos.faults import FAULTS, World
 from tests.chaos.fleet import Crew, Server, fleet, server
 from tests.chaos.judge import Recovery, Verdict, judge, recoveries
+from tests.chaos.matrix import MatrixTalk, homeserver
 from tests.chaos.people import CHANGES, People
 from tests.chaos.screens import ENDS, EXTRAS, read_talk
 from tests.chaos.talks import DiscordTalk, SlackTalk, Talk, answer
@@ -27,10 +28,18 @@ from tests.emulators.discord import DiscordEmulator
 from tests.emulators.discord.limits import Limits
 from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SlackEmulator
+from tests.support.matrix_proxy import in_front_of
 from tests.support.outage import Line, SocketLine, Wire
-from tests.support.process import PROCESS_LEASE, discord_variables, slack_variables, threads
+from tests.support.process import (
+    PROCESS_LEASE,
+    discord_variables,
+    model_variables,
+    slack_variables,
+    threads,
+)
 
-ROLES = (("discord", "slack", "worker"), ("discord", "slack", "worker"), ("worker",))
+PLATFORMS = ("discord", "slack", "matrix")
+HEARS = (True, True, False)  # whether each process hears the platforms; all answer
 TALKS = 3  # of each kind on each platform, unless told otherwise
 # Seconds after the last fault until every answer has to be there: Slack tells of an event for the
 # last time five minutes after it told it first.
@@ -42,6 +51,7 @@ LONG_APART = 600.0  # seconds from a fault that lasts long to the next one of th
 _ADDRESSES = {
     "discord": "DISCORD_API_URL",
     "slack": "SLACK_API_URL",
+    "matrix": "MATRIX_HOMESERVER",
     "model": "MODEL_URL",
     "redis": "REDIS_URL",
 }
@@ -108,19 +118,21 @@ async def run(
     pause: float,
     most: int = -1,
     each: int = TALKS,
-    roles: Sequence[Sequence[str]] = ROLES,
+    hears: Sequence[bool] = HEARS,
+    platforms: Sequence[str] = PLATFORMS,
     traces: Path | None = None,
 ) -> Report:
     """Let faults of these names strike for so long, `pause` seconds apart on average, and judge.
 
-    It is over after `most` faults, if that is sooner. `roles` are those of each process, and
+    It is over after `most` faults, if that is sooner. There is a process for each of `hears`, and
     `traces` is a folder for what is left.
     """
     rng = random.Random(seed)
+    names = [it for it in names if not FAULTS[it].on or {*FAULTS[it].on} & {*platforms}]
     report: Report | None = None
     try:
-        async with _world(folder, rng, roles) as world:
-            people = People(_talks(world, each), rng, world.said, world.model.requests)
+        async with _world(folder, rng, hears, platforms) as world:
+            people = People(_talks(world, each, platforms), rng, world.said, world.model.requests)
             late: list[float] = []
             watching = asyncio.create_task(_watch_the_loop(late))
             ending = asyncio.Event()
@@ -187,6 +199,8 @@ async def _judged(world: World, people: People, late: Sequence[float]) -> Report
         for name, times in world.done.items()
         if times >= _IN_VAIN and not world.effects[name]
     ]
+    if world.matrix:
+        verdict.problems += world.matrix.problems()
     found = recoveries(asked, world.kills)
     return Report(
         people=people,
@@ -200,16 +214,19 @@ async def _judged(world: World, people: People, late: Sequence[float]) -> Report
 
 @asynccontextmanager
 async def _world(
-    folder: Path, rng: random.Random, processes: Sequence[Sequence[str]]
+    folder: Path, rng: random.Random, processes: Sequence[bool], platforms: Sequence[str]
 ) -> AsyncIterator[World]:
     async with AsyncExitStack() as stack:
         model = await stack.enter_async_context(ModelEmulator())
         model.answer, model.chunk, model.delay = answer, 12, 0.03
         discord = await stack.enter_async_context(DiscordEmulator(limits=_LIMITS))
         slack = await stack.enter_async_context(SlackEmulator())
+        matrix = (
+            await stack.enter_async_context(homeserver(folder)) if "matrix" in platforms else None
+        )
         store = await stack.enter_async_context(server(folder))
         crews: list[Crew] = []
-        for roles in processes:
+        for hears in processes:
             wires: dict[str, Line] = {
                 "discord": await stack.enter_async_context(Wire(discord.api_url)),
                 "slack": await stack.enter_async_context(Wire(slack.api_url)),
@@ -218,26 +235,43 @@ async def _world(
                     SocketLine(server=store.socket, socket=folder / f"line-{len(crews)}")
                 ),
             }
-            variables = discord_variables(discord, model) | slack_variables(slack, model)
+            variables = model_variables(model) | {"REDIS_URL": ""}
+            if "discord" in platforms:
+                variables |= discord_variables(discord)
+            if "slack" in platforms:
+                variables |= slack_variables(slack)
+            if matrix:
+                proxy = await stack.enter_async_context(in_front_of(matrix.synapse.url))
+                matrix.proxies.append(proxy)
+                wires["matrix"] = await stack.enter_async_context(Wire(proxy.url))
+                variables |= {"MATRIX_HOMESERVER": "", "MATRIX_TOKEN": matrix.account.token}
             for name, variable in _ADDRESSES.items():
-                variables[variable] = wires[name].url
-            crews.append(Crew(roles, variables, wires))
+                if variable in variables:
+                    variables[variable] = wires[name].url
+            crews.append(Crew((*(platforms if hears else ()), "worker"), variables, wires))
         crew = await stack.enter_async_context(fleet(folder, crews))
-        await asyncio.wait_for(discord.connected.wait(), 30)
-        await asyncio.wait_for(slack.connected.wait(), 30)
-        yield World(rng, crew, store, discord, slack, model, crews)
+        for name, emulator in (("discord", discord), ("slack", slack)):
+            if name in platforms:
+                await asyncio.wait_for(emulator.connected.wait(), 30)
+        world = World(rng, crew, store, discord, slack, model, crews, matrix)
+        if matrix:
+            for number, proxy in enumerate(matrix.proxies):
+                proxy.watch = partial(world.seen_at_proxy, number)
+        yield world
         # Where the way to the model is cut, the bot asks as if it were another kind of server.
         model.unknown.clear()
 
 
-def _talks(world: World, each: int) -> list[Callable[[int], Talk]]:
+def _talks(world: World, each: int, platforms: Sequence[str]) -> list[Callable[[int], Talk]]:
     found: list[Callable[[int], Talk]] = []
     for kind in ("DM", "thread", "joined") * each:
         forgotten = world.server.forgotten
-        found += (
-            partial(DiscordTalk, world.discord, forgotten, kind),
-            partial(SlackTalk, world.slack, forgotten, kind),
-        )
+        if "discord" in platforms:
+            found.append(partial(DiscordTalk, world.discord, forgotten, kind))
+        if "slack" in platforms:
+            found.append(partial(SlackTalk, world.slack, forgotten, kind))
+        if world.matrix:
+            found.append(partial(MatrixTalk, world.matrix, forgotten, kind))
     return found
 
 

@@ -1,30 +1,35 @@
 """The bot as processes before a real Synapse: kills of both, limits, and what is forgotten.
 
-By hand: `KILLS=300 SYNAPSE_KILLS=30 pytest tests/processes/test_matrix.py -k killed`; and
+By hand: `KILLS=300 SYNAPSE_KILLS=30 pytest tests/processes/test_matrix.py -k killed`, and
 `ANSWER_SECONDS=600 pytest tests/processes/test_matrix.py -k grows`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 import random
 import sqlite3
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.chaos.fleet import Crew, Fleet, fleet, server
+from tests.chaos.matrix import MOST_EDITS, Homeserver, MatrixTalk, homeserver
+from tests.chaos.run import HEARS, Report, run
+from tests.chaos.talks import answer
 from tests.emulators.model import ModelEmulator
-from tests.support.matrix_proxy import disobeyed
-from tests.support.matrix_scene import Scene, scene
-from tests.support.synapse import Synapse, eventually, python_of_synapse, running_synapse
+from tests.support.matrix_proxy import in_front_of
+from tests.support.process import model_variables
+from tests.support.synapse import eventually, python_of_synapse
+from tests.support.waiting import until
 
 KILLS = int(os.environ.get("KILLS", "3"))
 SYNAPSE_KILLS = int(os.environ.get("SYNAPSE_KILLS", "1"))
 ANSWER_SECONDS = float(os.environ.get("ANSWER_SECONDS", "6"))
-MOST_EDITS = 12
 # Synapse looks for redacted content every five minutes; here every second.
 _SOONER = """
 import synapse.storage.databases.main.censor_events as it
@@ -40,114 +45,113 @@ def folder() -> Iterator[Path]:
         yield Path(made)
 
 
-@pytest.fixture
-async def own_synapse(folder: Path) -> AsyncIterator[Synapse]:
-    """A homeserver that may be killed."""
-    (folder / "synapse").mkdir()
-    async with running_synapse(folder / "synapse") as one:
-        yield one
+async def chaos(folder: Path, *faults: str, times: int) -> Report:
+    """Let faults strike so many times while people ask, edit and delete, and judge."""
+    python_of_synapse()
+    report = await run(
+        folder,
+        seed=times,
+        seconds=60.0 + 10 * times,
+        names=faults,
+        pause=0.7,
+        most=times,
+        each=1,
+        hears=HEARS[:2],
+        platforms=("matrix",),
+    )
+    print(report)
+    return report
 
 
-async def talk_meanwhile(one: Scene, strike: object, times: int) -> None:
-    """Let the people ask until it has struck so often, and all be answered."""
-    ending = asyncio.Event()
-    async with asyncio.TaskGroup() as group:
-        for talk in one.talks:
-            group.create_task(one.asking(talk, ending))
-        try:
-            for _ in range(times):
-                await strike()  # type: ignore[operator]
-        finally:
-            ending.set()
-    await one.settled()
+async def test_a_killed_bot_loses_doubles_and_halves_nothing(folder: Path) -> None:
+    kills = "SIGKILL", "SIGKILL at admission", "SIGKILL at the first post"
+    report = await chaos(folder, *kills, "SIGKILL at the last write", times=KILLS)
+
+    assert not report.verdict.problems, str(report)
+    assert report.effects.total() >= KILLS
 
 
-async def test_a_killed_bot_loses_doubles_and_halves_nothing(
-    folder: Path, model: ModelEmulator, synapse: Synapse
-) -> None:
-    async with scene(folder, model, synapse, seed=KILLS) as one:
-        await talk_meanwhile(one, one.kill_bot, KILLS)
+async def test_a_killed_synapse_loses_doubles_and_halves_nothing(folder: Path) -> None:
+    report = await chaos(folder, "Synapse killed", times=SYNAPSE_KILLS)
 
-        asked = sum(len(talk.asked) for talk in one.talks)
-        print(f"{asked} questions, kills {one.kills}, most edits {await one.most_edits()}")
-        assert await one.problems() == [], one.fleet.texts[-2:]
-        assert sum(one.kills.values()) == KILLS
-        assert await one.most_edits() <= MOST_EDITS
+    assert not report.verdict.problems, str(report)
+    assert report.effects.total() == SYNAPSE_KILLS
 
 
-async def test_a_killed_synapse_loses_doubles_and_halves_nothing(
-    folder: Path, model: ModelEmulator, own_synapse: Synapse
-) -> None:
-    async with scene(folder, model, own_synapse, seed=SYNAPSE_KILLS) as one:
-        await talk_meanwhile(one, one.kill_synapse, SYNAPSE_KILLS)
+@asynccontextmanager
+async def bots(
+    folder: Path, model: ModelEmulator, at: Homeserver, *, processes: int = 1
+) -> AsyncIterator[Fleet]:
+    """Run processes of the bot, each of which has its own way to the homeserver."""
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(server(folder))
+        crews = []
+        for _ in range(processes):
+            proxy = await stack.enter_async_context(in_front_of(at.synapse.url))
+            at.proxies.append(proxy)
+            variables = {
+                "MATRIX_HOMESERVER": proxy.url,
+                "MATRIX_TOKEN": at.account.token,
+                "REDIS_URL": f"unix://{store.socket}",
+                **model_variables(model),
+            }
+            crews.append(Crew(("matrix", "worker"), variables, {}))
+        yield await stack.enter_async_context(fleet(folder, crews))
 
-        asked = sum(len(talk.asked) for talk in one.talks)
-        print(f"{asked} questions, kills {one.kills}, most edits {await one.most_edits()}")
-        assert await one.problems() == [], one.fleet.texts[-2:]
-        assert await one.most_edits() <= MOST_EDITS
+
+async def nothing(_: str) -> None:
+    pass
 
 
-async def test_every_429_is_obeyed_by_all_processes(
-    folder: Path, model: ModelEmulator, synapse: Synapse
-) -> None:
-    async with scene(folder, model, synapse, limited=True) as one:
-        await synapse.set_limit(one.account, a_second=1, burst=3)
-        for number, talk in enumerate(one.talks, 1):
+async def test_every_429_is_obeyed_by_all_processes(folder: Path, model: ModelEmulator) -> None:
+    model.answer, model.chunk, model.delay = answer, 12, 0.1
+    async with homeserver(folder) as at, bots(folder, model, at, processes=2) as running:
+        await at.synapse.set_limit(at.account, a_second=1, burst=3)
+        talks = [MatrixTalk(at, nothing, kind, 0) for kind in ("DM", "thread", "DM", "thread")]
+        for number, talk in enumerate(talks, 1):
             await talk.ask(number)
-        await one.settled()
+        await until(lambda: all(talk.is_whole() for talk in talks), why=lambda: running.texts)
 
-        refused = [call for call in one.calls if call.status == 429]
-        print(f"{len(refused)} refused of {len(one.calls)}")
+        refused = [one for proxy in at.proxies for one in proxy.calls if one.status == 429]
+        print(f"{len(refused)} writes refused")
         assert refused
-        assert list(disobeyed(one.calls)) == []
-        assert await one.problems() == []
+        assert list(at.problems()) == []
 
 
 async def test_an_answer_that_grows_for_long_has_few_edits(
-    folder: Path, model: ModelEmulator, synapse: Synapse
+    folder: Path, model: ModelEmulator
 ) -> None:
-    async with scene(folder, model, synapse, kinds=("direct",), processes=1) as one:
-        text = " ".join(f"word{number}" for number in range(300))
-        model.answer, model.delay = text, ANSWER_SECONDS * model.chunk / len(text)
-        talk = one.talks[0]
+    text = " ".join(f"word{number}" for number in range(300))
+    model.answer, model.delay = text, ANSWER_SECONDS * model.chunk / len(text)
+    async with homeserver(folder) as at, bots(folder, model, at) as running:
+        talk = MatrixTalk(at, nothing, "DM", 0)
         await talk.ask(1)
-        await talk.person.sees(
-            talk.room,
-            lambda found: found and found[-1].text == text,
-            of=one.account,
-            seconds=ANSWER_SECONDS + 60,
-        )
+        within = ANSWER_SECONDS + 60
+        await until(lambda: talk.shown() == [text], within=within, why=lambda: running.texts)
 
-        print(f"{ANSWER_SECONDS} s, {await one.most_edits()} edits")
-        assert 2 <= await one.most_edits() <= MOST_EDITS
+        print(f"{talk.most_edits} edits in {ANSWER_SECONDS} s")
+        assert 2 <= talk.most_edits <= MOST_EDITS
 
 
-@pytest.mark.parametrize("redacted", ["question", "answer"])
+@pytest.mark.parametrize("removed", ["question", "answer"])
 async def test_what_is_forgotten_is_in_no_row_of_the_servers_database(
-    folder: Path, model: ModelEmulator, monkeypatch: pytest.MonkeyPatch, redacted: str
+    folder: Path, model: ModelEmulator, monkeypatch: pytest.MonkeyPatch, removed: str
 ) -> None:
     censors_soon(folder, monkeypatch)
     canary = f"canary{random.getrandbits(64):x}"
-    (folder / "synapse").mkdir()
+    text = f"{canary} " + "The quick brown fox jumps over the dog. " * 20 + canary
+    model.answer, model.delay = text, 6.0 * model.chunk / len(text)
     options = {"redaction_retention_period": "1s", "enable_search": False}
-    async with (
-        running_synapse(folder / "synapse", **options) as synapse,
-        scene(folder, model, synapse, kinds=("mention",), processes=1) as one,
-    ):
-        text = f"{canary} " + "The quick brown fox jumps over the dog. " * 20 + canary
-        model.answer, model.delay = text, 6.0 * model.chunk / len(text)
-        talk = one.talks[0]
+    async with homeserver(folder, **options) as at, bots(folder, model, at) as running:
+        talk = MatrixTalk(at, nothing, "thread", 0)
         await talk.ask(1)
-        [whole] = await talk.person.sees(
-            talk.room, lambda found: found and found[-1].text == text, of=one.account
-        )
-        assert whole.edits > 1
-        assert rows_with(canary, synapse.database)
+        await until(lambda: talk.shown() == [text], why=lambda: running.texts)
+        assert talk.most_edits > 1
+        assert rows_with(canary, at.synapse.database)
 
-        gone_first = talk.asked[1] if redacted == "question" else whole.id
-        await talk.person.redact(talk.room, gone_first)
+        await talk.remove(talk.message_of(1) if removed == "question" else talk.messages()[0])
 
-        await eventually(lambda: gone(canary, synapse.database))
+        await eventually(partial(gone, canary, at.synapse.database))
 
 
 def censors_soon(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

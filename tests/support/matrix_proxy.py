@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -31,8 +32,10 @@ class Call:
 @dataclass(slots=True)
 class _Fault:
     pattern: re.Pattern[str]
-    wait: float | None  # of a 429; None: the answer is lost
     times: int
+    status: int = 0  # 0: the answer is lost
+    wait: float = 0.0  # of a 429
+    applied: bool = False
 
 
 @dataclass(slots=True)
@@ -45,15 +48,33 @@ class MatrixProxy:
     calls: list[Call] = field(default_factory=list)
     # Called with a request that is done, its body and that of its answer, which is not sent yet.
     watch: Callable[[Call, bytes, bytes], None] | None = None
+    latency: float = 0.0  # seconds
     _faults: list[_Fault] = field(default_factory=list)
 
-    def lose_answer(self, pattern: str = WRITES, *, times: int = 1) -> None:
-        """Let a request like "PUT /path" be done, and its answer never arrive."""
-        self._faults.append(_Fault(re.compile(pattern), None, times))
+    @property
+    def requests(self) -> list[Call]:
+        """The same as `calls`, as emulators call it."""
+        return self.calls
 
-    def refuse(self, seconds: float, pattern: str = WRITES, *, times: int = 1) -> None:
+    def lose_answer(self, pattern: str = WRITES, *, times: int = 1, applied: bool = True) -> _Fault:
+        """Let a request like "PUT /path" be done, or not, and its answer never arrive."""
+        return self._add(_Fault(re.compile(pattern), times, applied=applied))
+
+    def refuse(self, seconds: float, pattern: str = WRITES, *, times: int = 1) -> _Fault:
         """Answer a request with a 429 that asks to wait."""
-        self._faults.append(_Fault(re.compile(pattern), seconds, times))
+        return self._add(_Fault(re.compile(pattern), times, 429, seconds))
+
+    def fail(self, status: int, pattern: str = WRITES, *, times: int = 1) -> _Fault:
+        """Answer a request with an error of the server."""
+        return self._add(_Fault(re.compile(pattern), times, status))
+
+    def heal(self) -> None:
+        """End what has not struck yet."""
+        self._faults.clear()
+
+    def _add(self, fault: _Fault) -> _Fault:
+        self._faults.append(fault)
+        return fault
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         began, call = time.monotonic(), f"{request.method} {request.raw_path.partition('?')[0]}"
@@ -61,10 +82,10 @@ class MatrixProxy:
         fault = next((it for it in self._faults if it.times and it.pattern.fullmatch(call)), None)
         if fault:
             fault.times -= 1
-        if fault and fault.wait is not None:
-            self.calls.append(Call(call, began, time.monotonic(), 429, fault.wait))
-            wait = {"errcode": "M_LIMIT_EXCEEDED", "retry_after_ms": int(1000 * fault.wait)}
-            return web.json_response(wait, status=429)
+            if fault.status or not fault.applied:
+                self.calls.append(Call(call, began, time.monotonic(), fault.status, fault.wait))
+                return _refused(fault) if fault.status else self._broken(request)
+        await asyncio.sleep(self.latency)
         headers = {name: request.headers[name] for name in _KEPT if name in request.headers}
         try:
             async with self.session.request(
@@ -94,6 +115,14 @@ class MatrixProxy:
         if request.transport:
             request.transport.abort()
         return web.Response(status=502)
+
+
+def _refused(fault: _Fault) -> web.Response:
+    code = "M_LIMIT_EXCEEDED" if fault.status == 429 else "M_UNKNOWN"
+    body: dict[str, object] = {"errcode": code, "error": "a fault of the test"}
+    if fault.status == 429:
+        body["retry_after_ms"] = int(1000 * fault.wait)
+    return web.json_response(body, status=fault.status)
 
 
 def disobeyed(calls: Iterable[Call], *, heard_within: float = 0.25) -> Iterator[tuple[Call, Call]]:

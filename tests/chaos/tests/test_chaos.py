@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from tests.chaos.run import ROLES, run
+from tests.chaos.run import HEARS, run
 
 LIMIT = 240.0  # seconds, for a busy machine; it ends with the last of the faults
 FAULTS = (
@@ -32,7 +32,8 @@ async def test_nothing_is_lost_doubled_or_half_written() -> None:
             pause=0.7,
             most=len(FAULTS),
             each=1,
-            roles=ROLES[:2],
+            hears=HEARS[:2],
+            platforms=("discord", "slack"),
         )
 
     print(report)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import AsyncIterator, Collection, Sequence
+from getpass import getpass
+from typing import TextIO
 
 import aiohttp
 
@@ -116,3 +121,16 @@ async def log_in(homeserver: str, user: str, password: str) -> str:
     if not isinstance(token, str):
         raise CannotStart(f"{homeserver} gives no token")
     return token
+
+
+def login_arguments(parser: ArgumentParser) -> None:
+    """Add what `matrix-login` has to know."""
+    parser.add_argument("homeserver", metavar="URL", help="such as https://matrix.example.org")
+    parser.add_argument("user", metavar="USER", help="such as parley, or @parley:example.org")
+
+
+async def print_token(arguments: Namespace, output: TextIO) -> None:
+    """Ask for the password, and print the token. Raises as `log_in` does."""
+    read = getpass if sys.stdin.isatty() else sys.stdin.readline
+    password = (await asyncio.to_thread(read)).rstrip("\n")
+    output.write(f"MATRIX_TOKEN={await log_in(arguments.homeserver, arguments.user, password)}\n")

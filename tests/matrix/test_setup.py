@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from adapters.matrix.setup import examine, invitation, log_in
 from bot.app.check import line
 from bot.errors import CannotStart, Unreachable
+from tests.support.process import python
 from tests.support.synapse import PASSWORD, SERVER, Member, Synapse
 
 
@@ -89,6 +92,20 @@ async def test_each_login_is_on_the_same_device_so_that_answers_are_posted_once(
     devices = (await logins[0].call("GET", "devices"))["devices"]
     assert len(posted) == 1
     assert [one["display_name"] for one in devices if one["device_id"] == "PARLEY"] == ["Parley"]
+
+
+async def test_the_command_prints_the_setting(synapse: Synapse, tmp_path: Path) -> None:
+    bot = await synapse.person("parley")
+
+    command = ("-m", "bot", "matrix-login", synapse.url, bot.name)
+    async with python(*command, folder=tmp_path, variables={}) as process:
+        out, said = await process.communicate(f"{PASSWORD}\n".encode())
+
+    assert process.returncode == 0, said
+    name, _, token = out.decode().strip().partition("=")
+    assert name == "MATRIX_TOKEN"
+    who = await Member(synapse, bot.user_id, token).call("GET", "account/whoami")
+    assert who["user_id"] == bot.user_id
 
 
 async def test_a_wrong_password_makes_none(synapse: Synapse) -> None:

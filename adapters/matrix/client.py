@@ -58,6 +58,10 @@ _KINDS: Mapping[str, type[SurfaceError]] = {
 }
 
 
+class TokenRefused(WriteFailed):
+    """The token is not valid any more: the write may wait for a process with another one."""
+
+
 def path_of(*parts: str, base: str = f"{CLIENT}/v3") -> str:
     """Return a path with each part escaped: ids of strangers may have any character."""
     return "/".join((base, *(quote(part, safe="", errors="replace") for part in parts)))
@@ -193,7 +197,9 @@ class MatrixClient:
         options: dict[str, Any],
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         url = URL(self._homeserver + path, encoded=True)
-        headers = {"Authorization": f"Bearer {self._token}", **options.pop("headers", {})}
+        headers = options.pop("headers", {})
+        if self._token:  # a login has none yet
+            headers = {**headers, "Authorization": f"Bearer {self._token}"}
         timeout = aiohttp.ClientTimeout(total=seconds, connect=10.0, sock_read=seconds or 20.0)
         try:
             async with self._session.request(
@@ -225,7 +231,7 @@ class MatrixClient:
         if status == 429:
             return await self._delayed(response, body, detail, counted=counted)
         if status == 401:
-            return WriteFailed(f"{detail}: {_REFUSED.format(server=self._homeserver)}")
+            return TokenRefused(_REFUSED.format(server=self._homeserver))
         if status >= 500:
             return WriteFailed(detail)
         # A 404 without a code is of a proxy in front of the server.
@@ -255,9 +261,9 @@ async def connected(
         client = MatrixClient(session, homeserver=homeserver, token=token, budgets=budgets)
         try:
             await client.identify()
+        except TokenRefused as error:
+            raise CannotStart(str(error)) from error
         except SurfaceError as error:
-            if _REFUSED.partition(" is ")[0] in str(error):
-                raise CannotStart(_REFUSED.format(server=homeserver)) from error
             passing = isinstance(error, WriteDelayed | WriteFailed)
             kind = Unreachable if passing else CannotStart
             raise kind(f"MATRIX_HOMESERVER={homeserver}: {error}") from error

@@ -1,0 +1,109 @@
+"""Matrix, as a process sees it: how its settings are asked for, checked and used."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TextIO
+
+from adapters.matrix.settings import MatrixSettings
+from bot.domain import Finding
+from bot.platform_spec import Command, Connected, PlatformSpec, Process, Question
+from config.settings import Settings
+from config.variables import IdForm
+
+# With a dot, so that no id of another platform looks like it.
+_SERVER = r"(?:(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z0-9-]{1,63}|localhost)(?::\d{1,5})?"
+
+
+@asynccontextmanager
+async def _connect(process: Process) -> AsyncIterator[Connected]:
+    from adapters.matrix.client import connected
+    from adapters.matrix.controls import Controls
+    from adapters.matrix.inbound import Inbound
+    from adapters.matrix.platform import MatrixPlatform
+    from adapters.matrix.rooms import Rooms
+    from adapters.matrix.sync import Lease, Sync
+
+    own, settings = MatrixSettings.of(process.settings), process.settings
+    async with connected(own.homeserver, own.token, budgets=process.budgets) as client:
+        rooms = Rooms(client)
+        platform = MatrixPlatform(rooms)
+        controls = Controls(rooms, process.intake, jobs=platform.jobs)
+        lease = Lease(process.store, account=client.user_id, seconds=settings.lease_seconds)
+        inbound = Inbound(platform, rooms, process.intake, controls)
+        sync = Sync(client, inbound, lease, downtime=platform.downtime)
+        async with platform.jobs:
+            yield Connected(platform, sync.run, platform.downtime.seconds, tell=platform.tell)
+
+
+def _examine(settings: Settings) -> AsyncIterator[Finding]:
+    from adapters.matrix.setup import examine
+
+    own = MatrixSettings.of(settings)
+    return examine(
+        own.homeserver,
+        own.token,
+        servers=PLATFORM.own_ids(settings.allowed_servers),
+        rooms=PLATFORM.own_ids(settings.allowed_channels),
+    )
+
+
+async def _welcome(settings: Settings) -> AsyncIterator[Finding]:
+    from adapters.matrix.setup import invitation
+
+    own = MatrixSettings.of(settings)
+    yield Finding("Matrix", await invitation(own.homeserver, own.token))
+
+
+def _login_arguments(parser: object) -> None:
+    from adapters.matrix.setup import login_arguments
+
+    login_arguments(parser)  # type: ignore[arg-type] # its module is imported here alone
+
+
+async def _log_in(_: Settings, arguments: Namespace, output: TextIO) -> None:
+    from adapters.matrix.setup import print_token
+
+    await print_token(arguments, output)
+
+
+PLATFORM = PlatformSpec(
+    title="Matrix",
+    where="Matrix",
+    settings=MatrixSettings,
+    connect=_connect,
+    ids={
+        "server": IdForm(_SERVER, "matrix.example.org", "homeserver"),
+        "channel": IdForm("![!-+--~]{1,254}", "!OGEhHVWSdvArJzumhm:example.org", "room"),
+        "person": IdForm(f"@[!-+--9;-~]{{1,250}}:{_SERVER}", "@ann:example.org"),
+    },
+    ids_help="Matrix's begin with ! (a room) or @ (a person); a homeserver has its name",
+    sessions=("matrix:*:since", "matrix:*:holder"),
+    credential="MATRIX_TOKEN",
+    examine=_examine,
+    welcome=_welcome,
+    questions=(
+        Question(
+            "MATRIX_HOMESERVER",
+            "Matrix: the address of the bot's homeserver",
+            before="For Matrix, make an account for the bot at a homeserver, such as "
+            "https://matrix.example.org.",
+        ),
+        Question(
+            "MATRIX_TOKEN",
+            "Matrix: the account's access token",
+            secret=True,
+            before="`{bot} matrix-login URL USER` prints one, and asks for the password.",
+            needs=("MATRIX_HOMESERVER",),
+            check=_examine,
+        ),
+    ),
+    commands=(
+        Command(
+            "matrix-login", "print an access token of a Matrix account", _log_in, _login_arguments
+        ),
+    ),
+    tokens=(("token", "homeserver"),),
+)

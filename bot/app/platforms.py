@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
+from importlib.resources import files
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,28 +31,43 @@ log = logging.getLogger(__name__)
 
 TELL_SECONDS = 45.0  # for all admins: a notice is claimed for a minute (quota.lua)
 RETRY_SECONDS = 10.0  # between two attempts to reach a platform while another one runs
-BUILT_IN = ("discord", "slack", "web", "console")
 WORKER = "worker"  # the role that is no platform's
 ENTRY_POINTS = "parley.platforms"  # under which installed packages name theirs
 
 
 @cache
 def all_specs() -> tuple[PlatformSpec, ...]:
-    """Return the platforms: the built-in ones, and those of installed packages.
+    """Return the platforms: those of `adapters`, the terminal last, and of installed packages.
 
     Raises CannotStart if one of those is no platform, or has the name of another.
     """
+    built_in = [_loaded(one) for one in _built_in()]
+    built_in.sort(key=lambda spec: (spec.local, spec.in_terminal, spec.name))
+    installed = [_loaded(one) for one in entry_points(group=ENTRY_POINTS)]
     found: dict[str, PlatformSpec] = {}
-    built_in = [EntryPoint(it, f"adapters.{it}.spec:PLATFORM", ENTRY_POINTS) for it in BUILT_IN]
-    for one in (*built_in, *entry_points(group=ENTRY_POINTS)):
-        try:
-            spec = one.load()
-        except (ImportError, AttributeError) as error:
-            raise CannotStart(f"the platform {one.value} cannot be loaded: {error}") from error
-        if not isinstance(spec, PlatformSpec) or spec.name in (*found, WORKER):
-            raise CannotStart(f"{one.value} is no platform with a name of its own")
+    for spec in (*built_in, *installed):
+        if spec.name in (*found, WORKER):
+            raise CannotStart(f"{spec.title} is no platform with a name of its own: {spec.name}")
         found[spec.name] = spec
     return tuple(found.values())
+
+
+def _built_in() -> Iterator[EntryPoint]:
+    """Yield the packages of `adapters` that have a spec."""
+    for package in files("adapters").iterdir():
+        if package.is_dir() and package.joinpath("spec.py").is_file():
+            name = package.name
+            yield EntryPoint(name, f"adapters.{name}.spec:PLATFORM", ENTRY_POINTS)
+
+
+def _loaded(one: EntryPoint) -> PlatformSpec:
+    try:
+        spec = one.load()
+    except (ImportError, AttributeError) as error:
+        raise CannotStart(f"the platform {one.value} cannot be loaded: {error}") from error
+    if not isinstance(spec, PlatformSpec):
+        raise CannotStart(f"{one.value} is no platform")
+    return spec
 
 
 def load_settings(environment: Mapping[str, str], env_file: Path) -> Settings:

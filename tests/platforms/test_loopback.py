@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.app.platforms import BUILT_IN, all_specs
+from bot.app.platforms import all_specs
 from bot.errors import CannotStart
 from tests.emulators.model import ModelEmulator
 from tests.platforms.harness import LOOPBACK, installed, loopback, uninstalled
@@ -76,4 +76,9 @@ def test_the_adapter_is_short() -> None:
     lines = (LOOPBACK / "parley_loopback" / "platform.py").read_text().splitlines()
 
     assert len(lines) <= 300
-    assert len(BUILT_IN) == 4
+
+
+def test_each_adapter_with_a_spec_is_found() -> None:
+    names = [spec.name for spec in all_specs()]
+
+    assert names[:5] == ["discord", "matrix", "slack", "web", "console"]

@@ -61,7 +61,7 @@ class Controls:
         self._handlers = CommandHandlers(intake)
 
     async def react(
-        self, room: str, *, reaction: str, target: str, key: str, person: Person, asker: Asker
+        self, *, room: str, reaction: str, target: str, key: str, person: Person, asker: Asker
     ) -> None:
         """Do what a reaction to a message of an answer stands for; others mean nothing."""
         sign, press = key.translate(_LOOKS), f"matrix:{reaction}"
@@ -223,7 +223,7 @@ class Controls:
         """Show what is chosen, or choose one value: [room|server] NAME VALUE."""
         scope, rest = self._scope(words)
         name, _, value = rest.partition(" ")
-        nearest = scope or tuple(call.scopes)[0]
+        nearest = scope if scope else next(iter(call.scopes))
         overview = await self._handlers.overview(call)
         names = []
         for part in PARTS if overview.forms else ():

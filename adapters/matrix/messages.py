@@ -1,25 +1,24 @@
-"""The messages of an answer on the homeserver: their contents, and how they are found again.
+"""The messages of an answer on the homeserver: what they contain, and how they are found again.
 
-Each has a key of our own with the id of its turn, by which any process knows it. Strangers may
-write the same key, so the sender is compared.
+A key of our own names their turn. Strangers may write the same key, so the sender is compared.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from adapters.matrix.client import Event, MatrixClient, objects, path_of
 from adapters.matrix.markup import content_of
 from bot.domain import Consent, Page, Turn, choices
-from bot.errors import MessageGone, PlaceGone, SurfaceError
+from bot.errors import MessageGone, PlaceGone
 from bot.languages import say
 
-KEY = "dev.parley.reply"
-MESSAGE = "m.room.message"
+KEY, MESSAGE = "dev.parley.reply", "m.room.message"
 FILE, ASK = "file:", "ask:"  # what a message beside a page is
 # The reactions that answer what a person is asked.
 SIGNS: Mapping[Consent, str] = {
@@ -29,7 +28,7 @@ SIGNS: Mapping[Consent, str] = {
     "always": "♾️",
     "deny": "❌",
 }
-_MOST_PAGES = 20  # of our own messages since a question
+_MOST_PAGES = 20  # of a hundred messages and edits of ours since a question
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +48,9 @@ class Address:
         raise PlaceGone(f"turn {turn.id} has no address on Matrix")
 
     def relation(self, to: str, *, quotes: bool) -> dict[str, Any]:
-        """Return what a new message relates to: it `quotes` another one, or only follows it.
+        """Return the relation of a new message, which `quotes` another one or only follows it.
 
-        Clients without threads show the latter as a reply (v1.11, "Fallback for unthreaded
-        clients").
+        Clients without threads show both as a reply (v1.4, "Fallback for unthreaded clients").
         """
         if not self.thread and not quotes:
             return {}
@@ -65,37 +63,29 @@ class Address:
 
 @dataclass(slots=True, kw_only=True)
 class Message:
-    """A message of the bot: a page of an answer, or something beside one.
+    """A page of an answer, or a message `beside` one, which has a `name` there.
 
-    `shows` is the digest of its content, `edits` are the ids of its edits, oldest first, of which
-    `grown` were made for the current answer. `tried` is the digest of an edit that may have
-    arrived. A page `is_open` until it is written for the last time. What is `beside` a page names
-    it, and has a `name` of its own there.
+    `shows` is the digest of its content. It `is_open` until the page is final. Of its `edits`, the
+    oldest first, `grown` are of the current answer. `tried` is an edit that may have arrived.
     """
 
     id: str
     page: int = -1
+    beside: str = ""
+    name: str = ""
     shows: str = ""
     is_open: bool = False
     edits: list[str] = field(default_factory=list)
     grown: int = 0
     tried: str = ""
     attempts: int = 0
-    beside: str = ""
-    name: str = ""
 
-    def note(self, content: Mapping[str, Any]) -> None:
-        """Note that the message shows this content, with one of our marks, now."""
+    def note(self, content: Mapping[str, Any], edit: str = "") -> None:
+        """Note that it shows this content, perhaps by an edit."""
         mark = mark_of(content)
-        self.shows, self.is_open = digest(content), mark.get("open") is True
-        if mark.get("last") is True:
-            self.grown = 0
-
-    def note_edit(self, edit: str, content: Mapping[str, Any]) -> None:
-        """Note an edit that has arrived."""
-        self.edits.append(edit)
-        self.grown += 1
-        self.note(content)
+        self.edits += [edit] if edit else []
+        self.grown = 0 if mark.get("last") else self.grown + bool(edit)
+        self.shows, self.is_open = digest(content), bool(mark.get("open"))
 
 
 def page_content(page: Page, turn_id: str) -> dict[str, Any]:
@@ -110,21 +100,31 @@ def edit_content(message_id: str, content: Mapping[str, Any]) -> dict[str, Any]:
         "msgtype": content["msgtype"],
         "body": f"* {content['body']}",
         "m.mentions": {},
-        KEY: content[KEY],
-        "m.new_content": dict(content),
+        "m.new_content": content,
         "m.relates_to": {"rel_type": "m.replace", "event_id": message_id},
+        KEY: content[KEY],
     }
 
 
 def ask_content(call_id: str, asker: str) -> dict[str, Any]:
-    """Return the message on which the asker answers what the page above asks: they are notified."""
+    """Return the message on which the asker, who is notified, answers what the page above asks."""
     labels = choices(call_id)
     chosen = ", ".join(f"{SIGNS[one]} ({label})" for one, label in labels.items())
     words = ", ".join(f"`!parley {one}`" for one in labels)
-    text = say(
-        "React to this message with {choices}, or write {words}.", choices=chosen, words=words
-    )
-    return content_of(text, mentions=[asker])
+    asks = "React to this message with {choices}, or write {words}."
+    return content_of(say(asks, choices=chosen, words=words), mentions=[asker])
+
+
+def mark_of(content: object) -> Mapping[str, Any]:
+    """Return what our key says in a content; {} if it is not there."""
+    mark = content.get(KEY) if isinstance(content, dict) else None
+    return mark if isinstance(mark, dict) and isinstance(mark.get("turn"), str) else {}
+
+
+def digest(*parts: object) -> str:
+    """Return a short name of JSON values."""
+    written = json.dumps(parts, sort_keys=True).encode()
+    return hashlib.blake2b(written, digest_size=15).hexdigest()
 
 
 async def messages_of(client: MatrixClient, address: Address, turn_id: str) -> dict[str, Message]:
@@ -134,47 +134,37 @@ async def messages_of(client: MatrixClient, address: Address, turn_id: str) -> d
     """
     found: dict[str, Message] = {}
     async for event in own_messages(client, address.room, after=address.question):
-        content = event["content"]
+        id_, content = str(event["event_id"]), event["content"]
         if mark_of(content).get("turn") != turn_id:
             continue
-        id_, relation = str(event["event_id"]), content.get("m.relates_to")
-        match relation, content.get("m.new_content"):
-            case {"rel_type": "m.replace", "event_id": str(edited)}, {} as new:
-                found.setdefault(edited, Message(id=edited)).note_edit(id_, new)
-            case _:
-                found[id_] = _message(id_, content)
+        if edited := _edited(content):
+            message = found.setdefault(edited, Message(id=edited))
+            message.note(content.get("m.new_content") or {}, id_)
+        else:
+            found[id_] = _message(id_, content)
     return found
 
 
 async def message_of(client: MatrixClient, room: str, message_id: str) -> Message:
-    """Return a message as it is now, with its last edit. Raises MessageGone if it is redacted."""
+    """Return a message of the bot as it is now. Raises MessageGone if it is redacted."""
     event = await client.event(room, message_id)
     content = event.get("content") or {}
     if event.get("sender") != client.user_id or not mark_of(content):
         raise MessageGone(f"{message_id} was redacted, or is no message of an answer")
-    message, edits = _message(message_id, content), list[Event]()
-    async for edit in client.relations(room, message_id, "m.replace"):
-        edits.append(edit)
+    message = _message(message_id, content)
+    edits = [it async for it in client.relations(room, message_id, "m.replace")]
     for edit in reversed(edits):
-        match edit:
-            case {
-                "sender": client.user_id,
-                "event_id": str(id_),
-                "content": {"m.new_content": {} as new},
-            }:
-                message.note_edit(id_, new)
+        if edit.get("sender") == client.user_id and mark_of(content := edit.get("content")):
+            message.note(content.get("m.new_content") or {}, str(edit["event_id"]))
     return message
 
 
 async def own_messages(client: MatrixClient, room: str, *, after: str) -> AsyncIterator[Event]:
     """Yield the bot's messages and edits behind an event, oldest first, without redacted ones."""
-    path = path_of("rooms", room, "context", after)
-    try:
-        start = (await client.call("GET", path, query={"limit": 0})).get("end")
-    except SurfaceError as error:
-        if not isinstance(error, MessageGone):
-            raise
-        start = None  # of a question that the server has purged: nothing is known of it
+    start: object = None
+    with suppress(MessageGone):  # the server has purged it
+        around = path_of("rooms", room, "context", after)
+        start = (await client.call("GET", around, query={"limit": 0})).get("end")
     wanted = json.dumps({"senders": [client.user_id], "types": [MESSAGE]})
     for _ in range(_MOST_PAGES):
         if not isinstance(start, str):
@@ -187,22 +177,38 @@ async def own_messages(client: MatrixClient, room: str, *, after: str) -> AsyncI
         start = found.get("end")
 
 
-def mark_of(content: object) -> Mapping[str, Any]:
-    """Return what our key says in a content; {} if it is not there."""
-    mark = content.get(KEY) if isinstance(content, dict) else None
-    return mark if isinstance(mark, dict) and isinstance(mark.get("turn"), str) else {}
+async def redact(client: MatrixClient, room: str, events: Iterable[str]) -> None:
+    """Take away events; one that is gone already stays so. Raises SurfaceError."""
+    for one in events:
+        with suppress(MessageGone):
+            await client.redact(room, one, digest("redact", one))
 
 
-def digest(*parts: object) -> str:
-    """Return a short name of JSON values: the same for the same ones."""
-    written = json.dumps(parts, sort_keys=True).encode()
-    return hashlib.blake2b(written, digest_size=15).hexdigest()
+async def withdraw(
+    client: MatrixClient, room: str, *, after: str, wanted: Callable[[Mapping[str, Any]], bool]
+) -> None:
+    """Redact the bot's messages of these contents behind an event. Raises SurfaceError."""
+    found = [it async for it in own_messages(client, room, after=after) if wanted(it["content"])]
+    # Edits first, the newest last: so no older text comes back, and a server lists no edits of what
+    # is redacted.
+    found.sort(key=lambda it: not _edited(it["content"]))
+    await redact(client, room, [str(one["event_id"]) for one in found])
+
+
+def belongs_to(content: Mapping[str, Any], message_id: str) -> bool:
+    """Whether a content is of an edit of a message, or of something beside it."""
+    return message_id in (_edited(content), mark_of(content).get("beside"))
+
+
+def _edited(content: Mapping[str, Any]) -> str:
+    relation = content.get("m.relates_to")
+    is_edit = isinstance(relation, dict) and relation.get("rel_type") == "m.replace"
+    return str(relation.get("event_id")) if is_edit and isinstance(relation, dict) else ""
 
 
 def _message(id_: str, content: Mapping[str, Any]) -> Message:
     mark = mark_of(content)
-    page = mark.get("page")
-    message = Message(id=id_, page=page if isinstance(page, int) else -1)
-    message.beside, message.name = str(mark.get("beside") or ""), str(mark.get("name") or "")
+    page, beside, name = mark.get("page", -1), str(mark.get("beside", "")), mark.get("name", "")
+    message = Message(id=id_, page=page, beside=beside, name=str(name))
     message.note({name: it for name, it in content.items() if name != "m.relates_to"})
     return message

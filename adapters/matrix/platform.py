@@ -6,15 +6,24 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, nullcontext, suppress
+from typing import Any
 
 from adapters.matrix import context
 from adapters.matrix.client import path_of
 from adapters.matrix.markup import content_of
-from adapters.matrix.messages import MESSAGE, Address, digest, mark_of, messages_of, own_messages
+from adapters.matrix.messages import (
+    MESSAGE,
+    Address,
+    belongs_to,
+    digest,
+    mark_of,
+    messages_of,
+    withdraw,
+)
 from adapters.matrix.rooms import Rooms
-from adapters.matrix.surface import MatrixSurface, redact, sweep
+from adapters.matrix.surface import MatrixSurface
 from bot.concurrency import BackgroundTasks, running
 from bot.domain import ContextMessage, FileRef, Purpose, Turn
 from bot.errors import MessageGone, PlaceGone, SurfaceError, WriteRefused
@@ -81,17 +90,17 @@ class MatrixPlatform:
         pages = [it for it in found.values() if it.page >= 0]
         return [it.id for it in pages if it.id not in but or it.is_open]
 
-    async def withdraw(self, room: str, question: str, turn_id: str) -> None:
-        """Redact all of the answer to a question that somebody has redacted."""
-        found = [it async for it in own_messages(self.client, room, after=question)]
-        # The newest edit stays until the end, so that no older text comes back.
-        found.sort(key=lambda it: "m.new_content" not in it["content"])
-        ids = [str(it["event_id"]) for it in found if mark_of(it["content"])["turn"] == turn_id]
-        await redact(self.client, room, ids)
+    async def withdraw(self, room: str, event: str) -> None:
+        """Redact what belonged to an event that somebody has redacted. Raises SurfaceError.
 
-    async def sweep(self, room: str, message_id: str) -> None:
-        """Redact the edits and files of a message of ours that somebody has redacted."""
-        await sweep(self.client, room, message_id)
+        That is the answer to a question, or the edits and files of a message of ours, which a
+        server leaves as they are.
+        """
+
+        def belongs(content: Mapping[str, Any]) -> bool:
+            return belongs_to(content, event) or mark_of(content)["turn"] == f"matrix:{event}"
+
+        await withdraw(self.client, room, after=event, wanted=belongs)
 
     async def tell(self, person: str, text: str) -> None:
         """Send a person a direct message, in the room that there is or in a new one.

@@ -1,17 +1,17 @@
-"""Shows one reply: posts exactly once, edits by the plan, and takes a page away whole."""
+"""Shows one reply: posts exactly once, edits by a plan, and takes a page away whole."""
 
 from __future__ import annotations
 
 import logging
 import mimetypes
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
 from adapters.matrix.client import MatrixClient
-from adapters.matrix.edits import MOST_EDITS, PAUSE, bucket_of, budget_of, is_free
 from adapters.matrix.markup import LIMIT, measure
 from adapters.matrix.messages import (
     ASK,
@@ -21,64 +21,71 @@ from adapters.matrix.messages import (
     Address,
     Message,
     ask_content,
+    belongs_to,
     digest,
     edit_content,
     mark_of,
     message_of,
     messages_of,
-    own_messages,
     page_content,
+    redact,
+    withdraw,
 )
 from bot.domain import Attachment, EditBudget, Page, Purpose, StepNotes, Turn
 from bot.errors import MessageGone, WriteDelayed, WriteRefused
 
 log = logging.getLogger(__name__)
 
-_MOST_POSTS = 5  # of a page, whose messages are redacted
+# A server keeps every edit for ever, and in the field no client could open a room with a thousand
+# of one message any more. The end of an answer is always among these.
+MOST_EDITS = 12
+# Seconds from each write of a growing page to the next: at 2, 5, 10 and 20 s, and then each 20 s.
+_GAPS = (2.0, 3.0, 5.0, 10.0, 20.0)
+_PAUSE = 3600.0  # seconds until more edits may be tried: longer than an answer grows
+_MOST_POSTS = 5  # of a page whose messages are redacted
 
 
 class MatrixSurface:
-    """Messages in a thread or, without one, in the room itself; message ids are event ids.
+    """Messages in a thread, or in the room itself; message ids are event ids.
 
-    The transaction of a post is named by the turn and the page, so the server answers a repeated
-    one with the first one's event: Synapse does so for a day. What earlier attempts have posted is
-    looked for as well, because an account that logs in again has transactions of its own.
+    The transaction of a post is named by turn and page, so that the server answers the same one
+    with the event of the first: Synapse does so for a day. But an account that logs in again has
+    other transactions, so what earlier attempts have posted is looked for, too.
     """
 
     limit = LIMIT
     shows_work = True
     shows_thoughts = False
+    measure = staticmethod(measure)
 
     def __init__(self, client: MatrixClient, turn: Turn, purpose: Purpose) -> None:
-        self._client, self._turn = client, turn
-        self._address = Address.of(turn)
-        self._quotes = turn.place.get("refers") is True
+        self._client, self._turn, self._address = client, turn, Address.of(turn)
         self._messages: dict[str, Message] = {}
         self._is_first = self._is_read = purpose is Purpose.ANSWER
-        self._posted: dict[str, str] = {}  # the digest of the content, by transaction
+        self._posted: dict[str, str] = {}  # the first content by transaction, as digests
         self._again: Counter[int] = Counter()  # by page, whose message cannot be used any more
-        # An edit that was repeated by another process would be none, if the same text was there
-        # before the last one.
+        # The same text by another process may be another edit, if it was changed in between.
         self._own = uuid4().hex
 
     def note_step(self, steps: StepNotes) -> bool:
         """Show nothing: typing does not say what is done."""
         return False
 
-    def measure(self, text: str) -> int:
-        """Return the bytes of a text in canonical JSON."""
-        return measure(text)
-
     def shows_whole(self, table: str) -> bool:
         """Whether a table is shown as wide as it is: clients scroll."""
         return True
 
     def budget(self, page: Page, *, new: bool) -> EditBudget:
-        """Return the account's budget, and for a growing page the plan of its edits within."""
-        known = self._page(page.number)
+        """Return the account's budget, and for a growing page the plan of its edits within.
+
+        The plan is a bucket of one write in as many seconds as follow this write. It is in the
+        store, so another process goes on with it.
+        """
+        account, known = self._client.account, self._page(page.number)
+        if _must_show(page):
+            return account
         writes = 0 if new else (known.grown if known else 0) + 1
-        account = self._client.account
-        return budget_of(page, turn_id=self._turn.id, writes=writes, account=account)
+        return EditBudget(self._bucket(page), 1, _GAPS[min(writes, 4)], within=account)
 
     async def post(self, page: Page) -> str:
         """Send a page, or take over the message of an earlier attempt, also of another process."""
@@ -95,29 +102,27 @@ class MatrixSurface:
         """Change a message if it shows something else; take it away for a page without text."""
         await self._read()
         try:
-            if not page.text:
+            if page.text:
+                await self._change(message_id, page)
+            else:
                 await self._delete(message_id)
                 self._drop(message_id, page)
-                return
-            message = self._messages.get(message_id)
-            if message is None or message.page < 0:
-                message = await message_of(self._client, self._address.room, message_id)
-                self._messages[message_id] = message
-            await self._change(message, page)
         except (MessageGone, WriteRefused):
             self._drop(message_id, page)
             raise
-        await self._put_beside(message_id, page)
+        if page.text:
+            await self._put_beside(message_id, page)
 
     async def _read(self) -> None:
-        """Look for the messages of earlier attempts, once."""
         if not self._is_read:
-            found = await messages_of(self._client, self._address, self._turn.id)
-            self._messages = {**found, **self._messages}
+            self._messages = await messages_of(self._client, self._address, self._turn.id)
             self._is_read = True
 
     def _page(self, number: int) -> Message | None:
         return next((it for it in self._messages.values() if it.page == number), None)
+
+    def _bucket(self, page: Page) -> str:
+        return f"{self._turn.id}/page/{page.number}"
 
     def _drop(self, message_id: str, page: Page) -> None:
         """Forget a message, so that the page is posted by another transaction."""
@@ -125,60 +130,55 @@ class MatrixSurface:
         self._again[page.number] += 1
 
     async def _send(self, page: Page) -> Message:
-        """Post a page. What an earlier post of the transaction shows is read from the server."""
-        content, address = page_content(page, self._turn.id), self._address
-        txn = digest(self._turn.id, page.number, self._again[page.number])
-        is_new = self._posted.setdefault(txn, digest(content)) == digest(content)
-        relation = address.relation(address.question, quotes=self._quotes)
+        """Post a page; what an earlier post of the transaction shows is read from the server."""
+        content, address, again = page_content(page, self._turn.id), self._address, self._again
+        wanted, txn = digest(content), digest(self._turn.id, page.number, again[page.number])
+        is_sure = self._is_first and self._posted.setdefault(txn, wanted) == wanted
+        quotes = self._turn.place.get("refers") is True
+        relation = address.relation(address.question, quotes=quotes)
         id_ = await self._client.send(address.room, MESSAGE, txn, {**content, **relation})
         message = Message(id=id_, page=page.number)
         message.note(content)
-        if not (is_new and self._is_first) or self._again[page.number]:
+        if not is_sure or again[page.number]:
             try:
                 message = await message_of(self._client, address.room, id_)
             except MessageGone:
-                self._again[page.number] += 1
+                again[page.number] += 1
                 raise
         self._messages[id_] = message
         return message
 
-    async def _change(self, message: Message, page: Page) -> None:
-        content, room = page_content(page, self._turn.id), self._address.room
-        wanted = digest(content)
-        if message.shows == wanted:
-            if not message.edits:
-                return
-        else:
-            if not is_free(page) and message.grown >= MOST_EDITS - 1:
-                bucket = bucket_of(page, self._turn.id)
-                raise WriteDelayed("the page has its edits", retry_after=PAUSE, bucket=bucket)
+    async def _change(self, message_id: str, page: Page) -> None:
+        client, room = self._client, self._address.room
+        message = self._messages.get(message_id)
+        if message is None or message.page < 0:
+            message = self._messages[message_id] = await message_of(client, room, message_id)
+        content = page_content(page, self._turn.id)
+        if message.shows == (wanted := digest(content)) and not message.edits:
+            return
+        if message.shows != wanted:
+            if not _must_show(page) and message.grown >= MOST_EDITS - 1:
+                bucket = self._bucket(page)
+                raise WriteDelayed("the page has its edits", retry_after=_PAUSE, bucket=bucket)
             if message.tried != wanted:
                 message.tried, message.attempts = wanted, message.attempts + 1
-            txn = digest(self._own, message.id, message.attempts)
-            edit = edit_content(message.id, content)
-            message.note_edit(await self._client.send(room, MESSAGE, txn, edit), content)
+            txn = digest(self._own, message_id, message.attempts)
+            edit = await client.send(room, MESSAGE, txn, edit_content(message_id, content))
+            message.note(content, edit)
             message.tried = ""
-        # Synapse takes edits of a redacted message, and anybody could read them by their ids.
-        event = await self._client.event(room, message.id)
-        if not mark_of(event.get("content")):
-            await self._redact(*message.edits)
-            raise MessageGone(f"{message.id} was redacted")
+        # Synapse takes edits of a redacted message, which anybody could read by their ids.
+        if not mark_of((await client.event(room, message_id)).get("content")):
+            await redact(client, room, message.edits)
+            raise MessageGone(f"{message_id} was redacted")
 
     async def _delete(self, message_id: str) -> None:
-        """Redact a message last, because a server lists no edits of one that is redacted."""
-        edits = dict.fromkeys(
-            self._messages[message_id].edits if message_id in self._messages else ()
-        )
-        with suppress(MessageGone):
-            now = await message_of(self._client, self._address.room, message_id)
-            edits |= dict.fromkeys(now.edits)
-        beside = [it.id for it in self._messages.values() if it.beside == message_id]
-        await self._redact(*beside, *edits, message_id)
-        for one in beside:
+        """Redact a page with what belongs to it, and the page last: until then it is found."""
+        client, room = self._client, self._address.room
+        wanted = partial(belongs_to, message_id=message_id)
+        await withdraw(client, room, after=message_id, wanted=wanted)
+        await redact(client, room, [message_id])
+        for one in [it.id for it in self._messages.values() if it.beside == message_id]:
             del self._messages[one]
-
-    async def _redact(self, *events: str) -> None:
-        await redact(self._client, self._address.room, events)
 
     async def _put_beside(self, message_id: str, page: Page) -> None:
         """Give a page its files, or the message on which its question is answered, and no others.
@@ -190,7 +190,7 @@ class MatrixSurface:
         known = {it.name: it.id for it in self._messages.values() if it.beside == message_id}
         for name, id_ in known.items():
             if name != asked and name not in files and (page.final or not name.startswith(FILE)):
-                await self._redact(id_)
+                await redact(self._client, self._address.room, [id_])
                 del self._messages[id_]
         try:
             if asked and asked not in known:
@@ -203,43 +203,24 @@ class MatrixSurface:
             log.warning("Turn %s: the answer lacks its files: %s", self._turn.id, error)
 
     async def _send_beside(self, message_id: str, name: str, content: Mapping[str, Any]) -> None:
-        address = self._address
         mark = {"turn": self._turn.id, "beside": message_id, "name": name}
-        whole = {**content, KEY: mark, **address.relation(message_id, quotes=False)}
-        id_ = await self._client.send(address.room, MESSAGE, digest(message_id, name), whole)
+        whole = {**content, KEY: mark, **self._address.relation(message_id, quotes=False)}
+        txn = digest(message_id, name)
+        id_ = await self._client.send(self._address.room, MESSAGE, txn, whole)
         self._messages[id_] = Message(id=id_, beside=message_id, name=name)
 
     async def _upload(self, file: Attachment) -> dict[str, Any]:
         media_type = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-        address = await self._client.upload(file.name, file.data, media_type)
         return {
             "msgtype": "m.file",
             "body": file.name,
             "filename": file.name,
-            "url": address,
+            "url": await self._client.upload(file.name, file.data, media_type),
             "info": {"mimetype": media_type, "size": len(file.data)},
             "m.mentions": {},
         }
 
 
-async def redact(client: MatrixClient, room: str, events: Iterable[str]) -> None:
-    """Take away events; one that is gone already stays so."""
-    for one in events:
-        with suppress(MessageGone):
-            await client.redact(room, one, digest("redact", one))
-
-
-async def sweep(client: MatrixClient, room: str, message_id: str) -> None:
-    """Redact what belonged to a message of ours that somebody has redacted."""
-    await redact(client, room, [it async for it in _left_of(client, room, message_id)])
-
-
-async def _left_of(client: MatrixClient, room: str, message_id: str) -> AsyncIterator[str]:
-    async for event in own_messages(client, room, after=message_id):
-        match event["content"]:
-            case {"m.relates_to": {"rel_type": "m.replace", "event_id": str(edited)}}:
-                of = edited
-            case content:
-                of = str(mark_of(content).get("beside"))
-        if of == message_id:
-            yield str(event["event_id"])
+def _must_show(page: Page) -> bool:
+    """Whether a page is written whenever it comes: its end, or what a person is asked."""
+    return page.final or bool(page.consent)

@@ -67,7 +67,7 @@ class Desk(Scene):
         who = by or self.ann
         person, asker = Person(who.user_id, who.name), Asker(direct=self.direct)
         await self.controls.react(
-            self.room, reaction=reaction, target=to, key=key, person=person, asker=asker
+            room=self.room, reaction=reaction, target=to, key=key, person=person, asker=asker
         )
 
     async def write(self, words: str, *, thread: str = "") -> Turn:

@@ -13,12 +13,11 @@ from typing import Any
 
 import pytest
 
-from adapters.matrix.client import MatrixClient, connected
-from adapters.matrix.edits import MOST_EDITS, budget_of
+from adapters.matrix.client import connected
 from adapters.matrix.messages import KEY
 from adapters.matrix.platform import MatrixPlatform
 from adapters.matrix.rooms import Rooms
-from adapters.matrix.surface import MatrixSurface
+from adapters.matrix.surface import MOST_EDITS, MatrixSurface
 from bot.domain import Attachment, Page, Person, Purpose, ThreadKey, Turn
 from bot.errors import MessageGone, PlaceGone, WriteDelayed, WriteFailed
 from bot.reply.edit_budget import EditBudgets
@@ -284,16 +283,19 @@ class TestEdits:
 
         assert await scene.texts() == ["anew"]
 
-    def test_the_plan_is_the_documented_one(self) -> None:
-        client = MatrixClient(None, homeserver="", token="", budgets=None)  # type: ignore[arg-type]
-        plan = [
-            budget_of(page("x"), turn_id="matrix:$1", writes=number, account=client.account)
-            for number in range(8)
-        ]
+    async def test_the_plan_is_the_documented_one(self, scene: Scene) -> None:
+        turn = await scene.ask()
+        async with scene.surface(turn) as surface:
+            plan = [surface.budget(page("x"), new=True)]
+            message = await surface.post(page("x"))
+            for number in range(7):
+                plan.append(surface.budget(page("x"), new=False))
+                await surface.edit(message, page(str(number)))
+            account = surface.budget(page("x", last=True), new=False)
 
         assert [one.seconds for one in plan] == [2, 3, 5, 10, 20, 20, 20, 20]
-        assert {(one.writes, one.bucket) for one in plan} == {(1, "matrix:$1/page/0")}
-        assert {one.within for one in plan} == {client.account}
+        assert {(one.writes, one.bucket) for one in plan} == {(1, f"{turn.id}/page/0")}
+        assert {one.within for one in plan} == {account}
 
     async def test_a_quick_answer_is_written_by_the_plan(self, scene: Scene, store: Store) -> None:
         turn, words = await scene.ask(), [f"word{number} " for number in range(60)]
@@ -381,8 +383,8 @@ class TestDeleting:
             other = await surface.post(page("stays", 1, last=True))
         await either.bot.redact(either.room, message)
         async with either.platform() as platform:
-            await platform.sweep(either.room, message)
-            await platform.sweep(either.room, message)
+            await platform.withdraw(either.room, message)
+            await platform.withdraw(either.room, message)
 
         assert [one["event_id"] for one in await either.sent()] == [other]
 
@@ -396,7 +398,7 @@ class TestDeleting:
             await surface.post(page("secret", 1, last=True))
         await either.ann.redact(either.room, str(turn.place["question"]))
         async with either.platform() as platform:
-            await platform.withdraw(either.room, str(turn.place["question"]), turn.id)
+            await platform.withdraw(either.room, str(turn.place["question"]))
 
         assert await either.texts() == ["stays"]
         assert "secret" not in json.dumps(await either.sent())

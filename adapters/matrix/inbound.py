@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -50,7 +50,6 @@ _MOST_INVITES = 1000  # in work; others are found at the next start
 _JOIN_SECONDS = 60.0  # a room of another server takes its time
 _JOIN_PAUSES = Backoff(first=2.0, longest=60.0)
 _TRIES = 6
-_LATE_WRITES = 2.0  # seconds after which a worker has seen that the question is gone
 _ENCRYPTED = (
     "This room is encrypted, and I cannot read encrypted messages. "
     "Please invite me to a room without encryption."
@@ -214,21 +213,8 @@ class Inbound:
         turn, lookup = turn_id(gone), self._intake.lookup
         was_asked, is_ours = await lookup.thread_of_turn(turn), await lookup.thread_of(NAME, gone)
         await self._intake.changes.forget(turn, platform=NAME, messages=[gone])
-        if is_ours:
-            self._jobs.start(self._logged(self._platform.sweep(room, gone)))
-        if was_asked:
-            self._jobs.start(self._logged(self._withdraw(room, gone)))
-
-    async def _withdraw(self, room: str, question: str) -> None:
-        await self._platform.withdraw(room, question, turn_id(question))
-        await asyncio.sleep(_LATE_WRITES)
-        await self._platform.withdraw(room, question, turn_id(question))
-
-    async def _logged(self, work: Awaitable[None]) -> None:
-        try:
-            await work
-        except SurfaceError as error:
-            log.warning("What was deleted cannot be redacted: %s", error)
+        if was_asked or is_ours:
+            self._jobs.start(self._platform.withdraw(room, gone))
 
     async def _receive(self, said: Said, *, edited_at: float = 0.0) -> None:
         bot = self._client.user_id

@@ -24,15 +24,17 @@ from adapters.matrix.messages import (
 )
 from adapters.matrix.rooms import Rooms
 from adapters.matrix.surface import MatrixSurface
-from bot.concurrency import BackgroundTasks, running
+from bot.concurrency import BackgroundTasks, Backoff, running
 from bot.domain import ContextMessage, FileRef, Purpose, Turn
-from bot.errors import MessageGone, PlaceGone, SurfaceError, WriteRefused
+from bot.errors import MessageGone, PlaceGone, SurfaceError, WriteDelayed, WriteFailed, WriteRefused
 from bot.ports import Downtime, ReadEarlier
 
 log = logging.getLogger(__name__)
 
 _TYPING_SECONDS, _TYPING_EVERY = 30.0, 20.0  # until it ends by itself, and is sent again
 _DIRECT = "m.direct"
+_ROUNDS, _LATE_WRITES = 2, 2.0  # seconds
+_PAUSES = Backoff(first=1.0, longest=60.0)
 
 
 class MatrixPlatform:
@@ -91,16 +93,27 @@ class MatrixPlatform:
         return [it.id for it in pages if it.id not in but or it.is_open]
 
     async def withdraw(self, room: str, event: str) -> None:
-        """Redact what belonged to an event that somebody has redacted. Raises SurfaceError.
+        """Redact what belonged to an event that somebody has redacted, also what comes late.
 
         That is the answer to a question, or the edits and files of a message of ours, which a
-        server leaves as they are.
+        server leaves as they are. It is tried until it is done; a failure is only logged.
         """
 
         def belongs(content: Mapping[str, Any]) -> bool:
             return belongs_to(content, event) or mark_of(content)["turn"] == f"matrix:{event}"
 
-        await withdraw(self.client, room, after=event, wanted=belongs)
+        pauses = _PAUSES.pauses()
+        for _ in range(_ROUNDS):
+            try:
+                while True:
+                    with suppress(WriteDelayed, WriteFailed):
+                        await withdraw(self.client, room, after=event, wanted=belongs)
+                        break
+                    await asyncio.sleep(next(pauses))
+            except SurfaceError as error:
+                log.warning("Room %s: %s has left something behind: %s", room, event, error)
+            # A worker that has not heard of it yet may just have written.
+            await asyncio.sleep(_LATE_WRITES)
 
     async def tell(self, person: str, text: str) -> None:
         """Send a person a direct message, in the room that there is or in a new one.

@@ -106,15 +106,20 @@ class MatrixProxy:
         if self.watch:
             self.watch(done, body, content)
         if fault:
-            return self._broken(request)
+            # aiohttp itself repeats a PUT on a kept connection, unless an answer has begun.
+            begun = web.StreamResponse(headers={"Content-Length": "1000"})
+            await begun.prepare(request)
+            return self._broken(request, begun)
         kind = {"Content-Type": answer.headers.get("Content-Type", "application/json")}
         return web.Response(body=content, status=answer.status, headers=kind)
 
     @staticmethod
-    def _broken(request: web.Request) -> web.StreamResponse:
+    def _broken(
+        request: web.Request, begun: web.StreamResponse | None = None
+    ) -> web.StreamResponse:
         if request.transport:
             request.transport.abort()
-        return web.Response(status=502)
+        return begun or web.Response(status=502)
 
 
 def _refused(fault: _Fault) -> web.Response:

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 _WAIT = 30.0  # seconds for which the homeserver holds a request without news
 _TIMELINE = 50  # events of a room in one answer; what was before is read by /messages
-_OLDEST = 3600.0  # seconds: questions of before are not answered after an outage
+PATIENCE = 3600.0  # seconds: after a longer outage, older questions are not answered any more
 _EXPIRE_SECONDS = 30 * 24 * 3600
 _PAUSES = Backoff(first=0.5, longest=30.0)
 _TRIES = 6  # of an event, if the homeserver fails while it is handled
@@ -135,10 +135,17 @@ class Sync:
     """
 
     def __init__(
-        self, client: MatrixClient, inbound: Inbound, lease: Lease, *, downtime: Downtime
+        self,
+        client: MatrixClient,
+        inbound: Inbound,
+        lease: Lease,
+        *,
+        downtime: Downtime,
+        patience: float = PATIENCE,
     ) -> None:
         self._client, self._inbound = client, inbound
         self._lease, self._downtime = lease, downtime
+        self._patience = patience
         self._failed: dict[object, int] = {}  # tries, by event
 
     async def run(self) -> None:
@@ -186,7 +193,9 @@ class Sync:
                 if begins:
                     since, oldest = await self._begin()
                     begins = False
-                found = await self._ask(since, _FILTER, wait=_WAIT)
+                # That it is heard (again) is known at once.
+                is_open = not self._downtime.seconds()
+                found = await self._ask(since, _FILTER, wait=_WAIT if is_open else 0.0)
                 self._downtime.note(is_open=True)
                 await self._handle(found, since, oldest=oldest)
                 since, oldest, failures = _next(found), 0.0, 0
@@ -216,7 +225,7 @@ class Sync:
             await self._lease.save(_next(found))
             return _next(found), 0.0
         now = time.time()
-        return saved.since, now - _OLDEST if now - saved.at > _OLDEST else 0.0
+        return saved.since, now - self._patience if now - saved.at > self._patience else 0.0
 
     async def _ask(self, since: str, chosen: object, *, wait: float) -> Event:
         query: dict[str, str | int] = {"filter": json.dumps(chosen), "timeout": int(wait * 1000)}

@@ -1,0 +1,295 @@
+"""What is heard, once and in order, on a real homeserver."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from adapters.matrix.client import Event
+from bot.access.rules import AccessRules
+from bot.concurrency import cancelled
+from bot.errors import CannotStart, StoreUnavailable, WriteFailed
+from bot.store import Store
+from tests.support.matrix_hearing import Ear, Hearing, hearing_of
+from tests.support.synapse import Synapse, eventually
+from tests.support.waiting import until
+
+
+class Stumbling:
+    """Handles events after some failures of each kind; `came` are the bodies of all."""
+
+    def __init__(self, ear: Ear, *failures: Exception) -> None:
+        self._real, self._failures = ear.inbound.on_event, list(failures)
+        self.came: list[str] = []
+        ear.inbound.on_event = self.on_event  # type: ignore[method-assign]
+
+    async def on_event(self, room: str, event: Event) -> None:
+        if event["type"] == "m.room.message":
+            self.came.append(event["content"]["body"])
+            if self._failures:
+                raise self._failures.pop(0)
+        await self._real(room, event)
+
+
+async def test_a_question_after_the_first_start_is_heard_and_none_before(
+    synapse: Synapse, store: Store
+) -> None:
+    there = await hearing_of(synapse, store)
+    await there.call("too early")
+
+    async with there.ear():
+        asked = await there.call("why?")
+
+        (turn,) = await there.heard("why?")
+        assert turn.id == f"matrix:{asked}"
+        assert turn.person.name == "ann"
+        assert turn.where == "Garden"
+
+
+async def test_an_invited_bot_hears_what_was_asked_with_the_invitation(
+    synapse: Synapse, store: Store
+) -> None:
+    there = await hearing_of(synapse, store, joins=False)
+    before = await there.ann.create_room(name="Old")
+    await there.ann.say(before, "before it was invited", to=[there.bot])
+    await there.ann.invite(before, there.bot)
+    await there.ann.say(before, "in the old room?", to=[there.bot])
+    direct = await there.ann.create_room(there.bot, direct=True)
+    for number in range(60):  # more than /sync gives
+        await there.ann.say(before, f"{number}")
+    await there.ann.say(direct, "hello")
+
+    async with there.ear():
+        await until(lambda: set(there.texts) == {"in the old room?", "hello"})
+
+        turn = next(one for one in there.turns if one.text == "hello")
+        assert turn.asker.direct
+        assert turn.key.thread == direct
+
+
+async def test_what_was_said_while_nobody_heard_comes_whole_and_in_order(
+    synapse: Synapse, store: Store
+) -> None:
+    there = await hearing_of(synapse, store)
+    async with there.ear():
+        await there.call("first")
+        await there.heard("first")
+    wanted = ["first"]
+    for number in range(170):
+        if number % 40 == 0:
+            await there.call(f"question {number}")
+            wanted.append(f"question {number}")
+        else:
+            await there.ann.say(there.room, f"{number}")
+
+    async with there.ear():
+        await there.heard(*wanted)
+
+
+async def test_after_a_failure_the_same_events_come_again(synapse: Synapse, store: Store) -> None:
+    there = await hearing_of(synapse, store)
+    async with there.ear() as ear:
+        stumbling = Stumbling(ear, StoreUnavailable("away"), WriteFailed("slow"))
+        await there.call("why?")
+
+        await there.heard("why?")
+        assert len(stumbling.came) == 3
+
+
+async def test_a_place_is_saved_only_behind_what_was_handed_over(
+    synapse: Synapse, store: Store
+) -> None:
+    there = await hearing_of(synapse, store)
+    async with there.ear() as ear:
+        Stumbling(ear, *[StoreUnavailable("away")] * 50)
+        await there.call("why?")
+        await until(lambda: ear.platform.downtime.seconds())
+    assert there.texts == []
+
+    async with there.ear():
+        await there.heard("why?")
+
+
+async def test_an_event_that_cannot_be_handled_holds_up_no_other(
+    synapse: Synapse, store: Store
+) -> None:
+    there = await hearing_of(synapse, store)
+    async with there.ear() as ear:
+        Stumbling(ear, RuntimeError("a bug"))
+        await there.call("poison")
+        await there.call("why?")
+
+        await there.heard("why?")
+
+
+async def test_one_of_several_processes_hears_and_the_next_goes_on(
+    synapse: Synapse, store: Store
+) -> None:
+    there = await hearing_of(synapse, store)
+    async with there.ear() as second_to_hear:
+        late = Stumbling(second_to_hear)
+        await there.call("first")
+        await there.heard("first")
+        async with there.ear() as waiting:
+            other = Stumbling(waiting)
+            await there.call("second")
+            await there.heard("first", "second")
+            assert not other.came
+            assert len(late.came) == 2
+            await second_to_hear.lease.release()
+            await eventually(waiting.lease.claim)
+            await there.call("third")
+
+            await there.heard("first", "second", "third")
+            await until(lambda: other.came)
+
+
+async def test_a_process_without_the_lease_saves_no_place(synapse: Synapse, store: Store) -> None:
+    there = await hearing_of(synapse, store)
+    async with there.ear(lease=30.0) as one, there.ear(lease=30.0) as other:
+        holder, waiting = (one, other) if await one.lease.claim() else (other, one)
+        before = await holder.lease.progress()
+
+        with pytest.raises(Exception, match="another process"):
+            await waiting.lease.save("elsewhere")
+
+        after = await holder.lease.progress()
+        assert before
+        assert after
+        assert after.since != "elsewhere"
+
+
+async def test_a_place_that_the_homeserver_does_not_know_is_left(
+    synapse: Synapse, store: Store
+) -> None:
+    there = await hearing_of(synapse, store)
+    async with there.ear() as ear:
+        assert await ear.lease.claim()
+        await ear.lease.save("of another database")
+
+    async with there.ear():
+        await eventually(lambda: _is_new(there))
+        await there.call("why?")
+        await there.heard("why?")
+
+
+async def _is_new(there: Hearing) -> bool:
+    saved = await there.ears[-1].lease.progress()
+    return bool(saved and saved.since.startswith("s"))
+
+
+async def test_questions_from_before_a_long_outage_are_not_answered(
+    synapse: Synapse, store: Store
+) -> None:
+    there = await hearing_of(synapse, store)
+    async with there.ear():
+        await there.call("first")
+        await there.heard("first")
+    await there.call("long ago")
+    await asyncio.sleep(1.5)
+
+    async with there.ear(patience=1.0):
+        await there.call("now")
+
+        await there.heard("first", "now")
+
+
+async def test_a_revoked_token_ends_the_hearing(synapse: Synapse, store: Store) -> None:
+    there = await hearing_of(synapse, store)
+    async with there.ear() as ear:
+        # A process of its own, as the fixture's would hide its end.
+        async with there.ear():
+            pass
+        hearing = asyncio.create_task(ear.sync.run())
+        await there.bot.call("POST", "logout", {})
+
+        with pytest.raises(CannotStart, match="MATRIX_TOKEN is refused"):
+            async with asyncio.timeout(60):
+                await hearing
+        await cancelled(hearing)
+
+
+async def test_a_killed_homeserver_is_heard_again(synapse: Synapse, store: Store) -> None:
+    there = await hearing_of(synapse, store)
+    async with there.ear() as ear:
+        await there.call("first")
+        await there.heard("first")
+
+        await synapse.kill()
+        await until(lambda: ear.platform.downtime.seconds())
+        await synapse.start()
+        await there.call("second")
+
+        await there.heard("first", "second")
+
+
+async def test_only_invitations_of_people_with_access_are_accepted(
+    synapse: Synapse, store: Store
+) -> None:
+    there = await hearing_of(synapse, store, joins=False)
+    ben = await synapse.person("ben")
+    there.intake = type(there.intake)(
+        store, access=AccessRules(people=frozenset({there.ann.user_id}))
+    )
+    of_ben = await ben.create_room(there.bot, name="Ben's")
+
+    async with there.ear():
+
+        async def answered() -> bool:
+            own = (await there.ann.members(there.room))[there.bot.user_id]
+            return own == "join" and (await ben.members(of_ben))[there.bot.user_id] == "leave"
+
+        await eventually(answered)
+
+
+async def test_an_encrypted_room_gets_one_sentence_and_is_left(
+    synapse: Synapse, store: Store
+) -> None:
+    there = await hearing_of(synapse, store, joins=False)
+    secret = await there.ann.create_room(there.bot, encrypted=True)
+
+    async with there.ear():
+
+        async def is_left() -> bool:
+            return (await there.ann.members(secret))[there.bot.user_id] == "leave"
+
+        await eventually(is_left)
+
+        (said,) = await there.ann.screen(secret)
+        assert "cannot read encrypted messages" in said.text
+
+
+async def test_a_room_that_becomes_encrypted_is_left(synapse: Synapse, store: Store) -> None:
+    there = await hearing_of(synapse, store)
+    async with there.ear():
+        await there.call("why?")
+        await there.heard("why?")
+        path = f"rooms/{there.room}/state/m.room.encryption/"
+        await there.ann.call("PUT", path, {"algorithm": "m.megolm.v1.aes-sha2"})
+
+        async def is_left() -> bool:
+            return (await there.ann.members(there.room))[there.bot.user_id] == "leave"
+
+        await eventually(is_left)
+        said = [one for one in await there.ann.screen(there.room) if one.kind == "m.notice"]
+        assert len(said) == 1
+
+
+async def test_a_third_member_makes_a_direct_room_another_one(
+    synapse: Synapse, store: Store
+) -> None:
+    there = await hearing_of(synapse, store, joins=False)
+    ben = await synapse.person("ben")
+    there.room = await there.ann.create_room(there.bot, direct=True)
+    async with there.ear():
+        await there.ann.say(there.room, "for the bot")
+        await there.heard("for the bot")
+
+        await there.ann.invite(there.room, ben)
+        await there.ann.say(there.room, "for ben")
+        await there.call("why?")
+
+        turns = await there.heard("for the bot", "why?")
+        assert not turns[1].asker.direct
+        assert turns[1].key.thread == str(turns[1].place["question"])

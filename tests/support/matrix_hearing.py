@@ -1,0 +1,95 @@
+"""A bot that hears real rooms, and people in them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+from adapters.matrix.client import MatrixClient, connected
+from adapters.matrix.controls import Controls
+from adapters.matrix.inbound import Inbound
+from adapters.matrix.platform import MatrixPlatform
+from adapters.matrix.rooms import Rooms
+from adapters.matrix.sync import Lease, Sync
+from bot.access.rules import AccessRules
+from bot.concurrency import running
+from bot.domain import Turn
+from bot.store import Store
+from tests.support.fakes import NotedIntake
+from tests.support.synapse import Member, Synapse
+from tests.support.waiting import until
+
+
+@dataclass
+class Ear:
+    """One process that hears an account."""
+
+    client: MatrixClient
+    rooms: Rooms
+    platform: MatrixPlatform
+    inbound: Inbound
+    sync: Sync
+    lease: Lease
+
+
+@dataclass
+class Hearing:
+    """An account, a person, and a room in which both are."""
+
+    synapse: Synapse
+    store: Store
+    ann: Member
+    bot: Member
+    room: str
+    intake: NotedIntake
+    ears: list[Ear] = field(default_factory=list)
+
+    @property
+    def turns(self) -> list[Turn]:
+        return self.intake.turns
+
+    @property
+    def texts(self) -> list[str]:
+        return self.intake.texts
+
+    async def heard(self, *texts: str) -> list[Turn]:
+        """Return the turns as soon as these questions have been admitted, and no others."""
+        await until(lambda: self.texts == list(texts), why=lambda: self.texts)
+        return self.turns
+
+    async def call(self, text: str = "why?", *, by: Member | None = None, **more: str) -> str:
+        """Mention the bot; return the event."""
+        who = by or self.ann
+        return await who.say(self.room, f"{self.bot.name}: {text}", to=[self.bot], **more)
+
+    @asynccontextmanager
+    async def ear(self, *, lease: float = 0.6, patience: float = 3600.0) -> AsyncIterator[Ear]:
+        """Hear in one more process, until the end of the block."""
+        async with AsyncExitStack() as stack:
+            client = await stack.enter_async_context(
+                connected(self.synapse.url, self.bot.token, budgets=None)
+            )
+            rooms = Rooms(client)
+            platform = MatrixPlatform(rooms)
+            controls = Controls(rooms, self.intake, jobs=platform.jobs)
+            inbound = Inbound(platform, rooms, self.intake, controls)
+            held = Lease(self.store, account=client.user_id, seconds=lease)
+            sync = Sync(client, inbound, held, downtime=platform.downtime, patience=patience)
+            await stack.enter_async_context(platform.jobs)
+            await stack.enter_async_context(running(sync.run()))
+            await until(lambda: not platform.downtime.seconds())
+            ear = Ear(client, rooms, platform, inbound, sync, held)
+            self.ears.append(ear)
+            yield ear
+
+
+async def hearing_of(
+    synapse: Synapse, store: Store, *, access: AccessRules | None = None, joins: bool = True
+) -> Hearing:
+    """Make an account and a room; the bot hears nothing before `ear`."""
+    ann, bot = await synapse.person("ann"), await synapse.person("parley")
+    room = await ann.create_room(bot, name="Garden")
+    if joins:
+        await bot.join(room)
+    return Hearing(synapse, store, ann, bot, room, NotedIntake(store, access=access))

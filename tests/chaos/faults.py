@@ -310,8 +310,9 @@ def _is_first_post(call: Call) -> bool:
 
 def _is_last_write(call: Call) -> bool:
     # The button stands below what is whole; Matrix has none, and each answer ends with a full stop.
-    body = json.dumps(call.body)
-    return '"regenerate' in body or ("m.replace" in body and '.", "msgtype' in body)
+    if isinstance(call, MatrixCall):
+        return str(call.body.get("m.new_content", {}).get("body", "")).endswith(".")
+    return '"regenerate' in json.dumps(call.body)
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,7 +143,8 @@ class MatrixTalk(Talk):
             return
         synapse, account = self._server.synapse, self._server.account
         self._person = await patiently(lambda: synapse.person("ann"))
-        self._other = await patiently(lambda: synapse.person("ben")) if self.is_joined else None
+        # A room of two is a direct one.
+        self._other = None if self._dm else await patiently(lambda: synapse.person("ben"))
         others = [account] + ([self._other] if self._other else [])
         make = self._person.create_room
         self._room = await patiently(lambda: make(*others, direct=self._dm))

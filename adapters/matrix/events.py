@@ -57,7 +57,7 @@ class Said:
 
     def without_name(self, *names: str) -> Said:
         """Return it without the bot's name at its beginning."""
-        any_of = "|".join(re.escape(name) for name in names if name)
+        any_of = "|".join(re.escape(name.removeprefix("@")) for name in names if name)
         text = re.sub(rf"\A\s*@?(?:{any_of})(?!\w)[,:]?\s*", "", self.text, flags=re.IGNORECASE)
         return replace(self, text=text if is_visible(text) else "")
 

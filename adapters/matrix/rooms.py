@@ -89,10 +89,10 @@ class Rooms:
             return True
         # Since room version 12 its creators are above all levels, and are not listed there.
         made = await self._content(room, "m.room.create", "", whole=True)
-        content = made.get("content")
-        if not isinstance(content, dict) or _number(content.get("room_version"), 1) < 12:
+        how = made.get("content")
+        if not isinstance(how, dict) or _number(how.get("room_version"), 1) < 12:
             return False
-        more = content.get("additional_creators")
+        more = how.get("additional_creators")
         return user == made.get("sender") or (isinstance(more, list) and user in more)
 
     async def event(self, room: str, event: str) -> Event:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from adapters.matrix.client import MatrixClient, connected
 from adapters.matrix.controls import Controls
@@ -58,7 +59,7 @@ class Hearing:
         await until(lambda: self.texts == list(texts), why=lambda: self.texts)
         return self.turns
 
-    async def call(self, text: str = "why?", *, by: Member | None = None, **more: str) -> str:
+    async def call(self, text: str = "why?", *, by: Member | None = None, **more: Any) -> str:
         """Mention the bot; return the event."""
         who = by or self.ann
         return await who.say(self.room, f"{self.bot.name}: {text}", to=[self.bot], **more)

@@ -158,7 +158,7 @@ class TestPosting:
     async def test_a_post_whose_answer_is_lost_shows_the_newer_text(self, either: Scene) -> None:
         turn = await either.ask()
         async with either.surface(turn) as surface:
-            either.proxy.lose_answer(times=2)
+            either.proxy.lose_answer()
             with pytest.raises(WriteFailed):
                 await surface.post(page("Because"))
             await surface.post(page("Because of the rain.", last=True))
@@ -245,7 +245,7 @@ class TestEdits:
         turn = await scene.ask()
         async with scene.surface(turn) as surface:
             message = await surface.post(page("one"))
-            scene.proxy.lose_answer(times=2)
+            scene.proxy.lose_answer()
             with pytest.raises(WriteFailed):
                 await surface.edit(message, page("two"))
             await surface.edit(message, page("two"))

@@ -27,7 +27,7 @@ from tests.support.process import model_variables
 from tests.support.synapse import eventually, python_of_synapse
 from tests.support.waiting import until
 
-KILLS = int(os.environ.get("KILLS", "3"))
+KILLS = int(os.environ.get("KILLS", "4"))
 SYNAPSE_KILLS = int(os.environ.get("SYNAPSE_KILLS", "1"))
 ANSWER_SECONDS = float(os.environ.get("ANSWER_SECONDS", "6"))
 # Synapse looks for redacted content every five minutes; here every second.
@@ -108,6 +108,8 @@ async def test_every_429_is_obeyed_by_all_processes(folder: Path, model: ModelEm
     async with homeserver(folder) as at, bots(folder, model, at, processes=2) as running:
         await at.synapse.set_limit(at.account, a_second=1, burst=3)
         talks = [MatrixTalk(at, nothing, kind, 0) for kind in ("DM", "thread", "DM", "thread")]
+        # Synapse asks to wait for a second at most.
+        at.proxies[0].refuse(4.0)
         for number, talk in enumerate(talks, 1):
             await talk.ask(number)
         await until(lambda: all(talk.is_whole() for talk in talks), why=lambda: running.texts)

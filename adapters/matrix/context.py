@@ -90,21 +90,20 @@ def earlier(rooms: Rooms, turn: Turn) -> ReadEarlier | None:
 
 async def context_messages(rooms: Rooms, said: Sequence[Said]) -> list[ContextMessage]:
     """Convert messages to context, in the given order."""
-    people = {(one.room, one.sender) for one in said if one.sender != rooms.client.user_id}
+    own, people = rooms.client.user_id, [*{(one.room, one.sender) for one in said}]
     names = await asyncio.gather(*(rooms.name(*one) for one in people))
     name_of = {user: name for (_, user), name in zip(people, names, strict=True)}
-    found = []
-    for one in said:
-        if one.sender == rooms.client.user_id:
-            # Its files repeat what it said.
-            found.append(ContextMessage(one.turn_id, None, one.text))
-            continue
-        person = Person(one.sender, name_of[one.sender])
-        is_person = not one.is_bot
-        found.append(
-            ContextMessage(turn_id(one.event), person, one.text, is_person, files=one.files)
+    return [
+        # The bot's own files repeat what it said.
+        ContextMessage(turn_id(one.event), None, one.text)
+        if one.sender == own
+        else ContextMessage(
+            *(turn_id(one.event), Person(one.sender, name_of[one.sender]), one.text),
+            in_thread=not one.is_bot,
+            files=one.files,
         )
-    return found
+        for one in said
+    ]
 
 
 async def _read(rooms: Rooms, room: str, event: str) -> list[Said]:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from adapters.matrix.client import Event
-from bot.domain import FileRef
+from bot.domain import FileRef, Json
 from bot.text.sanitize import is_visible, one_line, strip_controls, whole_characters
 
 NAME = "matrix"
 COMMAND = "!parley"
-USER = re.compile(r"@[^\s:]{1,200}:[^\s]{1,253}")
+_USER = re.compile(r"@[^\s:]{1,200}:[^\s]{1,253}")
 _EVENT = re.compile(r"\$[!-~]{1,254}")
 _FILES = ("m.file", "m.image", "m.audio", "m.video")
 _SAID = ("m.text", "m.emote", *_FILES)  # not m.notice, which bots write
@@ -45,21 +44,16 @@ class Said:
     is_bot: bool = False
 
     @property
-    def turn_id(self) -> str:
-        """The id of the turn that it asks for."""
-        return turn_id(self.event)
-
-    @property
     def command(self) -> str | None:
         """What follows "!parley"; None if it is no command."""
         name, _, words = self.text.partition(" ")
         return words.strip() if name.casefold() == COMMAND else None
 
-    def without_name(self, *names: str) -> Said:
-        """Return it without the bot's name at its beginning."""
+    def without(self, *names: str) -> str:
+        """Return the text without the bot's name at its beginning."""
         any_of = "|".join(re.escape(name.removeprefix("@")) for name in names if name)
         text = re.sub(rf"\A\s*@?(?:{any_of})(?!\w)[,:]?\s*", "", self.text, flags=re.IGNORECASE)
-        return replace(self, text=text if is_visible(text) else "")
+        return text if is_visible(text) else ""
 
 
 def turn_id(event: str) -> str:
@@ -69,35 +63,25 @@ def turn_id(event: str) -> str:
 
 def event_of(turn: str) -> str:
     """Return the event that a turn's id names; "" if it names none."""
-    found = turn.removeprefix(f"{NAME}:")
-    return found if _EVENT.fullmatch(found) else ""
+    return _like(_EVENT, turn.removeprefix(f"{NAME}:"))
 
 
-def to_said(room: str, event: Event, *, content: Mapping[str, object] | None = None) -> Said | None:
+def to_said(room: str, event: Event, *, content: Event | None = None) -> Said | None:
     """Return the message of an event; None if it is none, or an edit, or was redacted.
 
     `content` stands for the event's own: that of its last edit. Its relation remains the event's.
     """
     original = mapping(event, "content")
     shown = original if content is None else content
-    kind, sender, id_ = shown.get("msgtype"), event.get("sender"), event.get("event_id")
-    if event.get("type") != "m.room.message" or "state_key" in event:
+    kind, relation = shown.get("msgtype"), mapping(original, "m.relates_to")
+    sender, id_ = user_id(event, "sender"), event_id(event, "event_id")
+    if event.get("type") != "m.room.message" or not (sender and id_):
         return None
-    if content is None and edited_event(event):
+    if kind not in (*_SAID, "m.notice") or relation.get("rel_type") == "m.replace":
         return None
-    if not (isinstance(sender, str) and USER.fullmatch(sender)) or kind not in (*_SAID, "m.notice"):
-        return None
-    if not isinstance(id_, str) or not _EVENT.fullmatch(id_):
-        return None
-    relation = mapping(original, "m.relates_to")
-    is_threaded = relation.get("rel_type") == "m.thread"
-    mentions = mapping(shown, "m.mentions")
-    users = mentions.get("user_ids")
-    named = users[:_MOST_MENTIONED] if isinstance(users, list) else []
+    thread = event_id(relation, "event_id") if relation.get("rel_type") == "m.thread" else ""
     # In a thread a reply may stand in for one, for clients that know no threads (v1.4).
-    is_reply = not (is_threaded and relation.get("is_falling_back") is True)
-    reply_to = event_id(mapping(relation, "m.in_reply_to"), "event_id") if is_reply else ""
-    thread = event_id(relation, "event_id") if is_threaded else ""
+    is_reply = not (thread and relation.get("is_falling_back") is True)
     files = _files(room, id_, shown)
     return Said(
         room=room,
@@ -106,10 +90,10 @@ def to_said(room: str, event: Event, *, content: Mapping[str, object] | None = N
         at=time_of(event),
         text=_text(shown, files, replies="m.in_reply_to" in relation),
         files=files,
-        mentions=frozenset(one for one in named if isinstance(one, str)),
-        everybody=mentions.get("room") is True,
+        mentions=mentioned(shown),
+        everybody=mapping(shown, "m.mentions").get("room") is True,
         thread="" if thread == id_ else thread,
-        reply_to=reply_to,
+        reply_to=event_id(mapping(relation, "m.in_reply_to"), "event_id") if is_reply else "",
         is_bot=kind == "m.notice",
     )
 
@@ -152,19 +136,42 @@ def time_of(event: Event) -> float:
     return min(sent / 1000, now) if sent < 1e15 else now
 
 
-def mapping(holder: Mapping[str, object], name: str) -> Mapping[str, object]:
+def mentioned(content: Event) -> frozenset[str]:
+    """Return the ids of the people whom a message mentions."""
+    users = mapping(content, "m.mentions").get("user_ids")
+    named = users[:_MOST_MENTIONED] if isinstance(users, list) else []
+    return frozenset(one for one in named if isinstance(one, str))
+
+
+def own_membership(event: Event, user: str) -> tuple[object, object]:
+    """Return what a user was in a room and is by this event, such as "join"; else None."""
+    if event.get("type") != "m.room.member" or event.get("state_key") != user:
+        return None, None
+    before = mapping(mapping(event, "unsigned"), "prev_content")
+    return before.get("membership"), mapping(event, "content").get("membership")
+
+
+def mapping(holder: Event, name: str) -> Event:
     """Return an object in an object; {} if it is none."""
     found = holder.get(name)
     return found if isinstance(found, dict) else {}
 
 
-def event_id(holder: Mapping[str, object], name: str) -> str:
+def event_id(holder: Event, name: str) -> str:
     """Return a field that is an event's id; "" if it is none."""
-    found = holder.get(name)
-    return found if isinstance(found, str) and _EVENT.fullmatch(found) else ""
+    return _like(_EVENT, holder.get(name))
 
 
-def _text(content: Mapping[str, object], files: tuple[FileRef, ...], *, replies: bool) -> str:
+def user_id(holder: Event, name: str) -> str:
+    """Return a field that is a person's id; "" if it is none."""
+    return _like(_USER, holder.get(name))
+
+
+def _like(form: re.Pattern[str], value: object) -> str:
+    return value if isinstance(value, str) and form.fullmatch(value) else ""
+
+
+def _text(content: Event, files: tuple[FileRef, ...], *, replies: bool) -> str:
     body = content.get("body")
     text = body if isinstance(body, str) else ""
     if replies:
@@ -174,24 +181,17 @@ def _text(content: Mapping[str, object], files: tuple[FileRef, ...], *, replies:
         text = text if isinstance(content.get("filename"), str) else ""
         text = "" if text == files[0].name else text
         text = "\n".join(filter(None, (text, f"[file: {files[0].name}]")))
-    text = _LINK.sub(r"\1", whole_characters(text)).strip()
-    text = strip_controls(text)
+    text = strip_controls(_LINK.sub(r"\1", whole_characters(text)).strip())
     return text if is_visible(text) else ""
 
 
-def _files(room: str, id_: str, content: Mapping[str, object]) -> tuple[FileRef, ...]:
+def _files(room: str, id_: str, content: Event) -> tuple[FileRef, ...]:
     address, size = content.get("url"), mapping(content, "info").get("size")
     if content.get("msgtype") not in _FILES or not isinstance(address, str):
         return ()
     names = (content.get("filename"), content.get("body"))
     name = next((one for one in names if isinstance(one, str) and one.strip()), "file")
-    is_size = isinstance(size, int) and not isinstance(size, bool) and 0 < size < 1 << 50
-    return (
-        FileRef(
-            turn_id(id_),
-            turn_id(id_),
-            one_line(whole_characters(name))[:_FILE_NAME],
-            size if is_size and isinstance(size, int) else 0,
-            {"room": room, "mxc": address[:500]},
-        ),
-    )
+    name = one_line(whole_characters(name))[:_FILE_NAME]
+    size = size if type(size) is int and 0 < size < 1 << 50 else 0
+    place: dict[str, Json] = {"room": room, "mxc": address[:500]}
+    return (FileRef(turn_id(id_), turn_id(id_), name, size, place),)

@@ -76,8 +76,8 @@ PLATFORM = PlatformSpec(
     connect=_connect,
     ids={
         "server": IdForm(_SERVER, "matrix.example.org", "homeserver"),
-        "channel": IdForm("![!-+--~]{1,254}", "!OGEhHVWSdvArJzumhm:example.org", "room"),
-        "person": IdForm(f"@[!-+--9;-~]{{1,250}}:{_SERVER}", "@ann:example.org"),
+        "channel": IdForm(r"![!-+\--~]{1,254}", "!OGEhHVWSdvArJzumhm:example.org", "room"),
+        "person": IdForm(rf"@[!-+\--9;-~]{{1,250}}:{_SERVER}", "@ann:example.org"),
     },
     ids_help="Matrix's begin with ! (a room) or @ (a person); a homeserver has its name",
     sessions=("matrix:*:since", "matrix:*:holder"),

@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from uuid import uuid4
 
 from adapters.matrix.client import Event, MatrixClient, TokenRefused, objects, path_of
-from adapters.matrix.events import NAME, mapping, time_of
-from adapters.matrix.inbound import Inbound, own_membership
+from adapters.matrix.events import NAME, mapping, own_membership
+from adapters.matrix.inbound import Inbound
 from adapters.matrix.rooms import CHANGES
 from bot.concurrency import Backoff, together
 from bot.errors import (
@@ -32,61 +30,20 @@ log = logging.getLogger(__name__)
 
 _WAIT = 30.0  # seconds for which the homeserver holds a request without news
 _TIMELINE = 50  # events of a room in one answer; what was before is read by /messages
-PATIENCE = 3600.0  # seconds: after a longer outage, older questions are not answered any more
+_MOST_PAGES = 10  # between an invitation and now
 _EXPIRE_SECONDS = 30 * 24 * 3600
 _PAUSES = Backoff(first=0.5, longest=30.0)
 _TRIES = 6  # of an event, if the homeserver fails while it is handled
-_MOST_PAGES = 10  # between an invitation and now
-_KINDS = (
-    *("m.room.message", "m.reaction", "m.room.redaction", "m.room.encrypted", *CHANGES),
-    *("m.room.power_levels", "m.room.history_visibility"),
-)
-_FILTER = {
-    "presence": {"types": []},
-    "account_data": {"types": []},
-    "room": {
-        "account_data": {"types": []},
-        "ephemeral": {"types": []},
-        "state": {"types": [*CHANGES], "lazy_load_members": True},
-        "timeline": {"types": [*_KINDS], "limit": _TIMELINE, "lazy_load_members": True},
-    },
-}
-# Only the invitations, and where to go on.
-_FIRST = {
-    **_FILTER,
-    "room": {
-        "account_data": {"types": []},
-        "ephemeral": {"types": []},
-        "state": {"types": []},
-        "timeline": {"types": [], "limit": 1},
-    },
-}
-# KEYS: the holder, and where to go on. ARGV: what to do, the process, milliseconds or seconds of an
-# expiry, and the place.
+_KINDS = ("m.room.message", "m.reaction", "m.room.redaction", "m.room.encrypted", *CHANGES)
+# KEYS: the holder, and where to go on. ARGV: the process, the milliseconds of its lease, and the
+# place, which only the holder may save, and the seconds for which it is kept.
 _LEASE = """
 local holder = redis.call('GET', KEYS[1])
-if ARGV[1] == 'release' then
-  if holder == ARGV[2] then redis.call('DEL', KEYS[1]) end
-  return 1
-end
-if holder and holder ~= ARGV[2] then return 0 end
-if ARGV[1] == 'claim' then
-  redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
-elseif not holder then
-  return 0
-else
-  redis.call('SET', KEYS[2], ARGV[4], 'EX', ARGV[3])
-end
+if holder and holder ~= ARGV[1] or ARGV[3] and not holder then return 0 end
+if ARGV[3] then redis.call('SET', KEYS[2], ARGV[3], 'EX', ARGV[4])
+else redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end
 return 1
 """
-
-
-@dataclass(frozen=True, slots=True)
-class _Progress:
-    """Where to go on, and when that was saved, in seconds since the epoch."""
-
-    since: str
-    at: float
 
 
 class Lease:
@@ -94,36 +51,26 @@ class Lease:
 
     def __init__(self, store: Store, *, account: str, seconds: float) -> None:
         self.seconds = seconds
-        self._store = store
+        self._store, self._script = store, store.script(_LEASE)
         self._keys = [store.key(NAME, account, it) for it in ("holder", "since")]
-        self._script = store.script(_LEASE)
         self._process = uuid4().hex
 
     async def claim(self) -> bool:
         """Take the lease, or renew it; False if another process has it."""
-        return bool(await self._run("claim", int(self.seconds * 1000)))
+        return bool(await self._run())
 
     async def save(self, since: str) -> None:
         """Save where to go on. Raises LeaseLost."""
-        place = json.dumps({"since": since, "at": time.time()})
-        if not await self._run("save", _EXPIRE_SECONDS, place):
+        if not await self._run(since, _EXPIRE_SECONDS):
             raise LeaseLost("another process hears Matrix")
 
-    async def progress(self) -> _Progress | None:
-        """Return where to go on; None if the account was never heard."""
-        saved = await self._store.command("GET", self._keys[1])
-        try:
-            found = json.loads(saved or "null")
-            return _Progress(str(found["since"]), float(found["at"]))
-        except (ValueError, TypeError, KeyError):
-            return None
+    async def since(self) -> str:
+        """Return where to go on; "" if the account was never heard."""
+        return str(await self._store.command("GET", self._keys[1]) or "")
 
-    async def release(self) -> None:
-        """Let another process hear at once."""
-        await self._run("release", 0)
-
-    async def _run(self, verb: str, expiry: int, place: str = "") -> int:
-        answer: int = await self._script(keys=self._keys, args=(verb, self._process, expiry, place))
+    async def _run(self, *place: str | int) -> int:
+        args = (self._process, int(self.seconds * 1000), *place)
+        answer: int = await self._script(keys=self._keys, args=args)
         return answer
 
 
@@ -135,113 +82,86 @@ class Sync:
     """
 
     def __init__(
-        self,
-        client: MatrixClient,
-        inbound: Inbound,
-        lease: Lease,
-        *,
-        downtime: Downtime,
-        patience: float = PATIENCE,
+        self, client: MatrixClient, inbound: Inbound, lease: Lease, *, downtime: Downtime
     ) -> None:
         self._client, self._inbound = client, inbound
         self._lease, self._downtime = lease, downtime
-        self._patience = patience
         self._failed: dict[object, int] = {}  # tries, by event
 
     async def run(self) -> None:
         """Hear until cancelled. Raises CannotStart if the token is refused."""
-        pause = self._lease.seconds / 3
         while True:
             try:
                 if await self._lease.claim():
-                    await self._hold()
-                else:
-                    self._downtime.note(is_open=True)  # another process hears
+                    await together(*map(asyncio.create_task, (self._renew(), self._hear())))
+                self._downtime.note(is_open=True)  # another process hears
             except LeaseLost:
                 log.info("Another process hears Matrix now")
             except StoreUnavailable as error:
                 self._downtime.note(is_open=False)
-                log.debug("Cannot ask who hears Matrix: %s", error)
-            await asyncio.sleep(pause)
-
-    async def _hold(self) -> None:
-        try:
-            await together(*map(asyncio.create_task, (self._renew(), self._hear())))
-        finally:
-            with suppress(StoreUnavailable, TimeoutError):
-                async with asyncio.timeout(1.0):
-                    await self._lease.release()
+                log.debug("Cannot hear Matrix without the store: %s", error)
+            await asyncio.sleep(self._lease.seconds / 3)
 
     async def _renew(self) -> None:
-        clock = asyncio.get_running_loop().time
-        ends_at = clock() + self._lease.seconds
         while True:
             await asyncio.sleep(self._lease.seconds / 3)
-            asked = clock()
-            try:
-                if not await self._lease.claim():
-                    raise LeaseLost("another process hears Matrix")
-                ends_at = asked + self._lease.seconds
-            except StoreUnavailable:
-                if clock() > ends_at:
-                    raise
+            if not await self._lease.claim():
+                raise LeaseLost("another process hears Matrix")
 
     async def _hear(self) -> None:
-        since, oldest, begins, failures = "", 0.0, True, 0
+        since, failures = "", 0
         while True:
             try:
-                if begins:
-                    since, oldest = await self._begin()
-                    begins = False
+                since = since or await self._begin()
                 # That it is heard (again) is known at once.
                 is_open = not self._downtime.seconds()
-                found = await self._ask(since, _FILTER, wait=_WAIT if is_open else 0.0)
+                found = await self._ask(since, wait=_WAIT if is_open else 0.0)
                 self._downtime.note(is_open=True)
-                await self._handle(found, since, oldest=oldest)
-                since, oldest, failures = _next(found), 0.0, 0
+                await self._handle(found, since)
+                since, failures = _next(found), 0
                 await self._lease.save(since)
                 self._failed.clear()
             except TokenRefused as error:
                 raise CannotStart(str(error)) from error
-            except (SurfaceError, StoreUnavailable) as error:
+            except SurfaceError as error:
                 self._downtime.note(is_open=False)
                 log.warning("Matrix cannot be heard: %s", error)
                 if isinstance(error, WriteRefused) and since:
                     # The homeserver does not know this place: its database is another one.
-                    await self._lease.save("")
-                    begins = True
+                    since = ""
+                    await self._lease.save(since)
                 failures += 1
                 await asyncio.sleep(_PAUSES.delay(failures))
 
-    async def _begin(self) -> tuple[str, float]:
-        """Return where to go on, and before which time nothing is answered.
+    async def _begin(self) -> str:
+        """Return where to go on.
 
-        Invitations come only once, so those that wait are asked for at each start.
+        An invitation comes only once, so those that wait are asked for at each start.
         """
-        saved = await self._lease.progress()
-        found = await self._ask("", _FIRST, wait=0.0)
+        found = await self._ask("", wait=0.0)
         self._invite(found)
-        if not saved or not saved.since:
-            await self._lease.save(_next(found))
-            return _next(found), 0.0
-        now = time.time()
-        return saved.since, now - self._patience if now - saved.at > self._patience else 0.0
+        if not (since := await self._lease.since()):
+            await self._lease.save(since := _next(found))
+        return since
 
-    async def _ask(self, since: str, chosen: object, *, wait: float) -> Event:
+    async def _ask(self, since: str, *, wait: float) -> Event:
+        """Return the news; of all time only where to go on, and invitations."""
+        none: dict[str, object] = {"types": []}
+        timeline: dict[str, object] = {"types": [*_KINDS] if since else [], "limit": _TIMELINE}
+        room = {"account_data": none, "ephemeral": none, "timeline": timeline}
+        room["state"] = {"types": [*CHANGES] if since else [], "lazy_load_members": True}
+        chosen = {"presence": none, "account_data": none, "room": room}
         query: dict[str, str | int] = {"filter": json.dumps(chosen), "timeout": int(wait * 1000)}
         if since:
             query["since"] = since
         return await self._client.call("GET", path_of("sync"), query=query, timeout=wait + 30.0)
 
-    async def _handle(self, found: Event, since: str, *, oldest: float) -> None:
+    async def _handle(self, found: Event, since: str) -> None:
         self._invite(found)
-        rooms = mapping(found, "rooms")
-        for room in mapping(rooms, "leave"):
-            self._inbound.on_left(room)
-        joined = mapping(rooms, "join")
+        joined = mapping(mapping(found, "rooms"), "join")
         for room in joined:
-            async for event in self._events(room, mapping(joined, room), since):
-                if time_of(event) >= oldest:
+            async with aclosing(self._events(room, mapping(joined, room), since)) as events:
+                async for event in events:
                     await self._hand_over(room, event)
 
     def _invite(self, found: Event) -> None:
@@ -250,87 +170,68 @@ class Sync:
             state = mapping(mapping(invited, room), "invite_state")
             self._inbound.on_invite(room, objects(state.get("events")))
 
-    async def _events(self, room: str, joined: object, since: str) -> AsyncIterator[Event]:
-        """Yield the events of a room since the last answer, oldest first."""
-        parts = joined if isinstance(joined, dict) else {}
-        timeline = mapping(parts, "timeline")
+    async def _events(self, room: str, joined: Event, since: str) -> AsyncGenerator[Event]:
+        """Yield the state and the events of a room since the last answer, oldest first."""
+        timeline, user = mapping(joined, "timeline"), self._client.user_id
         events = objects(timeline.get("events"))
-        state = objects(mapping(parts, "state").get("events"))
-        user = self._client.user_id
+        state = objects(mapping(joined, "state").get("events"))
         for one in state:
-            self._inbound.on_state(room, one)
-        if any(own_membership(one, user) == "join" for one in (*state, *events)):
-            await self._inbound.on_joined(room)
-            for one in await self._since_invited(room, events, timeline.get("prev_batch")):
-                yield one
-            return
-        if timeline.get("limited") is True and since:
-            until = events[0].get("event_id") if events else None
-            async for one in self._between(room, since, until):
-                yield one
+            yield one
+        changes = [own_membership(one, user) for one in (*state, *events)]
+        if any(now == "join" and before != "join" for before, now in changes):
+            # Who has invited it may have asked at once.
+            start, pages = timeline.get("prev_batch"), 0
+            while not (began := _began(events, user)) and pages < _MOST_PAGES and start:
+                page, start = await self._page(room, "b", start)
+                events, pages = [*page[::-1], *events], pages + 1
+            events = [it for n, it in enumerate(events) if n >= began or "state_key" in it]
+        elif timeline.get("limited") is True:
+            until, start = (events[0].get("event_id") if events else None), since
+            while start:
+                page, start = await self._page(room, "f", start)
+                for one in page:
+                    if one.get("event_id") == until:
+                        start = ""
+                        break
+                    yield one
         for one in events:
             yield one
 
-    async def _between(self, room: str, since: str, until: object) -> AsyncIterator[Event]:
-        """Yield the events of a room behind a place, and before the event `until`."""
-        query: dict[str, str | int] = {"dir": "f", "from": since, "limit": 100}
-        query["filter"] = json.dumps({"types": [*_KINDS], "lazy_load_members": True})
-        while True:
-            page = await self._client.call("GET", path_of("rooms", room, "messages"), query=query)
-            events = objects(page.get("chunk"))
-            for one in events:
-                if one.get("event_id") == until:
-                    return
-                yield one
-            end = page.get("end")
-            if not events or not isinstance(end, str) or end == query["from"]:
-                return
-            query["from"] = end
-
-    async def _since_invited(
-        self, room: str, events: list[Event], before: object
-    ) -> Sequence[Event]:
-        """Return the events of a room that the bot has joined, from its invitation on.
-
-        Who has invited it may have asked at once.
-        """
-        found = events
-        for _ in range(_MOST_PAGES):
-            marks = [own_membership(one, self._client.user_id) for one in found]
-            if "invite" in marks:
-                return found[len(marks) - 1 - marks[::-1].index("invite") :]
-            if not isinstance(before, str):
-                break
-            query: dict[str, str | int] = {"dir": "b", "from": before, "limit": 100}
-            query["filter"] = json.dumps({"types": [*_KINDS]})
-            page = await self._client.call("GET", path_of("rooms", room, "messages"), query=query)
-            chunk, before = objects(page.get("chunk")), page.get("end")
-            found = [*chunk[::-1], *found]
-            if not chunk:
-                break
-        marks = [own_membership(one, self._client.user_id) for one in found]
-        # It joined without an invitation: what was said before is not for it.
-        return found[marks.index("join") :] if "join" in marks else events
+    async def _page(self, room: str, direction: str, start: object) -> tuple[list[Event], object]:
+        """Return events of a room from a place on, and the next place; "" at the end."""
+        query: dict[str, str | int] = {"dir": direction, "from": str(start), "limit": 100}
+        query["filter"] = json.dumps({"types": [*_KINDS]})
+        page = await self._client.call("GET", path_of("rooms", room, "messages"), query=query)
+        events, end = objects(page.get("chunk")), page.get("end")
+        return events, end if events and isinstance(end, str) and end != start else ""
 
     async def _hand_over(self, room: str, event: Event) -> None:
-        id_ = event.get("event_id")
+        id_ = str(event.get("event_id"))
         try:
             await self._inbound.on_event(room, event)
-        except (StoreUnavailable, LeaseLost):
+        except StoreUnavailable:
             raise
-        except (WriteDelayed, WriteFailed) as error:
-            self._failed[id_] = self._failed.get(id_, 0) + 1
-            if self._failed[id_] < _TRIES:
-                raise
-            log.error("Event %s in %s is left out: %s", id_, room, error)  # noqa: TRY400 - known
         except SurfaceError as error:
+            passing = isinstance(error, WriteDelayed | WriteFailed)
+            self._failed[id_] = self._failed.get(id_, 0) + 1
+            if passing and self._failed[id_] < _TRIES:
+                raise
             log.warning("Event %s in %s is left out: %s", id_, room, error)
         except Exception:
             log.exception("Event %s in %s cannot be handled", id_, room)
 
 
+def _began(events: list[Event], user: str) -> int:
+    """Return where the bot was invited last, or joined without; 0 if that is not among them."""
+    for number, one in reversed([*enumerate(events)]):
+        before, now = own_membership(one, user)
+        if now == "invite" or (now == "join" and before not in ("join", "invite")):
+            return number
+    return 0
+
+
 def _next(found: Event) -> str:
     following = found.get("next_batch")
     if not isinstance(following, str) or not following:
-        raise WriteFailed("/sync says nowhere where to go on")
+        raise WriteFailed("/sync does not say where to go on")
     return following

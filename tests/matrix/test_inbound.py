@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from adapters.matrix.client import Event
 from bot.domain import ThreadKey
 from bot.intake.addressed import Facts
 from bot.store import Store
@@ -222,7 +223,8 @@ async def test_events_of_every_shape_are_survived(there: Hearing) -> None:
             [],
         )
     ):
-        event = {"type": "m.room.message", "sender": there.ann.user_id, "content": content}
+        event: Event = {"type": "m.room.message", "sender": there.ann.user_id}
+        event["content"] = content
         for id_ in (f"$odd{number}", 7, None):
             await ear.inbound.on_event(there.room, {**event, "event_id": id_})
     for event in ({}, {"type": 7, "sender": []}, {"type": "m.room.message", "sender": "@a:b"}):
@@ -233,3 +235,15 @@ async def test_events_of_every_shape_are_survived(there: Hearing) -> None:
 
 def _reply(event: str) -> dict[str, object]:
     return {"m.in_reply_to": {"event_id": event}}
+
+
+async def test_what_was_said_long_ago_is_not_answered_after_an_outage(there: Hearing) -> None:
+    (ear,), asked = there.ears, await there.ann.say(there.room, "why?")
+    event = await ear.client.event(there.room, asked)
+    event["content"]["m.mentions"] = {"user_ids": [there.bot.user_id]}
+
+    await ear.inbound.on_event(there.room, {**event, "origin_server_ts": 1_000_000_000})
+    assert not there.texts
+    await ear.inbound.on_event(there.room, event)
+
+    assert there.texts == ["why?"]

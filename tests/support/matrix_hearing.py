@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -30,8 +31,8 @@ class Ear:
     rooms: Rooms
     platform: MatrixPlatform
     inbound: Inbound
-    sync: Sync
     lease: Lease
+    hearing: asyncio.Task[None]
 
 
 @dataclass
@@ -65,7 +66,7 @@ class Hearing:
         return await who.say(self.room, f"{self.bot.name}: {text}", to=[self.bot], **more)
 
     @asynccontextmanager
-    async def ear(self, *, lease: float = 0.6, patience: float = 3600.0) -> AsyncIterator[Ear]:
+    async def ear(self, *, lease: float = 0.6) -> AsyncIterator[Ear]:
         """Hear in one more process, until the end of the block."""
         async with AsyncExitStack() as stack:
             client = await stack.enter_async_context(
@@ -76,11 +77,11 @@ class Hearing:
             controls = Controls(rooms, self.intake, jobs=platform.jobs)
             inbound = Inbound(platform, rooms, self.intake, controls)
             held = Lease(self.store, account=client.user_id, seconds=lease)
-            sync = Sync(client, inbound, held, downtime=platform.downtime, patience=patience)
+            sync = Sync(client, inbound, held, downtime=platform.downtime)
             await stack.enter_async_context(platform.jobs)
-            await stack.enter_async_context(running(sync.run()))
+            hearing = await stack.enter_async_context(running(sync.run()))
             await until(lambda: not platform.downtime.seconds())
-            ear = Ear(client, rooms, platform, inbound, sync, held)
+            ear = Ear(client, rooms, platform, inbound, held, hearing)
             self.ears.append(ear)
             yield ear
 

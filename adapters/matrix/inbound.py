@@ -31,7 +31,7 @@ from bot.errors import (
 )
 from bot.intake.addressed import Facts
 from bot.intake.intake import Commanded, Intake, Received
-from bot.languages import say
+from bot.languages import later, say
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ _JOINS_AT_ONCE = 5
 _MOST_INVITES = 1000  # in work; others are found at the next start
 _JOIN_SECONDS = 60.0  # a room of another server takes its time
 _JOIN_PAUSES, _JOIN_TRIES = Backoff(first=2.0, longest=60.0), 6
-_ENCRYPTED = (
+_ENCRYPTED = later(
     "This room is encrypted, and I cannot read encrypted messages. "
     "Please invite me to a room without encryption."
 )

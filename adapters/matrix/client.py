@@ -1,14 +1,13 @@
 """The client-server API of a Matrix homeserver: its requests, and their errors in Parley's words.
 
-Paths and answers are those of the Matrix specification, v1.11 and later. No request is repeated
-here: the core retries with the newest text.
+Paths and answers are those of the Matrix specification, v1.11 and later.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 import re
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -31,27 +30,23 @@ from bot.errors import (
 from bot.proxy import proxy_for
 from bot.reply.edit_budget import EditBudgets
 
-log = logging.getLogger(__name__)
-
 Event = dict[str, Any]  # as a stranger's server sent it: no field has a type that is certain
 
-CLIENT, MEDIA = "/_matrix/client", "/_matrix/media"
+CLIENT = "/_matrix/client"
 REQUEST_SECONDS = 15.0
 _CHUNK = 65_536  # bytes
 _MXC = re.compile(r"mxc://([A-Za-z0-9.:\[\]-]+)/([A-Za-z0-9_-]+)")  # v1.11, section 11.12
 # Synapse's `rc_message`: ten at once, then 0.2 a second, if no admin has lifted it. An account
 # starts with what a lifted one may do; a 429 teaches it the rest.
 _BURST = 10
-_LIFTED = 200, 20.0  # writes, seconds
+_LIFTED, _LIFTED_SECONDS = 200, 20.0
+_LEARNT_SECONDS = 600.0  # an admin may have lifted it by then
 _PATIENCE = 5.0  # seconds to wait if a 429 does not say
 _LONGEST = 600.0
-_REFUSED = "MATRIX_TOKEN is refused by {server}: make a new one with `python -m bot init`"
+_REFUSED = "MATRIX_TOKEN is refused by {server}: make a new one with `matrix-login`"
 # Codes of the section "Standard error response", where a status does not say enough.
 _KINDS: Mapping[str, type[SurfaceError]] = {
     "M_FORBIDDEN": PlaceGone,
-    "M_GUEST_ACCESS_FORBIDDEN": PlaceGone,
-    "M_UNSUPPORTED_ROOM_VERSION": PlaceGone,
-    "M_INCOMPATIBLE_ROOM_VERSION": PlaceGone,
     "M_NOT_FOUND": MessageGone,
     "M_NOT_YET_UPLOADED": WriteFailed,
     "M_RESOURCE_LIMIT_EXCEEDED": WriteFailed,
@@ -85,20 +80,22 @@ class MatrixClient:
         self.user_id = self.server = ""
         self._session, self._homeserver = session, homeserver.rstrip("/")
         self._token, self._budgets = token, budgets
-        self._slowest = 0.0  # seconds between two writes, as far as a 429 has told
+        self._slowest = self._slow_until = 0.0  # seconds between writes, and on the clock
 
     @property
     def account(self) -> EditBudget:
         """The budget of all writes of this account."""
-        writes, seconds = _LIFTED
-        return EditBudget(f"matrix:{self.user_id}", writes, seconds, shape="refills", for_finals=2)
+        bucket, lifted = f"matrix:{self.user_id}", (_LIFTED, _LIFTED_SECONDS)
+        if self._slowest and self._budgets and time.monotonic() > self._slow_until:
+            self._slowest = 0.0
+            self._budgets.learn(bucket, writes=_LIFTED, seconds=_LIFTED_SECONDS)
+        return EditBudget(bucket, *lifted, shape="refills", for_finals=2)
 
     async def identify(self) -> None:
         """Learn who this is, from the token."""
-        found = await self.call("GET", path_of("account", "whoami"))
-        user = found.get("user_id")
+        user = (await self.call("GET", path_of("account", "whoami"))).get("user_id")
         if not isinstance(user, str) or ":" not in user:
-            raise WriteRefused(f"{self._homeserver} does not say whose MATRIX_TOKEN it is")
+            raise WriteRefused("the server does not say whose MATRIX_TOKEN it is")
         self.user_id, self.server = user, user.partition(":")[2]
 
     async def call(
@@ -110,31 +107,34 @@ class MatrixClient:
         body: Mapping[str, Any] | None = None,
         timeout: float = REQUEST_SECONDS,
         counted: bool = False,
+        **options: Any,
     ) -> Event:
         """Return the JSON object of the answer; a path begins with "/_matrix/" (see `path_of`).
 
-        `counted` is a write of the account's budget.
+        `counted` is a write of the account's budget; the `options` are those of aiohttp.
         """
-        options: dict[str, Any] = {} if body is None else {"json": body}
-        async with self._request(method, path, query, timeout, counted, options) as response:
+        options |= {"params": query or {}, "timeout": aiohttp.ClientTimeout(timeout, connect=10.0)}
+        if body is not None:
+            options["json"] = body
+        async with self._request(method, path, counted=counted, **options) as response:
             try:
                 found = await response.json(content_type=None)
-            except ValueError as error:
-                raise WriteFailed(f"{path}: the answer is no JSON") from error
+            except ValueError:
+                found = None
         if not isinstance(found, dict):
-            raise WriteFailed(f"{path}: the answer is no object")
+            raise WriteFailed(f"{path}: the answer is no JSON object")
         return found
 
-    async def send(
-        self, room: str, kind: str, txn: str, content: Mapping[str, Any], *, seconds: float = 15.0
-    ) -> str:
+    async def send(self, room: str, kind: str, txn: str, content: Mapping[str, Any]) -> str:
         """Send an event and return its id; the same `txn` again returns the same event's.
 
-        Synapse remembers it for 30 minutes (1.163, `CLEANUP_PERIOD` and the store's daily purge).
+        Synapse 1.163 remembers it for a day.
         """
         path = path_of("rooms", room, "send", kind, txn)
-        found = await self.call("PUT", path, body=content, timeout=seconds, counted=True)
-        return _event_id(found, path)
+        event = (await self.call("PUT", path, body=content, counted=True)).get("event_id")
+        if not isinstance(event, str):
+            raise WriteFailed(f"{path}: the answer names no event")
+        return event
 
     async def redact(self, room: str, event: str, txn: str) -> None:
         """Take away an event's content, for ever."""
@@ -163,18 +163,9 @@ class MatrixClient:
 
     async def upload(self, name: str, data: bytes, media_type: str) -> str:
         """Store a file on the homeserver and return its address, mxc://..."""
-        path, options = (
-            f"{MEDIA}/v3/upload",
-            {"data": data, "headers": {"Content-Type": media_type}},
-        )
-        async with self._request(
-            "POST", path, {"filename": name}, 60.0, False, options
-        ) as response:
-            found = await response.json(content_type=None)
-        address = found.get("content_uri") if isinstance(found, dict) else None
-        if not isinstance(address, str):
-            raise WriteFailed(f"{path}: the answer has no address")
-        return address
+        path, headers = "/_matrix/media/v3/upload", {"Content-Type": media_type}
+        sent: dict[str, Any] = {"query": {"filename": name}, "data": data, "headers": headers}
+        return str((await self.call("POST", path, timeout=60.0, **sent)).get("content_uri"))
 
     async def download(self, mxc: str) -> AsyncGenerator[bytes]:
         """Yield the bytes of a file. Strangers' files have any size: close the iterator early."""
@@ -182,35 +173,22 @@ class MatrixClient:
             raise WriteRefused("a file has no valid address")
         path = path_of("media", "download", *found.groups(), base=f"{CLIENT}/v1")
         headers = {"Accept-Encoding": "identity"}  # a small file could become a large one
-        async with self._request("GET", path, None, None, False, {"headers": headers}) as response:
+        timeout = aiohttp.ClientTimeout(None, connect=10.0, sock_read=20.0)
+        async with self._request("GET", path, headers=headers, timeout=timeout) as response:
             async for chunk in response.content.iter_chunked(_CHUNK):
                 yield chunk
 
     @asynccontextmanager
     async def _request(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str | int] | None,
-        seconds: float | None,
-        counted: bool,
-        options: dict[str, Any],
+        self, method: str, path: str, *, counted: bool = False, **options: Any
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        url = URL(self._homeserver + path, encoded=True)
-        headers = options.pop("headers", {})
+        url, headers = URL(self._homeserver + path, encoded=True), options.pop("headers", {})
         if self._token:  # a login has none yet
             headers = {**headers, "Authorization": f"Bearer {self._token}"}
-        timeout = aiohttp.ClientTimeout(total=seconds, connect=10.0, sock_read=seconds or 20.0)
+        # The token is this server's alone.
+        options |= {"headers": headers, "proxy": proxy_for(str(url)), "allow_redirects": False}
         try:
-            async with self._session.request(
-                method,
-                url.extend_query(query or {}),
-                headers=headers,
-                timeout=timeout,
-                proxy=proxy_for(str(url)),
-                allow_redirects=False,  # the token is this server's alone
-                **options,
-            ) as response:
+            async with self._session.request(method, url, **options) as response:
                 if response.status != 200:
                     raise await self._error(response, path, counted=counted)
                 yield response
@@ -229,7 +207,8 @@ class MatrixClient:
         code, status = str(body.get("errcode") or ""), response.status
         detail = f"{path}: HTTP {status} {code} {str(body.get('error') or '')[:200]}".rstrip()
         if status == 429:
-            return await self._delayed(response, body, detail, counted=counted)
+            wait = _seconds(body.get("retry_after_ms"), response.headers.get("Retry-After"))
+            return await self._delayed(detail, wait, counted=counted)
         if status == 401:
             return TokenRefused(_REFUSED.format(server=self._homeserver))
         if status >= 500:
@@ -237,15 +216,13 @@ class MatrixClient:
         # A 404 without a code is of a proxy in front of the server.
         return _KINDS.get(code, WriteRefused if code else WriteFailed)(detail)
 
-    async def _delayed(
-        self, response: aiohttp.ClientResponse, body: Event, detail: str, *, counted: bool
-    ) -> WriteDelayed:
-        wait = _seconds(body.get("retry_after_ms"), response.headers.get("Retry-After"))
+    async def _delayed(self, detail: str, wait: float, *, counted: bool) -> WriteDelayed:
         if not counted:
             return WriteDelayed(detail, retry_after=wait)
         account = self.account
+        self._slowest = max(self._slowest, wait)
+        self._slow_until = time.monotonic() + _LEARNT_SECONDS
         if self._budgets:
-            self._slowest = max(self._slowest, wait)
             self._budgets.learn(account.bucket, writes=_BURST, seconds=_BURST * self._slowest)
             await self._budgets.pause(account, wait)
         return WriteDelayed(detail, retry_after=wait, bucket=account.bucket)
@@ -273,13 +250,6 @@ async def connected(
 def objects(value: object) -> list[Event]:
     """Return the JSON objects of a list, and of anything else none."""
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
-
-
-def _event_id(found: Event, path: str) -> str:
-    event = found.get("event_id")
-    if not isinstance(event, str):
-        raise WriteFailed(f"{path}: the answer names no event")
-    return event
 
 
 def _seconds(milliseconds: object, header: str | None) -> float:

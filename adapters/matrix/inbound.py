@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -32,6 +33,7 @@ from bot.errors import (
 from bot.intake.addressed import Facts
 from bot.intake.intake import Commanded, Intake, Received
 from bot.languages import later, say
+from bot.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -53,14 +55,26 @@ class Inbound:
     """
 
     def __init__(
-        self, platform: MatrixPlatform, rooms: Rooms, intake: Intake, controls: Controls
+        self,
+        platform: MatrixPlatform,
+        rooms: Rooms,
+        *,
+        intake: Intake,
+        controls: Controls,
+        store: Store,
     ) -> None:
-        self._platform, self._jobs = platform, platform.jobs
+        self._platform, self._jobs, self._store = platform, platform.jobs, store
+        self._owed = store.key(NAME, rooms.client.user_id, "owed")  # what is to be withdrawn
         self._rooms, self._client = rooms, rooms.client
         self._intake, self._controls = intake, controls
         self._joins = asyncio.Semaphore(_JOINS_AT_ONCE)
         self._invites: set[str] = set()
         self._left: BoundedCache[str, bool] = BoundedCache()
+
+    async def resume(self) -> None:
+        """Go on with what an earlier process has begun."""
+        for one in await self._store.command("SMEMBERS", self._owed):
+            self._jobs.start(self._withdraw(one))
 
     async def on_event(self, room: str, event: Event) -> None:
         """Handle an event of a room, of which nothing is certain but that it is an object."""
@@ -160,9 +174,16 @@ class Inbound:
         """
         turn, lookup = turn_id(gone), self._intake.lookup
         was_asked, is_ours = await lookup.thread_of_turn(turn), await lookup.thread_of(NAME, gone)
+        if was_asked or is_ours:
+            await self._store.command("SADD", self._owed, owed := f"{room} {gone}")
         await self._intake.changes.forget(turn, platform=NAME, messages=[gone])
         if was_asked or is_ours:
-            self._jobs.start(self._platform.withdraw(room, gone))
+            self._jobs.start(self._withdraw(owed))
+
+    async def _withdraw(self, owed: str) -> None:
+        await self._platform.withdraw(*owed.split(" ", 1))
+        with suppress(StoreUnavailable):  # it is done once more then
+            await self._store.command("SREM", self._owed, owed)
 
     async def _receive(self, said: Said, *, edited_at: float = 0.0) -> None:
         bot, room, rooms = self._client.user_id, said.room, self._rooms

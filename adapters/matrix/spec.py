@@ -32,7 +32,9 @@ async def _connect(process: Process) -> AsyncIterator[Connected]:
         platform = MatrixPlatform(rooms)
         controls = Controls(rooms, process.intake, jobs=platform.jobs)
         lease = Lease(process.store, account=client.user_id, seconds=settings.lease_seconds)
-        inbound = Inbound(platform, rooms, process.intake, controls)
+        inbound = Inbound(
+            platform, rooms, intake=process.intake, controls=controls, store=process.store
+        )
         sync = Sync(client, inbound, lease, downtime=platform.downtime)
         async with platform.jobs:
             yield Connected(platform, sync.run, platform.downtime.seconds, tell=platform.tell)

@@ -29,6 +29,7 @@ from bot.store import Store
 log = logging.getLogger(__name__)
 
 _WAIT = 30.0  # seconds for which the homeserver holds a request without news
+_SLOW = 90.0  # seconds that an answer may take, after a long time
 _TIMELINE = 50  # events of a room in one answer; what was before is read by /messages
 _MOST_PAGES = 10  # between an invitation and now
 _EXPIRE_SECONDS = 30 * 24 * 3600
@@ -86,7 +87,7 @@ class Sync:
     ) -> None:
         self._client, self._inbound = client, inbound
         self._lease, self._downtime = lease, downtime
-        self._failed: dict[object, int] = {}  # tries, by event
+        self._failed: dict[str, int] = {}  # tries, by event or room
 
     async def run(self) -> None:
         """Hear until cancelled. Raises CannotStart if the token is refused."""
@@ -138,6 +139,7 @@ class Sync:
 
         An invitation comes only once, so those that wait are asked for at each start.
         """
+        await self._inbound.resume()
         found = await self._ask("", wait=0.0)
         self._invite(found)
         if not (since := await self._lease.since()):
@@ -154,15 +156,18 @@ class Sync:
         query: dict[str, str | int] = {"filter": json.dumps(chosen), "timeout": int(wait * 1000)}
         if since:
             query["since"] = since
-        return await self._client.call("GET", path_of("sync"), query=query, timeout=wait + 30.0)
+        return await self._client.call("GET", path_of("sync"), query=query, timeout=wait + _SLOW)
 
     async def _handle(self, found: Event, since: str) -> None:
         self._invite(found)
         joined = mapping(mapping(found, "rooms"), "join")
         for room in joined:
-            async with aclosing(self._events(room, mapping(joined, room), since)) as events:
-                async for event in events:
-                    await self._hand_over(room, event)
+            try:
+                async with aclosing(self._events(room, mapping(joined, room), since)) as events:
+                    async for event in events:
+                        await self._hand_over(room, event)
+            except SurfaceError as error:
+                self._leave_out(room, error)
 
     def _invite(self, found: Event) -> None:
         invited = mapping(mapping(found, "rooms"), "invite")
@@ -206,19 +211,22 @@ class Sync:
         return events, end if events and isinstance(end, str) and end != start else ""
 
     async def _hand_over(self, room: str, event: Event) -> None:
-        id_ = str(event.get("event_id"))
+        name = f"{event.get('event_id')} in {room}"
         try:
             await self._inbound.on_event(room, event)
         except StoreUnavailable:
             raise
         except SurfaceError as error:
-            passing = isinstance(error, WriteDelayed | WriteFailed)
-            self._failed[id_] = self._failed.get(id_, 0) + 1
-            if passing and self._failed[id_] < _TRIES:
-                raise
-            log.warning("Event %s in %s is left out: %s", id_, room, error)
+            self._leave_out(name, error)
         except Exception:
-            log.exception("Event %s in %s cannot be handled", id_, room)
+            log.exception("Event %s cannot be handled", name)
+
+    def _leave_out(self, what: str, error: SurfaceError) -> None:
+        """Go on behind an event or a room; raise the error if another try may succeed."""
+        self._failed[what] = self._failed.get(what, 0) + 1
+        if isinstance(error, WriteDelayed | WriteFailed) and self._failed[what] < _TRIES:
+            raise error
+        log.warning("%s is left out: %s", what, error)
 
 
 def _began(events: list[Event], user: str) -> int:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 
 from adapters.matrix.client import Event
 from bot.access.rules import AccessRules
-from bot.errors import CannotStart, LeaseLost, StoreUnavailable, WriteFailed
+from bot.errors import CannotStart, LeaseLost, StoreUnavailable, WriteFailed, WriteRefused
 from bot.store import Store
 from tests.support.matrix_hearing import Ear, Hearing, hearing_of
 from tests.support.synapse import Synapse, eventually
@@ -121,6 +122,25 @@ async def test_an_event_that_cannot_be_handled_holds_up_no_other(
         await there.call("why?")
 
         await there.heard("why?")
+
+
+async def test_a_room_that_cannot_be_read_holds_up_no_other(synapse: Synapse, store: Store) -> None:
+    there = await hearing_of(synapse, store)
+    async with there.ear() as ear:
+        call = ear.client.call
+
+        async def refusing(method: str, path: str, **options: Any) -> Event:
+            if path.endswith("/messages"):
+                raise WriteRefused("a room that is broken")
+            return await call(method, path, **options)
+
+        ear.client.call = refusing  # type: ignore[method-assign]
+        other = await there.ann.create_room(there.bot)
+        await there.call("why?")
+
+        await there.heard("why?")
+        await there.ann.say(other, "and here?", to=[there.bot])
+        await until(lambda: there.texts[-1] == "and here?")
 
 
 async def test_one_of_several_processes_hears_and_the_next_goes_on(
@@ -265,3 +285,49 @@ async def test_a_third_member_makes_a_direct_room_another_one(
         turns = await there.heard("for the bot", "why?")
         assert not turns[1].asker.direct
         assert turns[1].key.thread == str(turns[1].place["question"])
+
+
+async def test_what_belongs_to_a_deleted_question_is_withdrawn_by_the_next_process(
+    synapse: Synapse, store: Store
+) -> None:
+    there = await hearing_of(synapse, store)
+    asked = await there.ann.say(there.room, "why?")
+    mark = {"dev.parley.reply": {"turn": f"matrix:{asked}", "page": 0}}
+    answer = await there.bot.send(there.room, {"msgtype": "m.text", "body": "canary", **mark})
+    async with there.ear():
+        await there.call("first")
+        await there.heard("first")
+        await there.ann.redact(there.room, asked)
+        await store.command(
+            *("SADD", store.key("matrix", there.bot.user_id, "owed"), f"{there.room} {asked}")
+        )
+
+    async with there.ear() as ear:
+
+        async def is_gone() -> bool:
+            return not (await ear.client.event(there.room, answer))["content"]
+
+        await eventually(is_gone)
+        await eventually(lambda: _owes_nothing(there))
+
+
+async def _owes_nothing(there: Hearing) -> bool:
+    key = there.store.key("matrix", there.bot.user_id, "owed")
+    return not await there.store.command("EXISTS", key)
+
+
+async def test_a_redacted_question_takes_its_answer_along(synapse: Synapse, store: Store) -> None:
+    there = await hearing_of(synapse, store)
+    async with there.ear() as ear:
+        asked = await there.call("why?")
+        await there.heard("why?")
+        mark = {"dev.parley.reply": {"turn": f"matrix:{asked}", "page": 0}}
+        answer = await there.bot.send(there.room, {"msgtype": "m.text", "body": "canary", **mark})
+
+        await there.ann.redact(there.room, asked)
+
+        async def is_gone() -> bool:
+            return not (await ear.client.event(there.room, answer))["content"]
+
+        await eventually(is_gone)
+        await eventually(lambda: _owes_nothing(there))

@@ -75,7 +75,9 @@ class Hearing:
             rooms = Rooms(client)
             platform = MatrixPlatform(rooms)
             controls = Controls(rooms, self.intake, jobs=platform.jobs)
-            inbound = Inbound(platform, rooms, self.intake, controls)
+            inbound = Inbound(
+                platform, rooms, intake=self.intake, controls=controls, store=self.store
+            )
             held = Lease(self.store, account=client.user_id, seconds=lease)
             sync = Sync(client, inbound, held, downtime=platform.downtime)
             await stack.enter_async_context(platform.jobs)

@@ -582,22 +582,23 @@ class Settings:
     @property
     def secrets(self) -> tuple[str, ...]:
         """Every text that no log may show, passwords inside addresses as written and decoded."""
-        hidden = {
-            each.name: getattr(one, each.name)
+        # Two platforms may have a field of the same name.
+        hidden = [
+            (each.name, getattr(one, each.name))
             for one in (self, *self.platforms.values())
             for each in _fields_of(type(one))
             if not each.repr
-        }
+        ]
         addresses = [
-            urlsplit(each_server(text)[0]) for name, text in hidden.items() if name.endswith("_url")
+            urlsplit(each_server(text)[0]) for name, text in hidden if name.endswith("_url")
         ]
         passwords = [address.password or "" for address in addresses]
         options = [pair for address in addresses for pair in parse_qsl(address.query)]
         passwords += [value for name, value in options if name.endswith("password")]
         passwords += [it for one in addresses for it in re.findall("password=([^&]+)", one.query)]
         passwords += [secret for server in self.tool_servers for secret in server.secrets]
-        lists = [value for value in hidden.values() if isinstance(value, tuple)]
-        single = [value for value in hidden.values() if isinstance(value, str)]
+        lists = [value for _, value in hidden if isinstance(value, tuple)]
+        single = [value for _, value in hidden if isinstance(value, str)]
         found = (*single, *chain.from_iterable(lists), *passwords, *map(unquote, passwords))
         return tuple(text for text in found if text)
 

@@ -28,7 +28,8 @@ class Said:
 
     `at` is in seconds since the epoch, as the sender's server says, but not in the future. `thread`
     is the event that begins its thread, and `reply_to` the one that it replies to; "" without one.
-    `everybody`: it mentions the whole room. `text` is empty if it only calls the bot.
+    `everybody`: it mentions the whole room. `text` is empty if it only calls the bot. No thread can
+    begin with what `is_related` to another event (Synapse 1.163 refuses it, as MSC3440 says).
     """
 
     room: str
@@ -41,6 +42,7 @@ class Said:
     everybody: bool = False
     thread: str = ""
     reply_to: str = ""
+    is_related: bool = False
     is_bot: bool = False
 
     @property
@@ -94,6 +96,7 @@ def to_said(room: str, event: Event, *, content: Event | None = None) -> Said | 
         everybody=mapping(shown, "m.mentions").get("room") is True,
         thread="" if thread == id_ else thread,
         reply_to=event_id(mapping(relation, "m.in_reply_to"), "event_id") if is_reply else "",
+        is_related="rel_type" in relation,
         is_bot=kind == "m.notice",
     )
 

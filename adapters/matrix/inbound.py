@@ -203,13 +203,16 @@ class Inbound:
         text, thread = said.text, said.thread
         if facts.calls_bot or facts.direct:
             text = said.without(bot, await rooms.name(room, bot), bot[1:].partition(":")[0])
+        if thread and facts.calls_bot and not await self._is_root(room, thread):
+            thread = ""  # nothing could be posted there
         if above and above.sender == bot:
             thread = thread or above.thread  # a client without threads replies beside it
         in_thread = bool(thread) and not facts.direct
-        root = thread or ("" if facts.direct else said.event)
+        root = thread or ("" if facts.direct or said.is_related else said.event)
+        alone = room if facts.direct else said.event
         turn = Turn(
             id=turn_id(said.event),
-            key=ThreadKey(NAME, self._client.server, room, root or room),
+            key=ThreadKey(NAME, self._client.server, room, root or alone),
             person=Person(said.sender, said.sender),
             text=text,
             place={"room": room, "thread": root, "question": said.event},
@@ -252,6 +255,14 @@ class Inbound:
         except MessageGone:
             return None
         return read.as_it_stands(said.room, event)
+
+    async def _is_root(self, room: str, event: str) -> bool:
+        """Whether a thread can begin with an event: a stranger may name any."""
+        try:
+            found = await self._client.event(room, event)
+        except MessageGone:
+            return False
+        return "rel_type" not in mapping(mapping(found, "content"), "m.relates_to")
 
     def _asker(self, user: str, *, is_direct: bool) -> Asker:
         home = user.partition(":")[2]

@@ -8,8 +8,12 @@ import pytest
 
 from adapters.matrix.setup import examine, invitation, log_in
 from bot.app.check import line
+from bot.app.init import write
 from bot.errors import CannotStart, Unreachable
+from tests.app.test_init import loaded, run
+from tests.emulators.model import ModelEmulator
 from tests.support.process import python
+from tests.support.settings import value_of
 from tests.support.synapse import PASSWORD, SERVER, Member, Synapse
 
 
@@ -106,6 +110,30 @@ async def test_the_command_prints_the_setting(synapse: Synapse, tmp_path: Path) 
     assert name == "MATRIX_TOKEN"
     who = await Member(synapse, bot.user_id, token).call("GET", "account/whoami")
     assert who["user_id"] == bot.user_id
+
+
+async def test_init_asks_for_the_homeserver_and_the_token(
+    synapse: Synapse, model: ModelEmulator, tmp_path: Path
+) -> None:
+    bot = await synapse.person("parley")
+    write(tmp_path / ".env", {"DATA_DIR": str(tmp_path / "data")})
+    answers = {
+        "MATRIX_HOMESERVER": synapse.url,
+        "MATRIX_TOKEN": ["wrong", bot.token],
+        "MODEL_URL": model.url,
+        "ALLOWED_SERVERS": SERVER,
+        "ADMINS": bot.user_id,
+    }
+
+    works, typist = await run(tmp_path, answers)
+
+    assert works, typist.text
+    settings = loaded(tmp_path / ".env")
+    assert value_of(settings, "MATRIX_TOKEN") == bot.token
+    assert settings.allowed_servers == (SERVER,)
+    assert "MATRIX_TOKEN is refused" in typist.text
+    assert f"Invite {bot.user_id} to a room" in typist.text
+    assert bot.token not in typist.text
 
 
 async def test_a_wrong_password_makes_none(synapse: Synapse) -> None:

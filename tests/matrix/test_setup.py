@@ -117,7 +117,7 @@ async def test_init_asks_for_the_homeserver_and_the_token(
 ) -> None:
     bot = await synapse.person("parley")
     write(tmp_path / ".env", {"DATA_DIR": str(tmp_path / "data")})
-    answers = {
+    answers: dict[str, str | list[str]] = {
         "MATRIX_HOMESERVER": synapse.url,
         "MATRIX_TOKEN": ["wrong", bot.token],
         "MODEL_URL": model.url,

@@ -10,29 +10,20 @@ from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, 
 from contextlib import aclosing, asynccontextmanager, nullcontext, suppress
 from typing import Any
 
-from adapters.matrix import context
+from adapters.matrix import context, messages
 from adapters.matrix.client import path_of
 from adapters.matrix.markup import content_of
-from adapters.matrix.messages import (
-    MESSAGE,
-    Address,
-    belongs_to,
-    digest,
-    mark_of,
-    messages_of,
-    withdraw,
-)
+from adapters.matrix.messages import Address
 from adapters.matrix.rooms import Rooms
 from adapters.matrix.surface import MatrixSurface
 from bot.concurrency import BackgroundTasks, Backoff, running
 from bot.domain import ContextMessage, FileRef, Purpose, Turn
-from bot.errors import MessageGone, PlaceGone, SurfaceError, WriteDelayed, WriteFailed, WriteRefused
+from bot.errors import MessageGone, PlaceGone, SurfaceError, WriteDelayed, WriteFailed
 from bot.ports import Downtime, ReadEarlier
 
 log = logging.getLogger(__name__)
 
-_TYPING_SECONDS, _TYPING_EVERY = 30.0, 20.0  # until it ends by itself, and is sent again
-_DIRECT = "m.direct"
+_TYPING_MS, _TYPING_EVERY = 30_000, 20.0  # until it ends by itself; seconds until it is sent again
 _ROUNDS, _LATE_WRITES = 2, 2.0  # seconds
 _PAUSES = Backoff(first=1.0, longest=60.0)
 
@@ -73,13 +64,12 @@ class MatrixPlatform:
         return context.earlier(self._rooms, turn)
 
     async def fetch_file(self, file: FileRef) -> AsyncGenerator[bytes]:
-        """Yield the bytes of a file from the homeserver, as long as its message is there."""
-        match file.place:
-            case {"room": str(room), "mxc": str(mxc)}:
-                event = await self.client.event(room, file.message.partition(":")[2])
-            case _:
-                raise WriteRefused(f"{file.id} has no address on Matrix")
-        # A server keeps a file whose message is redacted.
+        """Yield the bytes of a file from the homeserver, as long as its message is there.
+
+        A homeserver keeps a file whose message is redacted. Raises SurfaceError.
+        """
+        room, mxc = str(file.place.get("room")), str(file.place.get("mxc"))
+        event = await self.client.event(room, file.message.partition(":")[2])
         if not event.get("content"):
             raise MessageGone(f"the message of {file.id} was redacted")
         async with aclosing(self.client.download(mxc)) as chunks:
@@ -88,7 +78,7 @@ class MatrixPlatform:
 
     async def orphaned_messages(self, turn: Turn, *, but: Collection[str]) -> Sequence[str]:
         """Return the pages of a turn's answer, except those in `but` that were ended."""
-        found = await messages_of(self.client, Address.of(turn), turn.id)
+        found = await messages.messages_of(self.client, Address.of(turn), turn.id)
         pages = [it for it in found.values() if it.page >= 0]
         return [it.id for it in pages if it.id not in but or it.is_open]
 
@@ -99,15 +89,16 @@ class MatrixPlatform:
         server leaves as they are. It is tried until it is done; a failure is only logged.
         """
 
-        def belongs(content: Mapping[str, Any]) -> bool:
-            return belongs_to(content, event) or mark_of(content)["turn"] == f"matrix:{event}"
+        def wanted(content: Mapping[str, Any]) -> bool:
+            turn = messages.mark_of(content)["turn"]
+            return turn == f"matrix:{event}" or messages.belongs_to(content, event)
 
         pauses = _PAUSES.pauses()
         for _ in range(_ROUNDS):
             try:
                 while True:
                     with suppress(WriteDelayed, WriteFailed):
-                        await withdraw(self.client, room, after=event, wanted=belongs)
+                        await messages.withdraw(self.client, room, after=event, wanted=wanted)
                         break
                     await asyncio.sleep(next(pauses))
             except SurfaceError as error:
@@ -116,31 +107,25 @@ class MatrixPlatform:
             await asyncio.sleep(_LATE_WRITES)
 
     async def tell(self, person: str, text: str) -> None:
-        """Send a person a direct message, in the room that there is or in a new one.
-
-        The same text comes once a day. Raises SurfaceError.
-        """
+        """Send a person a direct message, the same one once a day. Raises SurfaceError."""
         async with self._telling:
             room = await self._direct_room(person)
-        txn = digest("tell", person, text, time.strftime("%j", time.gmtime()))
-        await self.client.send(room, MESSAGE, txn, content_of(text))
+        txn = messages.digest("tell", person, text, time.strftime("%j", time.gmtime()))
+        await self.client.send(room, messages.MESSAGE, txn, content_of(text))
 
     async def _direct_room(self, person: str) -> str:
-        client = self.client
-        path = path_of("user", client.user_id, "account_data", _DIRECT)
-        try:
+        """Return the direct room with a person; it is made if there is none."""
+        client, known = self.client, dict[str, Any]()
+        path = path_of("user", client.user_id, "account_data", "m.direct")
+        with suppress(MessageGone):
             known = await client.call("GET", path)
-        except MessageGone:
-            known = {}
-        rooms = known.get(person)
-        for room in rooms if isinstance(rooms, list) else ():
+        for room in map(str, known.get(person) or ()):
             with suppress(MessageGone, PlaceGone):
-                member = path_of("rooms", str(room), "state", "m.room.member", person)
+                member = path_of("rooms", room, "state", "m.room.member", person)
                 if (await client.call("GET", member)).get("membership") in ("join", "invite"):
-                    return str(room)
+                    return room
         body = {"preset": "trusted_private_chat", "is_direct": True, "invite": [person]}
-        made = await client.call("POST", path_of("createRoom"), body=body)
-        room = str(made["room_id"])
+        room = str((await client.call("POST", path_of("createRoom"), body=body))["room_id"])
         await client.call("PUT", path, body={**known, person: [room]})
         return room
 
@@ -155,17 +140,16 @@ class MatrixPlatform:
             self._works[room] -= 1
             if not self._works[room]:
                 del self._works[room]
-                self.jobs.start(self._type(room, is_typing=False))
+                self.jobs.start(self._type(room, {"typing": False}))
 
     async def _type_often(self, room: str) -> None:
         while True:
-            await self._type(room, is_typing=True)
+            await self._type(room, {"typing": True, "timeout": _TYPING_MS})
             await asyncio.sleep(_TYPING_EVERY)
 
-    async def _type(self, room: str, *, is_typing: bool) -> None:
-        path = path_of("rooms", room, "typing", self.client.user_id)
-        body = {"typing": is_typing, "timeout": int(_TYPING_SECONDS * 1000)}
+    async def _type(self, room: str, body: Mapping[str, Any]) -> None:
         try:
-            await self.client.call("PUT", path, body=body if is_typing else {"typing": False})
+            path = path_of("rooms", room, "typing", self.client.user_id)
+            await self.client.call("PUT", path, body=body)
         except SurfaceError as error:
             log.debug("Room %s: cannot show typing: %s", room, error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +41,12 @@ class Talk:
 
 @asynccontextmanager
 async def talking(
-    synapse: Synapse, store: Store, model: ModelEmulator, *, direct: bool = False, **more: str
+    synapse: Synapse,
+    store: Store,
+    model: ModelEmulator,
+    more: Mapping[str, str] = {},
+    *,
+    direct: bool = False,
 ) -> AsyncIterator[Talk]:
     ann, bot = await synapse.person("ann"), await synapse.person("parley")
     variables = {
@@ -129,7 +134,7 @@ class TestTools:
         answers(model, TICKET, "It is done.")
         async with (
             office.serving(tmp_path) as variables,
-            talking(synapse, own_store, model, **variables) as talk,
+            talking(synapse, own_store, model, variables) as talk,
         ):
             asked = await talk.ask("Make a ticket.")
             found = await talk.ann.sees(talk.room, lambda it: len(it) > 1, of=talk.bot)

@@ -8,7 +8,7 @@ from contextlib import aclosing
 import pytest
 
 from bot.domain import Attachment, FileRef, Json, Page, Purpose, Turn
-from bot.errors import MessageGone, SurfaceError, WriteFailed, WriteRefused
+from bot.errors import MessageGone, SurfaceError, WriteFailed
 from bot.store import Store
 from tests.matrix.test_surface import Scene, page, scene_of
 from tests.support.synapse import Shown, Synapse
@@ -137,7 +137,7 @@ class TestOfPeople:
 
     async def test_one_without_a_place_is_refused(self, scene: Scene) -> None:
         async with scene.platform() as platform:
-            with pytest.raises(WriteRefused):
+            with pytest.raises(SurfaceError):
                 await anext(platform.fetch_file(FileRef("matrix:$x", "matrix:$x", "x", 0, {})))
 
 

@@ -195,9 +195,8 @@ class TestPosting:
     async def test_other_peoples_messages_with_our_key_are_not_ours(self, scene: Scene) -> None:
         turn = await scene.ask()
         mark = {"turn": turn.id, "page": 0, "open": True, "last": False}
-        forged = await scene.ann.say(
-            scene.room, "mine", thread=str(turn.place["thread"]), **{KEY: mark}
-        )
+        content = {"msgtype": "m.text", "body": "mine", KEY: mark}
+        forged = await scene.ann.send(scene.room, content)
         async with scene.platform() as platform:
             assert await platform.orphaned_messages(turn, but=[]) == []
         async with scene.surface(turn, Purpose.RESUME) as surface:

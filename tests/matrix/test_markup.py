@@ -34,6 +34,7 @@ HOSTILE = (
     "| <img src=x onerror=act()> | [a](javascript:act()) |\n| - | - |\n| `<b>` | <i> |",
     "~~~language-x\" onload=\"act()\n<b>\n~~~",
     "<details><summary>s</summary></details> <!-- c --> <![CDATA[x]]> <?php ?>",
+    "[a]() [](<>) [b]( ) ![]() [![c]()]()",
     "> <script>\n> act()\n\n- <style>*{}</style>\n1. <iframe>",
     "\u202e[gpj.exe](https://evil.example) a\u0000b",
 )  # fmt: skip
@@ -158,6 +159,13 @@ def test_the_longest_page_and_its_edit_fit_an_event(letter: str) -> None:
 @given(st.text(), st.text())
 def test_a_measure_never_shrinks_and_joins_cost_nothing(one: str, other: str) -> None:
     assert measure(one) <= measure(one + other) <= measure(one) + measure(other)
+
+
+def test_a_table_of_thousands_of_cells_stays_text() -> None:
+    html = html_of("|" * 1000 + "\n" + "|-" * 999 + "|\n" + "|\n" * 1000)
+
+    assert html.startswith("<p>|||")
+    assert "<td" not in html
 
 
 @pytest.mark.parametrize(

@@ -184,12 +184,14 @@ class TestPosting:
         async with either.surface(turn) as surface:
             first = await surface.post(page("one", last=True))
             await surface.edit(first, Page(0, "", final=True))
+            other = await surface.post(page("another", last=True))
+            await surface.edit(other, Page(0, "", final=True))
         async with either.surface(turn, Purpose.RESUME) as surface:
             second = await surface.post(page("two", last=True))
             await surface.edit(second, Page(0, "", final=True))
             third = await surface.post(page("three", last=True))
 
-        assert len({first, second, third}) == 3
+        assert len({first, other, second, third}) == 4
         assert await either.texts() == ["three"]
 
     async def test_other_peoples_messages_with_our_key_are_not_ours(self, scene: Scene) -> None:
@@ -234,6 +236,7 @@ class TestEdits:
             message = await surface.post(page("one"))
             for text in ("two", "one", "two"):
                 await surface.edit(message, page(text))
+        assert await either.texts() == ["two"]
         async with either.surface(turn, Purpose.RESUME) as surface:
             for text in ("one", "two", "one"):
                 await surface.edit(message, page(text))

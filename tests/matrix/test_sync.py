@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from adapters.matrix.client import Event
+from adapters.matrix.client import Event, MatrixClient
 from bot.access.rules import AccessRules
 from bot.errors import CannotStart, LeaseLost, StoreUnavailable, WriteFailed, WriteRefused
 from bot.store import Store
@@ -112,6 +112,19 @@ async def test_a_place_is_saved_only_behind_what_was_handed_over(
         await there.heard("why?")
 
 
+async def test_what_was_handed_over_does_not_come_again(synapse: Synapse, store: Store) -> None:
+    there = await hearing_of(synapse, store)
+    async with there.ear() as ear:
+        began = await ear.lease.since()
+        await there.call("first")
+        await there.heard("first")
+
+        async def is_saved() -> bool:
+            return await ear.lease.since() != began
+
+        await eventually(is_saved)
+
+
 async def test_an_event_that_cannot_be_handled_holds_up_no_other(
     synapse: Synapse, store: Store
 ) -> None:
@@ -126,21 +139,28 @@ async def test_an_event_that_cannot_be_handled_holds_up_no_other(
 
 async def test_a_room_that_cannot_be_read_holds_up_no_other(synapse: Synapse, store: Store) -> None:
     there = await hearing_of(synapse, store)
-    async with there.ear() as ear:
-        call = ear.client.call
+    broken = await there.ann.create_room(there.bot)
+    await there.bot.join(broken)
+    async with there.ear():
+        await there.call("first")
+        await there.heard("first")
+    for number in range(60):  # more than /sync gives
+        await there.ann.say(broken, f"{number}")
+
+    def refuse(client: MatrixClient) -> None:
+        call = client.call
 
         async def refusing(method: str, path: str, **options: Any) -> Event:
             if path.endswith("/messages"):
-                raise WriteRefused("a room that is broken")
+                raise WriteRefused("the room is broken")
             return await call(method, path, **options)
 
-        ear.client.call = refusing  # type: ignore[method-assign]
-        other = await there.ann.create_room(there.bot)
+        client.call = refusing  # type: ignore[method-assign]
+
+    async with there.ear(prepare=refuse):
         await there.call("why?")
 
-        await there.heard("why?")
-        await there.ann.say(other, "and here?", to=[there.bot])
-        await until(lambda: there.texts[-1] == "and here?")
+        await there.heard("first", "why?")
 
 
 async def test_one_of_several_processes_hears_and_the_next_goes_on(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +15,7 @@ from adapters.matrix.platform import MatrixPlatform
 from adapters.matrix.rooms import Rooms
 from adapters.matrix.sync import Lease, Sync
 from bot.access.rules import AccessRules
-from bot.concurrency import running
+from bot.concurrency import do_nothing, running
 from bot.domain import Turn
 from bot.store import Store
 from tests.support.fakes import NotedIntake
@@ -66,12 +66,15 @@ class Hearing:
         return await who.say(self.room, f"{self.bot.name}: {text}", to=[self.bot], **more)
 
     @asynccontextmanager
-    async def ear(self, *, lease: float = 0.6) -> AsyncIterator[Ear]:
+    async def ear(
+        self, *, lease: float = 0.6, prepare: Callable[[MatrixClient], object] = do_nothing
+    ) -> AsyncIterator[Ear]:
         """Hear in one more process, until the end of the block."""
         async with AsyncExitStack() as stack:
             client = await stack.enter_async_context(
                 connected(self.synapse.url, self.bot.token, budgets=None)
             )
+            prepare(client)
             rooms = Rooms(client)
             platform = MatrixPlatform(rooms)
             controls = Controls(rooms, self.intake, jobs=platform.jobs)

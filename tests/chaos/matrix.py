@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,11 +33,11 @@ class Homeserver:
     talks: list[MatrixTalk] = field(default_factory=list)
     proxies: list[MatrixProxy] = field(default_factory=list)  # one for each process
 
-    def problems(self) -> Iterator[str]:
+    async def problems(self) -> AsyncIterator[str]:
         """Yield what a homeserver bears badly: too many edits, and writes that came too early."""
         for talk in self.talks:
-            if talk.most_edits > MOST_EDITS:
-                yield f"{talk.name} has a message with {talk.most_edits} edits"
+            if (edits := await talk.edits_of_an_answer()) > MOST_EDITS:
+                yield f"{talk.name} has an answer with {edits} edits"
         calls = [call for proxy in self.proxies for call in proxy.calls]
         for refused, other in disobeyed(calls):
             early = refused.ended + refused.wait - other.began
@@ -101,10 +102,21 @@ class MatrixTalk(Talk):
             ours = [one for one in screen if one.sender == self._server.account.user_id]
             self._seen = [one for one in ours if one.thread == self._thread and one.text]
 
-    @property
-    def most_edits(self) -> int:
-        """The most edits of a message."""
-        return max((one.edits for one in self._seen), default=0)
+    async def edits_of_an_answer(self) -> int:
+        """Return the most edits of a message with which one answer was written."""
+        most, written = 0, Counter[str]()
+        for event in await patiently(lambda: self._person.events(self._room)) if self._room else ():
+            content = event["content"]
+            relation = content.get("m.relates_to", {})
+            ours = event["sender"] == self._server.account.user_id
+            if ours and relation.get("rel_type") == "m.replace":
+                message = relation["event_id"]
+                written[message] += 1
+                most = max(most, written[message])
+                # What comes after its last write is another answer in the same message.
+                if content["dev.parley.reply"]["last"]:
+                    written[message] = 0
+        return most
 
     def shown(self) -> list[str]:
         return [one.text for one in self._seen]

@@ -200,7 +200,7 @@ async def _judged(world: World, people: People, late: Sequence[float]) -> Report
         if times >= _IN_VAIN and not world.effects[name]
     ]
     if world.matrix:
-        verdict.problems += world.matrix.problems()
+        verdict.problems += [one async for one in world.matrix.problems()]
     found = recoveries(asked, world.kills)
     return Report(
         people=people,

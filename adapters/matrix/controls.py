@@ -38,6 +38,7 @@ _RATINGS: Mapping[str, Rating] = {"👍": "good", "👎": "bad"}
 _LOOKS = dict.fromkeys(map(ord, "\ufe0e\ufe0f🏻🏼🏽🏾🏿"))
 _CONSENTS = {one: sign.translate(_LOOKS) for one, sign in SIGNS.items()}
 _KNOWN = (_STOP, _REGENERATE, _CONTINUE, *_RATINGS, *_CONSENTS.values())
+_SCOPED = ("model", "persona", "settings", "tools")  # may begin with where it applies
 _DIRECT: Mapping[Scope, str] = {"thread": later("our conversation")}
 _IN_ROOM: Mapping[Scope, str] = {"channel": later("this room"), "server": later("this server")}
 _IN_THREAD: Mapping[Scope, str] = {"thread": later("this thread"), **_IN_ROOM}
@@ -73,7 +74,7 @@ class Controls:
         try:
             if call_id:
                 for consent in (it for it in choices(call_id) if _CONSENTS[it] == sign):
-                    said = await self._decide(turn_id, call_id, consent, "", person, at)
+                    said = await self._decide((turn_id, call_id), consent, "", person, at)
             else:
                 await self._press(turn_id, sign, press, person, asker, at)
         except Refused as refused:
@@ -128,30 +129,23 @@ class Controls:
             await do(turn_id, person_id=id_, press_id=press, at=at, asker=asker)
 
     async def _decide(
-        self,
-        turn_id: str,
-        call_id: str,
-        consent: Consent,
-        words: str,
-        person: Person,
-        at: ThreadKey,
+        self, which: tuple[str, str], consent: Consent, words: str, person: Person, at: ThreadKey
     ) -> str:
-        """Answer what a person is asked; return what they are told."""
+        """Answer what a person is asked by a turn's call; return what they are told."""
         if consent != "answer":
             may = partial(self._rooms.manages, at.channel, person.id)
-            who = {"person_id": person.id}
             counted = await self._answers.decide(
-                turn_id, call_id, consent, **who, at=at, is_admin=may
+                *which, consent, person_id=person.id, at=at, is_admin=may
             )
             return say(ALLOWED_ONCE) if counted != consent else ""
-        asked = await self._answers.question(turn_id, call_id, person_id=person.id, at=at)
+        asked = await self._answers.question(*which, person_id=person.id, at=at)
         fields = answer_form(asked).fields
         if words:
             # A single field may have several lines.
             lines = words.split("\n") if len(fields) > 1 else [words]
             given = ("" if it.strip() == "-" else it.strip() for it in lines)
             filled = dict(zip((it.name for it in fields), given, strict=False))
-            await self._answers.fill_in(turn_id, call_id, filled, person_id=person.id, at=at)
+            await self._answers.fill_in(*which, filled, person_id=person.id, at=at)
             return ""
         how = "Write {command}, and below it one line for each of these, or `-`:"
         told = [say(how, command="`!parley answer`")]
@@ -175,7 +169,7 @@ class Controls:
         if not turn.asker.direct:
             manages = await self._rooms.manages(turn.key.channel, turn.person.id)
             call = replace(call, own_thread=await self._began(turn), manages_channel=manages)
-        first, _, others = rest.partition(" ")
+        first, _, others = rest.partition(" ") if name in _SCOPED else ("", "", "")
         scope = "channel" if first == "room" else scope_of(first)
         rest = others.strip() if scope else rest
         if name == "settings":
@@ -189,7 +183,7 @@ class Controls:
         call_id = found[0].consent if found else ""
         if not call_id or consent not in choices(call_id):
             raise HasEnded(NOT_WAITING)
-        said = await self._decide(asking, call_id, consent, words, person, turn.key)
+        said = await self._decide((asking, call_id), consent, words, person, turn.key)
         return said or say("Thank you, I go on.")
 
     async def _settings(self, call: Call, scope: Scope | None, words: str) -> str:

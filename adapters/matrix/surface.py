@@ -11,26 +11,10 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
+from adapters.matrix import messages
 from adapters.matrix.client import MatrixClient
 from adapters.matrix.markup import LIMIT, measure
-from adapters.matrix.messages import (
-    ASK,
-    FILE,
-    KEY,
-    MESSAGE,
-    Address,
-    Message,
-    ask_content,
-    belongs_to,
-    digest,
-    edit_content,
-    mark_of,
-    message_of,
-    messages_of,
-    page_content,
-    redact,
-    withdraw,
-)
+from adapters.matrix.messages import ASK, FILE, KEY, MESSAGE, Address, Message, digest
 from bot.domain import Attachment, EditBudget, Page, Purpose, StepNotes, Turn
 from bot.errors import MessageGone, WriteDelayed, WriteRefused
 
@@ -115,7 +99,7 @@ class MatrixSurface:
 
     async def _read(self) -> None:
         if not self._is_read:
-            self._messages = await messages_of(self._client, self._address, self._turn.id)
+            self._messages = await messages.messages_of(self._client, self._address, self._turn.id)
             self._is_read = True
 
     def _page(self, number: int) -> Message | None:
@@ -131,7 +115,11 @@ class MatrixSurface:
 
     async def _send(self, page: Page) -> Message:
         """Post a page; what an earlier post of the transaction shows is read from the server."""
-        content, address, again = page_content(page, self._turn.id), self._address, self._again
+        content, address, again = (
+            messages.page_content(page, self._turn.id),
+            self._address,
+            self._again,
+        )
         wanted, txn = digest(content), digest(self._turn.id, page.number, again[page.number])
         is_sure = self._is_first and self._posted.setdefault(txn, wanted) == wanted
         quotes = self._turn.place.get("refers") is True
@@ -141,7 +129,7 @@ class MatrixSurface:
         message.note(content)
         if not is_sure or again[page.number]:
             try:
-                message = await message_of(self._client, address.room, id_)
+                message = await messages.message_of(self._client, address.room, id_)
             except MessageGone:
                 again[page.number] += 1
                 raise
@@ -152,8 +140,10 @@ class MatrixSurface:
         client, room = self._client, self._address.room
         message = self._messages.get(message_id)
         if message is None or message.page < 0:
-            message = self._messages[message_id] = await message_of(client, room, message_id)
-        content = page_content(page, self._turn.id)
+            message = self._messages[message_id] = await messages.message_of(
+                client, room, message_id
+            )
+        content = messages.page_content(page, self._turn.id)
         if message.shows == (wanted := digest(content)) and not message.edits:
             return
         if message.shows != wanted:
@@ -163,20 +153,20 @@ class MatrixSurface:
             if message.tried != wanted:
                 message.tried, message.attempts = wanted, message.attempts + 1
             txn = digest(self._own, message_id, message.attempts)
-            edit = await client.send(room, MESSAGE, txn, edit_content(message_id, content))
+            edit = await client.send(room, MESSAGE, txn, messages.edit_content(message_id, content))
             message.note(content, edit)
             message.tried = ""
         # Synapse takes edits of a redacted message, which anybody could read by their ids.
-        if not mark_of((await client.event(room, message_id)).get("content")):
-            await redact(client, room, message.edits)
+        if not messages.mark_of((await client.event(room, message_id)).get("content")):
+            await messages.redact(client, room, message.edits)
             raise MessageGone(f"{message_id} was redacted")
 
     async def _delete(self, message_id: str) -> None:
         """Redact a page with what belongs to it, and the page last: until then it is found."""
         client, room = self._client, self._address.room
-        wanted = partial(belongs_to, message_id=message_id)
-        await withdraw(client, room, after=message_id, wanted=wanted)
-        await redact(client, room, [message_id])
+        wanted = partial(messages.belongs_to, message_id=message_id)
+        await messages.withdraw(client, room, after=message_id, wanted=wanted)
+        await messages.redact(client, room, [message_id])
         for one in [it.id for it in self._messages.values() if it.beside == message_id]:
             del self._messages[one]
 
@@ -190,11 +180,11 @@ class MatrixSurface:
         known = {it.name: it.id for it in self._messages.values() if it.beside == message_id}
         for name, id_ in known.items():
             if name != asked and name not in files and (page.final or not name.startswith(FILE)):
-                await redact(self._client, self._address.room, [id_])
+                await messages.redact(self._client, self._address.room, [id_])
                 del self._messages[id_]
         try:
             if asked and asked not in known:
-                content = ask_content(page.consent, self._turn.person.id)
+                content = messages.ask_content(page.consent, self._turn.person.id)
                 await self._send_beside(message_id, asked, content)
             for name, file in files.items():
                 if name not in known:

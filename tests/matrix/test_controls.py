@@ -357,6 +357,8 @@ class TestCommands:
         await desk.write("persona room briefly")
         await desk.write("settings room temperature 0.5")
         await desk.write("settings")
+        await desk.write("me room service is my job")
+        await desk.write("me")
         desk.ann = ben
         await desk.write("persona room at length")
 
@@ -364,7 +366,8 @@ class TestCommands:
         assert texts[0] == "From now on I use this persona in this room."
         assert texts[1] == "Saved for this room: Temperature."
         assert "`temperature`" in texts[2]
-        assert texts[3] == "Only somebody who manages this channel can change this."
+        assert "\nroom service is my job\n" in texts[4]
+        assert texts[5] == "Only somebody who manages this channel can change this."
 
     async def test_forgetting_asks_first(self, desk: Desk) -> None:
         await desk.write("forget-me")

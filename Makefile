@@ -55,7 +55,7 @@ check-shipping: $(VENV)/dev
 
 # Several processes under every fault there is, for an hour; SECONDS=60 for a minute.
 SECONDS ?= 3600
-chaos: $(VENV)/dev
+chaos: $(VENV)/dev $(SYNAPSE)/made
 	@$(BIN)/python -m tests.chaos --seconds $(SECONDS)
 
 # Synapse, for the tests of Matrix; `make test` installs it too.
@@ -115,5 +115,6 @@ $(VENV)/dev: $(VENV)/run requirements-dev.lock
 $(SYNAPSE)/made: requirements-synapse.lock | $(VENV)/dev
 	@echo "Installing Synapse into $(SYNAPSE) ..." >&2
 	@$(BIN)/python -m venv $(SYNAPSE) && $(SYNAPSE)/bin/python -m pip install --quiet \
-		--disable-pip-version-check --require-hashes --only-binary=:all: -r $< && touch $@ || \
-		echo "Synapse cannot be installed: tests of Matrix are skipped (make synapse)." >&2
+		--disable-pip-version-check --require-hashes --only-binary=:all: -r $< && touch $@ || { \
+		rm -rf $(SYNAPSE); \
+		echo "Synapse cannot be installed: tests of Matrix are skipped (make synapse)." >&2; }

@@ -184,7 +184,8 @@ class TestPosting:
         async with either.surface(turn) as surface:
             first = await surface.post(page("one", last=True))
             await surface.edit(first, Page(0, "", final=True))
-            other = await surface.post(page("another", last=True))
+            other = await surface.post(page("one", last=True))
+            assert await either.texts() == ["one"]
             await surface.edit(other, Page(0, "", final=True))
         async with either.surface(turn, Purpose.RESUME) as surface:
             second = await surface.post(page("two", last=True))
@@ -272,6 +273,18 @@ class TestEdits:
         assert (shown.text, shown.edits) == ("the end", MOST_EDITS)
         assert refused.value.retry_after > 600
         assert refused.value.bucket != surface.budget(page("x", last=True), new=False).bucket
+
+    async def test_what_a_person_is_asked_is_always_shown(self, scene: Scene) -> None:
+        turn = await scene.ask()
+        async with scene.surface(turn) as surface:
+            message = await surface.post(page("0"))
+            for number in range(1, MOST_EDITS):
+                await surface.edit(message, page(str(number)))
+            asking = page("May I?", consent="call12345")
+            assert surface.budget(asking, new=False).within is None
+            await surface.edit(message, asking)
+
+        assert (await scene.texts())[0] == "May I?"
 
     async def test_another_answer_in_the_message_may_grow_again(self, scene: Scene) -> None:
         turn = await scene.ask()

@@ -45,15 +45,18 @@ def folder() -> Iterator[Path]:
         yield Path(made)
 
 
-async def chaos(folder: Path, *faults: str, times: int) -> Report:
-    """Let faults strike so many times while people ask, edit and delete, and judge."""
+async def chaos(folder: Path, *faults: str, times: int, pause: float) -> Report:
+    """Let faults strike so many times while people ask, edit and delete, and judge.
+
+    They strike `pause` seconds apart on average.
+    """
     python_of_synapse()
     report = await run(
         folder,
         seed=times,
-        seconds=60.0 + 10 * times,
+        seconds=60.0 + 15 * times,
         names=faults,
-        pause=0.7,
+        pause=pause,
         most=times,
         each=1,
         hears=HEARS[:2],
@@ -65,14 +68,14 @@ async def chaos(folder: Path, *faults: str, times: int) -> Report:
 
 async def test_a_killed_bot_loses_doubles_and_halves_nothing(folder: Path) -> None:
     kills = "SIGKILL", "SIGKILL at admission", "SIGKILL at the first post"
-    report = await chaos(folder, *kills, "SIGKILL at the last write", times=KILLS)
+    report = await chaos(folder, *kills, "SIGKILL at the last write", times=KILLS, pause=0.7)
 
     assert not report.verdict.problems, str(report)
     assert report.effects.total() >= KILLS
 
 
 async def test_a_killed_synapse_loses_doubles_and_halves_nothing(folder: Path) -> None:
-    report = await chaos(folder, "Synapse killed", times=SYNAPSE_KILLS)
+    report = await chaos(folder, "Synapse killed", times=SYNAPSE_KILLS, pause=4.0)
 
     assert not report.verdict.problems, str(report)
     assert report.effects.total() == SYNAPSE_KILLS

@@ -5,6 +5,7 @@ Paths and answers are those of the Matrix specification, v1.11 and later.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 import time
@@ -34,6 +35,7 @@ Event = dict[str, Any]  # as a stranger's server sent it: no field has a type th
 
 CLIENT = "/_matrix/client"
 REQUEST_SECONDS = 15.0
+_SLOT_SECONDS = 15.0  # in which a write waits for its slot
 _CHUNK = 65_536  # bytes
 _MXC = re.compile(r"mxc://([A-Za-z0-9.:\[\]-]+)/([A-Za-z0-9_-]+)")  # v1.11, section 11.12
 # Synapse's `rc_message`: ten at once, then 0.2 a second, if no admin has lifted it. An account
@@ -116,6 +118,11 @@ class MatrixClient:
         options |= {"params": query or {}, "timeout": aiohttp.ClientTimeout(timeout, connect=10.0)}
         if body is not None:
             options["json"] = body
+        if counted and self._budgets:
+            # One write of a reply may need several requests, and has taken one slot.
+            deadline = asyncio.get_running_loop().time() + _SLOT_SECONDS
+            while not self._budgets.use_booked_slot(self.account):
+                await self._budgets.call(self.account, deadline=deadline)
         async with self._request(method, path, counted=counted, **options) as response:
             try:
                 found = await response.json(content_type=None)

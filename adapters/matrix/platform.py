@@ -97,10 +97,11 @@ class MatrixPlatform:
         for _ in range(_ROUNDS):
             try:
                 while True:
-                    with suppress(WriteDelayed, WriteFailed):
+                    try:
                         await messages.withdraw(self.client, room, after=event, wanted=wanted)
                         break
-                    await asyncio.sleep(next(pauses))
+                    except (WriteDelayed, WriteFailed) as error:
+                        await asyncio.sleep(max(error.retry_after, next(pauses)))
             except SurfaceError as error:
                 log.warning("Room %s: %s has left something behind: %s", room, event, error)
             # A worker that has not heard of it yet may just have written.

@@ -23,7 +23,7 @@ from bot.errors import MessageGone, PlaceGone, WriteDelayed, WriteFailed
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
 from tests.support.fakes import FakeModel
-from tests.support.matrix_proxy import MatrixProxy, in_front_of
+from tests.support.matrix_proxy import MatrixProxy, disobeyed, in_front_of
 from tests.support.replies import make_reply
 from tests.support.synapse import Member, Shown, Synapse
 
@@ -355,6 +355,20 @@ class TestEdits:
             assert account is not None
             assert refused.value.bucket == account.bucket
             assert 0 < refused.value.retry_after < 6
+
+    async def test_every_write_waits_as_long_as_a_429_asks(self, scene: Scene) -> None:
+        turn = await scene.ask()
+        async with scene.surface(turn) as surface:
+            message = await surface.post(page("0"))
+            await surface.edit(message, page("1", last=True))
+            scene.proxy.refuse(2.0)
+            with pytest.raises(WriteDelayed):
+                await surface.edit(message, page("2", last=True))
+            # More requests than the writer has taken slots for.
+            await surface.edit(message, Page(0, "", final=True))
+
+        assert await scene.texts() == []
+        assert list(disobeyed(scene.proxy.calls)) == []
 
 
 async def write_often(surface: MatrixSurface, message: str) -> None:

@@ -109,8 +109,12 @@ def test_the_text_of_a_file_is_its_caption() -> None:
     alone = to_said(ROOM, message("cat.png", **named))
     captioned = to_said(ROOM, message("What is it?", **named, filename="cat.png"))
 
+    twice = to_said(ROOM, message("cat.png", **named, filename="cat.png"))
+
     assert alone
     assert alone.text == "[file: cat.png]"
+    assert twice
+    assert twice.text == "[file: cat.png]"
     assert captioned
     assert captioned.text == "What is it?\n[file: cat.png]"
 
@@ -146,6 +150,13 @@ def test_an_edit_is_no_message_of_its_own_and_shows_in_the_first_one() -> None:
     assert edited_event(edit) == "$it"
     assert shown(edit) == "new"
     assert shown(of_another) == "old"
+
+
+@pytest.mark.parametrize("sent", [10**13, 10**20, float("inf"), float("nan"), -1, True, "1", None])
+def test_no_server_is_believed_a_time_that_cannot_be(sent: object) -> None:
+    now = time.time()
+
+    assert now <= time_of({"origin_server_ts": sent}) <= time.time()
 
 
 def test_a_redacted_message_says_nothing() -> None:

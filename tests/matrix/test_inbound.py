@@ -157,13 +157,16 @@ async def test_nobody_edits_the_question_of_another_person(there: Hearing) -> No
 async def test_a_redacted_question_is_forgotten(there: Hearing) -> None:
     asked = await there.call("why?")
     await there.heard("why?")
+    assert await there.intake.lookup.waits(f"matrix:{asked}")
 
     await there.ann.redact(there.room, asked)
 
-    async def is_gone() -> bool:
-        return bool(await there.intake.lookup.withheld([f"matrix:{asked}"]))
+    async def waits() -> bool:
+        return await there.intake.lookup.waits(f"matrix:{asked}")
 
-    await until(lambda: there.texts)
+    async def is_gone() -> bool:
+        return not await waits()
+
     await eventually(is_gone)
 
 
@@ -197,9 +200,14 @@ async def test_stop_alone_ends_the_answer_and_is_no_question(there: Hearing) -> 
     await there.heard("why?")
 
     stop = await there.ann.say(there.room, "Stop.", thread=asked)
-
     await until(lambda: there.intake.stopped == [f"matrix:{stop}"])
-    assert there.texts == ["why?"]
+    await there.call("and now?")
+    await there.heard("why?", "and now?")
+    # Beside the threads, it is for all of the room.
+    other = await there.call("stop")
+
+    await until(lambda: there.intake.stopped == [f"matrix:{stop}", f"matrix:{other}"])
+    assert there.texts == ["why?", "and now?"]
 
 
 async def test_notices_of_other_bots_are_no_questions(there: Hearing) -> None:

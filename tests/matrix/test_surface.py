@@ -364,6 +364,7 @@ class TestEdits:
             scene.proxy.refuse(2.0)
             with pytest.raises(WriteDelayed):
                 await surface.edit(message, page("2", last=True))
+            await asyncio.sleep(0.4)  # what comes sooner may have been on its way
             # More requests than the writer has taken slots for.
             await surface.edit(message, Page(0, "", final=True))
 

@@ -135,7 +135,7 @@ async def test_a_wrong_token_and_an_absent_server_are_told_apart(synapse: Synaps
         (200, "<html>", {}, WriteFailed),
         (200, "{}", {}, WriteFailed),
         (200, '{"event_id": 7}', {}, WriteFailed),
-        (302, "", {"Location": "http://127.0.0.1:1/"}, WriteFailed),
+        (302, "", {"Location": "/elsewhere"}, WriteFailed),
         (404, "not here", {}, WriteFailed),
         (403, '{"errcode": ["M_FORBIDDEN"]}', {}, WriteRefused),
         (502, "<html>", {}, WriteFailed),
@@ -152,6 +152,8 @@ async def test_an_answer_of_any_shape_is_an_error_of_the_core(
     async def answer(request: web.Request) -> web.Response:
         if request.path.endswith("whoami"):
             return web.json_response({"user_id": "@a:b"})
+        if request.path == "/elsewhere":
+            return web.json_response({"event_id": "$it"})
         return web.Response(status=status, text=body, headers=headers)
 
     app = web.Application()

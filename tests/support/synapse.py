@@ -192,9 +192,14 @@ class Member:
             thread = relation["event_id"] if relation.get("rel_type") == "m.thread" else ""
             shown.append(
                 Shown(
-                    *(one["event_id"], one["sender"], content.get("body", "")),
-                    *(content.get("formatted_body", ""), thread, content, len(own)),
-                    content.get("msgtype", ""),
+                    id=one["event_id"],
+                    sender=one["sender"],
+                    text=content.get("body", ""),
+                    html=content.get("formatted_body", ""),
+                    thread=thread,
+                    content=content,
+                    edits=len(own),
+                    kind=content.get("msgtype", ""),
                 )
             )
         return shown

@@ -23,7 +23,7 @@ from bot.store import Store
 
 # Windows of a single process are a little longer: writes do not arrive as evenly as they leave.
 _ALONE = 1.05
-_AT_ONCE = 4  # a write to the store waits twice for its answer, and others use that time
+_AT_ONCE = 16  # enough for a core, although each waits twice for the store
 _MANY = 1000  # buckets to remember before idle ones are dropped
 # How long finals precede a new page, which could otherwise wait without end.
 _NEW_YIELDS = 1.0  # seconds

@@ -313,13 +313,13 @@ async def test_all_that_would_wait_go_on_below(store: Store) -> None:
     assert [surface.states for surface in surfaces] == [["One", "two."]] * 8
 
 
-@pytest.mark.parametrize(("own", "most"), [(True, 4), (False, 9)])
+@pytest.mark.parametrize(("own", "most"), [(True, 16), (False, 30)])
 async def test_of_replies_that_no_platform_limits_few_are_written_at_once(
     store: Store, own: bool, most: int
 ) -> None:
     budgets = EditBudgets(store=store)
     growing = [
-        FakeSurface(posts=EditBudget(f"live:{number}", 14, 1.0, own=own)) for number in range(9)
+        FakeSurface(posts=EditBudget(f"live:{number}", 14, 1.0, own=own)) for number in range(30)
     ]
     at_once: set[int] = set()
     counts: list[int] = []

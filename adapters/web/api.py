@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from typing import Any, Literal
-from uuid import uuid4
 
 from aiohttp import web
 
 from adapters import live
-from adapters.uploads import Uploads, file_ref
+from adapters.uploads import Uploads
+from adapters.web.exports import as_json, as_markdown
 from adapters.web.follower import Follower, send_events
+from adapters.web.requests import (
+    MAY_STAY,
+    PERSON,
+    SIGNED_IN,
+    Unacceptable,
+    answer,
+    body,
+    call_of,
+    files_in,
+    press_in,
+    thread_in,
+    turn_id_in,
+    upload_in,
+)
 from adapters.web.shares import DAYS, Share, Shares
 from adapters.web.talks import PLACES, PLATFORM, Talk, Talks, is_id, thread_of, title_of, turn_id_of
 from bot.access.preferences import Scope
@@ -30,22 +42,16 @@ from bot.commands.handlers import (
     CommandHandlers,
     HelpContext,
 )
-from bot.domain import PRESSES, Asker, FileRef, Json, Person, Rating, Standing, ThreadKey, Turn
+from bot.domain import PRESSES, Json, Rating, Standing, ThreadKey, Turn
 from bot.errors import NothingAsked, NotRemembered, NotTheLast, Refused
 from bot.intake.access import bounded
-from bot.intake.answers import GO_ON, question_of
 from bot.intake.intake import Intake
 from bot.languages import later, say
 from bot.store import Store
 
-PERSON = web.RequestKey("person", Person)  # the authenticated person
-# Whether the person is still signed in.
-MAY_STAY = web.RequestKey[Callable[[], Awaitable[bool]]]("may_stay")
 _MOST_CONVERSATIONS = 1000  # in one answer
 _FORMS = {"md": "text/markdown", "json": "application/json"}  # of all conversations in a file
 _RATINGS: Mapping[str, Rating | Literal[""]] = {"good": "good", "bad": "bad", "": ""}
-# Access to the page was checked at sign-in.
-_SIGNED_IN = Asker(signed_in=True)
 _CHOSEN_HERE = frozenset({"model", "persona", "temperature", "max_tokens"})
 _WRITTEN_HERE = _CHOSEN_HERE | {"instructions"}
 _WAYS = (
@@ -112,7 +118,7 @@ class Api:
         return answer({"id": person.id, "name": person.name, **self.about})
 
     async def _help(self, request: web.Request) -> web.Response:
-        commands, call = CommandHandlers(self.intake), _call(request)
+        commands, call = CommandHandlers(self.intake), call_of(request)
         return answer(
             {
                 "help": await commands.help(call, HelpContext(ways=[*map(say, _WAYS)], written="")),
@@ -126,10 +132,10 @@ class Api:
 
     async def _revoke(self, request: web.Request) -> web.Response:
         name = str((await body(request)).get("name"))
-        return answer({"said": await CommandHandlers(self.intake).revoke(_call(request), name)})
+        return answer({"said": await CommandHandlers(self.intake).revoke(call_of(request), name)})
 
     async def _forget_me(self, request: web.Request) -> web.Response:
-        notice = await CommandHandlers(self.intake).forget_me(_call(request))
+        notice = await CommandHandlers(self.intake).forget_me(call_of(request))
         return answer({"said": notice, "done": notice == say(FORGOTTEN)}, status=202)
 
     async def _forgotten(self, request: web.Request) -> web.Response:
@@ -227,12 +233,12 @@ class Api:
         """Return a conversation, or the place of all conversations, which is the person's own."""
         if "talk" in request.match_info:
             thread, _ = await self._known(request)
-            call = replace(_call(request), thread=thread, own_thread=True)
+            call = replace(call_of(request), thread=thread, own_thread=True)
             return replace(call, scopes={"thread": say("this conversation")}), "thread"
-        return replace(_call(request), manages_channel=True), "channel"
+        return replace(call_of(request), manages_channel=True), "channel"
 
     async def _delete(self, request: web.Request) -> web.Response:
-        thread = _thread(request)
+        thread = thread_in(request)
         turn_ids = await self.talks.turns(thread)
         if not turn_ids and not await self.talks.find(thread):
             await self.shares.forget_deleted(thread)
@@ -248,13 +254,13 @@ class Api:
         return answer({})
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
-        async with self.follower.page(_thread(request)) as page:
+        async with self.follower.page(thread_in(request)) as page:
             return await send_events(request, page, may_stay=request[MAY_STAY])
 
     async def _export(self, request: web.Request) -> web.Response:
         thread, talk = await self._known(request)
         turns = await self._standings(thread, *await self.talks.turns(thread))
-        text = _as_markdown(talk.title, turns)
+        text = as_markdown(talk.title, turns)
         # Valid in all file systems and headers.
         name = re.sub(r"[^a-z0-9]+", "-", talk.title.lower()).strip("-")[:60].strip("-")
         headers = {"Content-Disposition": f'attachment; filename="{name or "conversation"}.md"'}
@@ -274,7 +280,7 @@ class Api:
         for number, talk in enumerate(talks):
             thread = thread_of(person, talk.id)
             turns = await self._standings(thread, *await self.talks.turns(thread))
-            text = _as_json(talk, turns) if form == "json" else _as_markdown(talk.title, turns)
+            text = as_json(talk, turns) if form == "json" else as_markdown(talk.title, turns)
             await response.write(((between if number else "") + text).encode(errors="replace"))
         await response.write(end.encode())
         return response
@@ -282,26 +288,26 @@ class Api:
     async def _save_file(self, request: web.Request) -> web.Response:
         """Store a file, which a later question names. People who may not ask send in vain."""
         asker = request[PERSON]
-        upload = _upload(request)
-        turn = Turn(str(upload), upload, asker, "", {}, time.time(), asker=_SIGNED_IN)
+        upload = upload_in(request)
+        turn = Turn(str(upload), upload, asker, "", {}, time.time(), asker=SIGNED_IN)
         await self.intake.check_room(turn)
         size = request.content_length or 0
         await self.uploads.save(upload, request.content.iter_any(), size=size)
         return answer({}, status=201)
 
     async def _drop_file(self, request: web.Request) -> web.Response:
-        await self.uploads.drop(_upload(request))
+        await self.uploads.drop(upload_in(request))
         return answer({})
 
     async def _ask(self, request: web.Request) -> web.Response:
         """Admit a question. The page retries with the same id until it is accepted."""
-        asker, thread, sent = request[PERSON], _thread(request), await body(request)
+        asker, thread, sent = request[PERSON], thread_in(request), await body(request)
         name, text = sent.get("id"), sent.get("text")
         if not is_id(name) or not isinstance(text, str):
             raise Unacceptable(400, "A question needs an id and a text.")
         turn_id = turn_id_of(asker, str(name))
-        files = _files(sent, asker, turn_id, most=self.uploads.most_files)
-        turn = Turn(turn_id, thread, asker, text, {}, time.time(), files=files, asker=_SIGNED_IN)
+        files = files_in(sent, asker, turn_id, most=self.uploads.most_files)
+        turn = Turn(turn_id, thread, asker, text, {}, time.time(), files=files, asker=SIGNED_IN)
         if model := sent.get("model"):
             turn = replace(turn, once=self.intake.preferences.model_named(str(model)))
         # The files of a question that is known already may have been read.
@@ -322,23 +328,23 @@ class Api:
 
     async def _regenerate(self, request: web.Request) -> web.Response:
         """Answer again, beside what is there; the id in the body makes it idempotent."""
-        turn, press = await self._turn(request), _press(await body(request))
+        turn, press = await self._turn(request), press_in(await body(request))
         if self.talks.remembers:
             return await self._branch(request, turn, press)
         await self.intake.answers.regenerate(
             turn.turn_id,
             person_id=request[PERSON].id,
             press_id=turn_id_of(request[PERSON], press),
-            asker=_SIGNED_IN,
+            asker=SIGNED_IN,
         )
-        await live.announce(self.store, _thread(request), turn.turn_id)
+        await live.announce(self.store, thread_in(request), turn.turn_id)
         return answer({"turn": request.match_info["turn"]}, status=202)
 
     async def _branch(
         self, request: web.Request, turn: Standing, press: str, text: str = ""
     ) -> web.Response:
         """Admit another version of a turn, whose id is that of the press."""
-        asker, thread = request[PERSON], _thread(request)
+        asker, thread = request[PERSON], thread_in(request)
         following = Turn(turn_id_of(asker, press), thread, asker, "", {}, time.time())
         async with self._recorded(following):
             is_new = await self.intake.answers.branch(
@@ -346,7 +352,7 @@ class Api:
                 person_id=asker.id,
                 press_id=following.id,
                 text=text,
-                asker=_SIGNED_IN,
+                asker=SIGNED_IN,
             )
             if not is_new:
                 await self.talks.remove(thread, following.id)
@@ -354,29 +360,29 @@ class Api:
 
     async def _open(self, request: web.Request) -> web.Response:
         """Open another version of a turn, which the address names, with what followed it."""
-        thread = _thread(request)
-        await self.intake.answers.open(_turn_id(request), person_id=request[PERSON].id)
+        thread = thread_in(request)
+        await self.intake.answers.open(turn_id_in(request), person_id=request[PERSON].id)
         await live.announce(self.store, thread)
         return answer({})
 
     async def _go_on(self, request: web.Request) -> web.Response:
         """Continue the last answer in a new turn with the id in the body."""
-        asker, thread = request[PERSON], _thread(request)
-        turn, press = await self._turn(request), _press(await body(request))
+        asker, thread = request[PERSON], thread_in(request)
+        turn, press = await self._turn(request), press_in(await body(request))
         following = Turn(turn_id_of(asker, press), thread, asker, "", {}, time.time())
         async with self._recorded(following):
             await self.intake.answers.continue_answer(
-                turn.turn_id, person_id=asker.id, press_id=following.id, asker=_SIGNED_IN
+                turn.turn_id, person_id=asker.id, press_id=following.id, asker=SIGNED_IN
             )
         return answer({"turn": press}, status=202)
 
     async def _edit(self, request: web.Request) -> web.Response:
-        asker, thread, sent = request[PERSON], _thread(request), await body(request)
-        text, press = sent.get("text"), _press(sent)
+        asker, thread, sent = request[PERSON], thread_in(request), await body(request)
+        text, press = sent.get("text"), press_in(sent)
         if not isinstance(text, str) or not text.strip():
             raise NothingAsked
         turn = await self._turn(request)
-        edited = Turn(turn.turn_id, thread, asker, text, {}, turn.asked_at, asker=_SIGNED_IN)
+        edited = Turn(turn.turn_id, thread, asker, text, {}, turn.asked_at, asker=SIGNED_IN)
         is_open = turn.state in ("waiting", "running")
         if not is_open and bounded(edited).text == turn.question:
             return answer({"turn": request.match_info["turn"]}, status=202)
@@ -394,16 +400,16 @@ class Api:
         if not isinstance(rating, str) or rating not in _RATINGS:
             raise Unacceptable(400, "A rating must be good, bad or empty.")
         await self.intake.answers.rate(
-            turn.turn_id, person_id=request[PERSON].id, rating=_RATINGS[rating], asker=_SIGNED_IN
+            turn.turn_id, person_id=request[PERSON].id, rating=_RATINGS[rating], asker=SIGNED_IN
         )
-        await live.announce(self.store, _thread(request), turn.turn_id)
+        await live.announce(self.store, thread_in(request), turn.turn_id)
         return answer({})
 
     async def _question(self, request: web.Request) -> web.Response:
         """Return the fields of what a tool's server asks, in the form of a turn."""
         turn, call = await self._turn(request), request.query.get("call", "")
         question = await self.intake.answers.question(
-            turn.turn_id, call, person_id=request[PERSON].id, at=_thread(request)
+            turn.turn_id, call, person_id=request[PERSON].id, at=thread_in(request)
         )
         return answer({"fields": [asdict(one) for one in answer_form(question).fields]})
 
@@ -417,7 +423,7 @@ class Api:
 
         Or answer its server: `filled` has what was written into the fields of a form.
         """
-        thread, sent = _thread(request), await body(request)
+        thread, sent = thread_in(request), await body(request)
         call, consent, filled = sent.get("call"), sent.get("consent"), sent.get("filled")
         if not is_id(call) or not isinstance(consent, str) or consent not in PRESSES:
             raise Unacceptable(400, "A call can be allowed, always allowed, or denied.")
@@ -433,7 +439,7 @@ class Api:
         return answer({}, status=202)
 
     async def _delete_turn(self, request: web.Request) -> web.Response:
-        thread, turn_id = _thread(request), _turn_id(request)
+        thread, turn_id = thread_in(request), turn_id_in(request)
         if turn_id not in await self.talks.turns(thread):
             await self.shares.forget_deleted(thread)
             return answer({})
@@ -506,47 +512,16 @@ class Api:
     async def _turn(self, request: web.Request) -> Standing:
         """Return the state of the turn in the address. Raises NotRemembered."""
         # Its branch may have been left: by this request itself, which is sent again.
-        found = await self._standings(_thread(request), _turn_id(request), aside=True)
+        found = await self._standings(thread_in(request), turn_id_in(request), aside=True)
         if not found:
             raise NotRemembered
         return found[0]
 
     async def _known(self, request: web.Request) -> tuple[ThreadKey, Talk]:
-        thread = _thread(request)
+        thread = thread_in(request)
         if (talk := await self.talks.find(thread)) is None:
             raise Unacceptable(404, say("There is no such conversation."))
         return thread, talk
-
-
-def _as_markdown(title: str, turns: Sequence[Standing]) -> str:
-    """Return the questions and answers below headings, unchanged."""
-    parts = [f"# {title}"] if title else []
-    for one in turns:
-        asked = datetime.fromtimestamp(one.asked_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
-        if one.question != GO_ON:
-            parts.append(f"## You, {asked}\n\n{one.question}")
-        by = f" ({one.model})" if one.model else ""
-        parts.append(f"## Parley{by}\n\n{one.answer}")
-        if one.below:
-            parts.append(one.below)
-    return "\n\n".join(parts) + "\n"
-
-
-def _as_json(talk: Talk, turns: Sequence[Standing]) -> str:
-    """Return a conversation as a JSON object; times are in seconds since the epoch."""
-    listed = [
-        {
-            "asked_at": one.asked_at,
-            "question": question_of(one),
-            "files": [file.name for file in one.files],
-            "answer": one.answer,
-            "below": one.below,
-            "model": one.model,
-            "state": one.state,
-        }
-        for one in turns
-    ]
-    return json.dumps({**asdict(talk), "turns": listed}, ensure_ascii=False, indent=1)
 
 
 def _listed(share: Share, title: str) -> dict[str, Json]:
@@ -559,85 +534,3 @@ def _listed(share: Share, title: str) -> dict[str, Json]:
         "made": share.made,
         "ends": share.ends,
     }
-
-
-def _call(request: web.Request) -> Call:
-    return Call(
-        id=f"{PLATFORM}:{uuid4()}",
-        thread=thread_of(request[PERSON], ""),
-        person=request[PERSON],
-        scopes={"channel": say("all your conversations")},
-        asker=_SIGNED_IN,
-    )
-
-
-def answer(value: Json, *, status: int = 200) -> web.Response:
-    """Return a JSON response that must not be cached."""
-    return web.json_response(value, status=status, headers={"Cache-Control": "no-store"})
-
-
-class Unacceptable(Exception):
-    """A rejected request, with a reason that the page may show."""
-
-    def __init__(self, status: int, sentence: str) -> None:
-        super().__init__(sentence)
-        self.status = status
-        self.sentence = sentence
-
-
-async def body(request: web.Request) -> dict[str, Any]:
-    """Return the JSON object in a body; an empty body counts as an empty object."""
-    try:
-        # Always as UTF-8: decoding half a megabyte of "punycode" takes 10 s.
-        value = json.loads((await request.read()).decode()) if request.can_read_body else {}
-    except (ValueError, RecursionError) as error:
-        raise Unacceptable(400, "The request is not JSON.") from error
-    if not isinstance(value, dict):
-        raise Unacceptable(400, "The request is not a JSON object.")
-    return value
-
-
-def _press(sent: Mapping[str, Any]) -> str:
-    """Return the id of a press; without one, each request is a new press."""
-    press = sent.get("id", str(uuid4()))
-    if not is_id(press):
-        raise Unacceptable(400, "A press needs an id.")
-    return str(press)
-
-
-def _files(
-    sent: Mapping[str, object], asker: Person, turn_id: str, *, most: int
-) -> tuple[FileRef, ...]:
-    """Return the files of a question, by the ids that its person chose for the uploads."""
-    files = sent.get("files") or []
-    if isinstance(files, list) and len(files) > most:
-        raise Unacceptable(400, say("A question has at most {most} files.", most=most))
-    found = []
-    for one in files if isinstance(files, list) else [files]:
-        match one:
-            case {"id": str(upload), "name": str(name)} if is_id(upload):
-                found.append(file_ref(thread_of(asker, upload), turn_id=turn_id, name=name))
-            case _:
-                raise Unacceptable(400, "A file needs an id and a name.")
-    return tuple(found)
-
-
-def _thread(request: web.Request) -> ThreadKey:
-    talk = request.match_info["talk"]
-    if not is_id(talk):
-        raise Unacceptable(404, say("There is no such conversation."))
-    return thread_of(request[PERSON], talk)
-
-
-def _upload(request: web.Request) -> ThreadKey:
-    name = request.match_info["file"]
-    if not is_id(name):
-        raise Unacceptable(404, say("There is no such file."))
-    return thread_of(request[PERSON], name)
-
-
-def _turn_id(request: web.Request) -> str:
-    turn = request.match_info["turn"]
-    if not is_id(turn):
-        raise NotRemembered
-    return turn_id_of(request[PERSON], turn)

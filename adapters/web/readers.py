@@ -8,7 +8,7 @@ from typing import Literal
 from aiohttp import web
 
 from adapters.web import assets
-from adapters.web.api import PERSON, Unacceptable, answer
+from adapters.web.requests import PERSON, Unacceptable, answer
 from adapters.web.shares import Share, Shares, name_of
 from adapters.web.sign_in import SignIn
 from adapters.web.talks import PLATFORM

@@ -13,9 +13,10 @@ from aiohttp import HttpVersion11, web
 
 from adapters.uploads import Uploads
 from adapters.web import assets
-from adapters.web.api import MAY_STAY, PERSON, Api, Unacceptable, answer
+from adapters.web.api import Api
 from adapters.web.follower import Follower
 from adapters.web.readers import Readers
+from adapters.web.requests import MAY_STAY, PERSON, Unacceptable, answer
 from adapters.web.settings import WebSettings
 from adapters.web.shares import Shares
 from adapters.web.sign_in import Cookies, Provider, SignIn, Visitor, new_guest, read_secret

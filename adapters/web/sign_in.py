@@ -19,7 +19,7 @@ from urllib.parse import quote
 from aiohttp import web
 
 from adapters.web import assets
-from adapters.web.api import Unacceptable, answer, body
+from adapters.web.requests import Unacceptable, answer, body
 from adapters.web.settings import WebSettings
 from adapters.web.talks import PLATFORM
 from bot.domain import Person

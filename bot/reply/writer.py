@@ -262,7 +262,8 @@ class Reply:
                     wrote=self._wrote_at,
                     unless=self._ended,
                 ):
-                    await self._write_interim(budget)
+                    async with self._budgets.few_at_once(budget):
+                        await self._write_interim(budget)
 
     async def _write_sign(self, budget: EditBudget) -> None:
         if await self._budgets.spare(budget):

@@ -311,3 +311,31 @@ async def test_all_that_would_wait_go_on_below(store: Store) -> None:
     await asyncio.gather(*answering)
 
     assert [surface.states for surface in surfaces] == [["One", "two."]] * 8
+
+
+@pytest.mark.parametrize(("own", "most"), [(True, 16), (False, 30)])
+async def test_of_replies_that_no_platform_limits_few_are_written_at_once(
+    store: Store, own: bool, most: int
+) -> None:
+    budgets = EditBudgets(store=store)
+    growing = [
+        FakeSurface(posts=EditBudget(f"live:{number}", 14, 1.0, own=own)) for number in range(30)
+    ]
+    at_once: set[int] = set()
+    counts: list[int] = []
+
+    async def grow(number: int) -> None:
+        async def save(_: Shown) -> None:
+            at_once.add(number)
+            counts.append(len(at_once))
+            await asyncio.sleep(0.05)
+            at_once.discard(number)
+
+        def all_grow() -> bool:
+            return all(one.states for one in growing)
+
+        await answer(store, growing[number], "An", all_grow, saved=save, budgets=budgets)
+
+    await asyncio.gather(*map(grow, range(len(growing))))
+
+    assert max(counts[: len(growing)]) == most

@@ -38,6 +38,9 @@ _STICKS_OUT = """() => [...document.querySelectorAll("button, a, p, h1, h2, labe
       && getComputedStyle(one).overflowX === "visible" && one.clientWidth > 0))
   .map(([one]) => one.outerHTML.slice(0, 200))"""
 
+# The list learns of a narrow window as the next frame is drawn.
+_DRAWN = """() => new Promise((drawn) => requestAnimationFrame(() => setTimeout(drawn)))"""
+
 
 async def english(window: Window, language: str) -> list[str]:
     """Return what the page says in English, though it has a translation."""
@@ -55,6 +58,7 @@ async def flaws(window: Window, language: str) -> list[str]:
     found = await english(window, language)
     for size in (WIDE, PHONE):
         await window.page.set_viewport_size(size)  # type: ignore[arg-type]
+        await window.read(_DRAWN)
         found += await window.read(_STICKS_OUT)
     await window.page.set_viewport_size(WIDE)  # type: ignore[arg-type]
     return found

@@ -90,7 +90,7 @@ def place(**fields: Json) -> Json:
         (file_of(place(channel=2)), "place 1: platform, workspace, channel, thread must be texts"),
         (file_of(place(chosen=[])), "place 1: platform, workspace, channel, thread must be texts"),
         (file_of(place(platform="")), "place 1: it has no platform"),
-        (file_of(place(platform="slak")), "place 1: its platform is none of discord, slack, "),
+        (file_of(place(platform="slak")), "place 1: its platform is none of discord, matrix, "),
         (file_of(place(thread="3")), "place 1: it has no channel"),
         (file_of(place(workspace="dm")), "place 1: There is no server here."),
         (file_of(place(chosen={"modle": "x"})), "place 1: You cannot choose a modle"),

@@ -144,6 +144,7 @@ class Lingering(FakeQueue):
 
 
 async def test_a_shard_that_ends_first_cuts_no_other_off(store: Store) -> None:
+    before = open_connectors()  # of whole sessions of tests
     intake = Lingering()
     intake.open.clear()
     rules = GatewayRules(shards=2, max_concurrency=2)
@@ -154,10 +155,13 @@ async def test_a_shard_that_ends_first_cuts_no_other_off(store: Store) -> None:
             await emulator.slash(emulator.channel_id, ada, "ask", question="why?")
             await until(lambda: intake.turns)
 
-        everything = gc.get_objects()
-        connectors = [one for one in everything if isinstance(one, aiohttp.TCPConnector)]
-        still_open = [one for one in connectors if not one.closed]
+        still_open = [one for one in open_connectors() if one not in before]
         assert not still_open, [gc.get_referrers(one) for one in still_open]
+
+
+def open_connectors() -> list[aiohttp.TCPConnector]:
+    everything = gc.get_objects()
+    return [one for one in everything if isinstance(one, aiohttp.TCPConnector) and not one.closed]
 
 
 def make_saved_session(store: Store, name: str) -> SavedSession:

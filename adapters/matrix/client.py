@@ -248,8 +248,7 @@ async def connected(
         except TokenRefused as error:
             raise CannotStart(str(error)) from error
         except SurfaceError as error:
-            passing = isinstance(error, WriteDelayed | WriteFailed)
-            kind = Unreachable if passing else CannotStart
+            kind = Unreachable if isinstance(error, WriteDelayed | WriteFailed) else CannotStart
             raise kind(f"MATRIX_HOMESERVER={homeserver}: {error}") from error
         yield client
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -10,21 +12,14 @@ from functools import partial
 
 from adapters.matrix.markup import content_of
 from adapters.matrix.messages import ASK, MESSAGE, SIGNS, Address, digest, mark_of
+from adapters.matrix.platform import insist
 from adapters.matrix.rooms import Rooms
 from bot.commands import handlers
-from bot.commands.form import answer_form, scope_of
+from bot.commands.form import PARTS, answer_form, scope_of
 from bot.commands.handlers import Call, Scope
 from bot.concurrency import BackgroundTasks
 from bot.domain import PRESSES, Asker, Consent, Person, Rating, ThreadKey, Turn, choices
-from bot.errors import (
-    HasEnded,
-    MessageGone,
-    NothingAsked,
-    ParleyError,
-    Refused,
-    StoreUnavailable,
-    SurfaceError,
-)
+from bot.errors import HasEnded, MessageGone, NothingAsked, ParleyError, Refused, StoreUnavailable
 from bot.intake.answers import ALLOWED_ONCE, NOT_WAITING
 from bot.intake.intake import Intake
 from bot.languages import later, say
@@ -38,6 +33,8 @@ _RATINGS: Mapping[str, Rating] = {"👍": "good", "👎": "bad"}
 _LOOKS = dict.fromkeys(map(ord, "\ufe0e\ufe0f🏻🏼🏽🏾🏿"))
 _CONSENTS = {one: sign.translate(_LOOKS) for one, sign in SIGNS.items()}
 _KNOWN = (_STOP, _REGENERATE, _CONTINUE, *_RATINGS, *_CONSENTS.values())
+_MOST_WAITING, _NOTICE_SECONDS = 1000, 1.0  # what is heard next waits for a notice so long
+_AFTER_LIST = re.compile(r"(?m)^(- .*)\n(?=[^\s-])")  # Markdown goes on with the item
 _SCOPED = ("model", "persona", "settings", "tools")  # may begin with where it applies
 _DIRECT: Mapping[Scope, str] = {"thread": later("our conversation")}
 _IN_ROOM: Mapping[Scope, str] = {"channel": later("this room"), "server": later("this server")}
@@ -108,13 +105,14 @@ class Controls:
         await self.notify(_where(turn), said, of=turn.id)
 
     async def notify(self, address: Address, text: str, *, of: str) -> None:
-        """Post a notice below an event, once for the event `of`; a failure is only logged."""
+        """Post a notice below an event, once for `of`, perhaps later; a failure is only logged."""
         relation = address.relation(address.question, quotes=True)
+        text = _AFTER_LIST.sub(r"\1\n\n", text)
         content = {**content_of(text, kind="m.notice"), **relation}
-        try:
-            await self._client.send(address.room, MESSAGE, digest("notice", of), content)
-        except SurfaceError as error:
-            log.warning("A notice in %s is not posted: %s", address.room, error)
+        if len(self._jobs) < _MOST_WAITING:
+            send = partial(self._client.send, address.room, MESSAGE, digest("notice", of), content)
+            job = self._jobs.start(insist(send, f"a notice in {address.room}"))
+            await asyncio.wait((job,), timeout=_NOTICE_SECONDS)
 
     async def _press(
         self, turn_id: str, sign: str, press: str, person: Person, asker: Asker, at: ThreadKey
@@ -191,16 +189,21 @@ class Controls:
         name, _, value = words.partition(" ")
         overview, names = await self._handlers.overview(call), list[str]()
         nearest = next(iter(call.scopes)) if scope is None else scope
-        for part in [it for of, it, _ in overview.forms if of == nearest]:
+        parts = [it for of, it, _ in overview.forms if of == nearest]
+        for part in parts or PARTS[: bool(name)]:  # a form that may not be opened says why
             form = await self._handlers.form(call, nearest, part)
-            names += [it.name for it in form.fields]
+            names += [it.name for it in form.fields if it.kind != "roles"]
             if name in names:
                 given = "" if value.casefold() == handlers.DEFAULT else value
-                ids = given.split() if name in ("people", "roles") else given
+                ids = given.split() if name == "people" else given
                 return await self._handlers.fill_in(
                     call, nearest, part, {name: ids}, seen=form.seen
                 )
-        how, known = "`!parley settings [room|server] NAME VALUE`", ", ".join(map(in_code, names))
+        scopes, known = (
+            "" if call.asker.direct else " [room|server]",
+            ", ".join(map(in_code, names)),
+        )
+        how = f"`!parley settings{scopes} NAME VALUE`"
         said = say("Write {how}, with one of these names: {names}.", how=how, names=known)
         return f"{overview.text}\n{said}" if names else overview.text
 

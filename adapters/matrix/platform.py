@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, nullcontext, suppress
+from functools import partial
 from typing import Any
 
 from adapters.matrix import context, messages
@@ -26,6 +27,19 @@ log = logging.getLogger(__name__)
 _TYPING_MS, _TYPING_EVERY = 30_000, 20.0  # until it ends by itself; seconds until it is sent again
 _ROUNDS, _LATE_WRITES = 2, 2.0  # seconds
 _PAUSES = Backoff(first=1.0, longest=60.0)
+
+
+async def insist(work: partial[Any], what: str) -> None:
+    """Repeat a write until it is done; a failure is only logged."""
+    for pause in _PAUSES.pauses():
+        try:
+            await work()
+        except (WriteDelayed, WriteFailed) as error:
+            await asyncio.sleep(max(error.retry_after, pause))
+            continue
+        except SurfaceError as error:
+            log.warning("Matrix refuses %s: %s", what, error)
+        return
 
 
 class MatrixPlatform:
@@ -93,17 +107,9 @@ class MatrixPlatform:
             turn = messages.mark_of(content)["turn"]
             return turn == f"matrix:{event}" or messages.belongs_to(content, event)
 
-        pauses = _PAUSES.pauses()
+        work = partial(messages.withdraw, self.client, room, after=event, wanted=wanted)
         for _ in range(_ROUNDS):
-            try:
-                while True:
-                    try:
-                        await messages.withdraw(self.client, room, after=event, wanted=wanted)
-                        break
-                    except (WriteDelayed, WriteFailed) as error:
-                        await asyncio.sleep(max(error.retry_after, next(pauses)))
-            except SurfaceError as error:
-                log.warning("Room %s: %s has left something behind: %s", room, event, error)
+            await insist(work, f"the removal of what belongs to {event} in {room}")
             # A worker that has not heard of it yet may just have written.
             await asyncio.sleep(_LATE_WRITES)
 

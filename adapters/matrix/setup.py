@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
+import signal
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import AsyncIterator, Collection, Sequence
 from getpass import getpass
 from typing import TextIO
@@ -15,6 +15,7 @@ import aiohttp
 from adapters.matrix.client import CLIENT, REQUEST_SECONDS, MatrixClient, connected, path_of
 from bot.domain import Finding
 from bot.errors import CannotStart, MessageGone, PlaceGone, SurfaceError, WriteDelayed, WriteFailed
+from config.variables import checked_address
 
 # Since v1.11 files need the token, and that is the one way in which the adapter fetches them.
 _NEEDED = (1, 11)
@@ -65,9 +66,7 @@ async def _rate_limit(client: MatrixClient) -> Finding:
     try:
         found = await client.call("GET", path)
     except SurfaceError:
-        text = (
-            "Whether the homeserver limits the bot is not known: Synapse lets it write once in 5 s"
-        )
+        text = "Whether the homeserver limits the bot is not known: Synapse allows one write in 5 s"
         return Finding("Matrix", text, _RATE_LIMIT)
     if found and not found.get("messages_per_second"):
         return Finding("Matrix", "The homeserver does not limit how often the bot writes")
@@ -96,10 +95,7 @@ async def invitation(homeserver: str, token: str) -> str:
 
 
 async def log_in(homeserver: str, user: str, password: str) -> str:
-    """Return a token of an account, of the same device "Parley" each time.
-
-    Raises CannotStart with what the homeserver says, and SurfaceError if it fails.
-    """
+    """Return a token of an account, of the same device "Parley" each time. Raises CannotStart."""
     body = {
         "type": "m.login.password",
         "identifier": {"type": "m.id.user", "user": user},
@@ -110,27 +106,29 @@ async def log_in(homeserver: str, user: str, password: str) -> str:
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
         client = MatrixClient(session, homeserver=homeserver, token="", budgets=None)
         try:
+            checked_address(homeserver, ("https", "http"))
             found = await client.call("POST", path_of("login"), body=body, timeout=REQUEST_SECONDS)
-        except (WriteDelayed, WriteFailed):
-            raise
+        except ValueError as error:
+            raise CannotStart(f"{homeserver} {error}") from error
+        except (WriteDelayed, WriteFailed) as error:
+            raise CannotStart(f"{homeserver} cannot be asked: {error}") from error
         except PlaceGone as error:
             raise CannotStart(f"{homeserver} refuses the user or the password: {error}") from error
         except SurfaceError as error:
             raise CannotStart(f"{homeserver} has no login by password: {error}") from error
-    token = found.get("access_token")
-    if not isinstance(token, str):
+    if not isinstance(token := found.get("access_token"), str):
         raise CannotStart(f"{homeserver} gives no token")
     return token
 
 
-def login_arguments(parser: ArgumentParser) -> None:
-    """Add what `matrix-login` has to know."""
-    parser.add_argument("homeserver", metavar="URL", help="such as https://matrix.example.org")
-    parser.add_argument("user", metavar="USER", help="such as parley, or @parley:example.org")
-
-
 async def print_token(arguments: Namespace, output: TextIO) -> None:
     """Ask for the password, and print the token. Raises as `log_in` does."""
-    read = getpass if sys.stdin.isatty() else sys.stdin.readline
-    password = (await asyncio.to_thread(read)).rstrip("\n")
+    # Only an exception in the main thread ends the question and restores the terminal's echo.
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        password = (getpass() if sys.stdin.isatty() else sys.stdin.readline()).rstrip("\n")
+    except (EOFError, KeyboardInterrupt):
+        raise CannotStart("no password was entered") from None
+    finally:
+        signal.signal(signal.SIGINT, former)
     output.write(f"MATRIX_TOKEN={await log_in(arguments.homeserver, arguments.user, password)}\n")

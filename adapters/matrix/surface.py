@@ -115,15 +115,11 @@ class MatrixSurface:
 
     async def _send(self, page: Page) -> Message:
         """Post a page; what an earlier post of the transaction shows is read from the server."""
-        content, address, again = (
-            messages.page_content(page, self._turn.id),
-            self._address,
-            self._again,
-        )
+        content, address = messages.page_content(page, self._turn.id), self._address
+        again = self._again
         wanted, txn = digest(content), digest(self._turn.id, page.number, again[page.number])
         is_sure = self._is_first and self._posted.setdefault(txn, wanted) == wanted
-        quotes = self._turn.place.get("refers") is True
-        relation = address.relation(address.question, quotes=quotes)
+        relation = address.relation(address.question, quotes=self._turn.place.get("refers") is True)
         id_ = await self._client.send(address.room, MESSAGE, txn, {**content, **relation})
         message = Message(id=id_, page=page.number)
         message.note(content)
@@ -140,9 +136,8 @@ class MatrixSurface:
         client, room = self._client, self._address.room
         message = self._messages.get(message_id)
         if message is None or message.page < 0:
-            message = self._messages[message_id] = await messages.message_of(
-                client, room, message_id
-            )
+            message = await messages.message_of(client, room, message_id)
+            self._messages[message_id] = message
         content = messages.page_content(page, self._turn.id)
         if message.shows == (wanted := digest(content)) and not message.edits:
             return

@@ -10,6 +10,7 @@ import pytest
 
 from adapters.matrix.controls import Controls
 from adapters.matrix.rooms import Rooms
+from bot.commands.handlers import MayNotChange
 from bot.concurrency import BackgroundTasks
 from bot.domain import FORM, LINK, Asker, Json, Page, Person, Purpose, Rating, Standing, Turn
 from bot.errors import HasEnded, NothingAsked, NotTheAsker, StoreUnavailable, ThreadBusy
@@ -18,7 +19,7 @@ from bot.store import Store
 from bot.tools.questions import InputField, Question, write_question
 from tests.matrix.test_surface import Scene, page, scene_of
 from tests.support.fakes import FakeQueue, NotedIntake
-from tests.support.synapse import Member, Shown, Synapse
+from tests.support.synapse import Member, Shown, Synapse, eventually
 
 ASKED = write_question(
     Question(
@@ -368,6 +369,49 @@ class TestCommands:
         assert "`temperature`" in texts[2]
         assert "\nroom service is my job\n" in texts[4]
         assert texts[5] == "Only somebody who manages this channel can change this."
+
+    async def test_settings_of_a_scope_that_may_not_be_changed_are_refused(
+        self, desk: Desk, store: Store
+    ) -> None:
+        desk.controls = Controls(desk.rooms, NotedIntake(store), jobs=BackgroundTasks())
+
+        await desk.write("settings server follow all")
+        await desk.write("settings room nonsense")
+
+        refused, unknown = [one.text for one in await desk.notices()]
+        assert refused == str(MayNotChange("server"))
+        assert "`!parley settings [room|server] NAME VALUE`" in unknown
+        assert "`people`" in unknown
+        assert "`roles`" not in unknown
+
+    async def test_a_direct_room_has_no_other_scopes(self, direct: Desk, store: Store) -> None:
+        direct.controls = Controls(direct.rooms, NotedIntake(store), jobs=BackgroundTasks())
+
+        await direct.write("settings")
+        await direct.write("settings room temperature 1")
+
+        how, refused = [one.text for one in await direct.notices()]
+        assert "`!parley settings NAME VALUE`" in how
+        assert refused == "This does not work here: there is no channel."
+
+    async def test_what_follows_a_list_stands_below_it(self, desk: Desk, store: Store) -> None:
+        desk.controls = Controls(desk.rooms, NotedIntake(store), jobs=BackgroundTasks())
+
+        await desk.write("settings temperature 1")
+        await desk.write("settings")
+
+        notice = (await desk.notices())[-1]
+        assert "1\n\nWrite `!parley" in notice.text
+        assert "</ul>\n<p>Write" in notice.html
+
+    async def test_an_answer_to_a_command_waits_as_long_as_the_server_asks(
+        self, desk: Desk
+    ) -> None:
+        desk.proxy.refuse(0.2, times=2)
+        desk.proxy.fail(503)
+        await desk.write("nonsense")
+
+        await eventually(desk.notices)
 
     async def test_forgetting_asks_first(self, desk: Desk) -> None:
         await desk.write("forget-me")

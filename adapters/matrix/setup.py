@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import AsyncIterator, Collection, Sequence
 from getpass import getpass
 from typing import TextIO
 
 import aiohttp
 
-from adapters.matrix.client import CLIENT, REQUEST_SECONDS, MatrixClient, connected, path_of
+from adapters.matrix.client import CLIENT, MatrixClient, connected, path_of
 from bot.domain import Finding
-from bot.errors import CannotStart, MessageGone, PlaceGone, SurfaceError, WriteDelayed, WriteFailed
+from bot.errors import CannotStart, MessageGone, SurfaceError, WriteDelayed, WriteFailed
 
-# Since v1.11 files need the token, and that is the one way in which the adapter fetches them.
-_NEEDED = (1, 11)
-_VERSION = re.compile(r"v(\d+)\.(\d+)")
+# Since then files need the token, and that is the one way in which the adapter fetches them.
+_NEEDED = "v1.11"
 # Transactions belong to a device (v1.7, "Transaction identifiers"), so that answers are posted once
 # across another login. A server may end its former token; Synapse 1.163 does not (measured).
 DEVICE = "PARLEY"
@@ -49,14 +47,11 @@ async def examine(
 
 
 def _version(found: dict[str, object]) -> Finding:
-    named = found.get("versions")
-    texts = [str(one) for one in named] if isinstance(named, list) else []
-    known = [(int(one[1]), int(one[2])) for one in map(_VERSION.fullmatch, texts) if one]
-    newest = max(known, default=(0, 0))
-    if newest < _NEEDED:
-        text = "The homeserver speaks no Matrix v1.11: files are not read"
-        return Finding("Matrix", text, "update the homeserver")
-    return Finding("Matrix", f"The homeserver speaks Matrix up to v{newest[0]}.{newest[1]}")
+    versions = found.get("versions")  # each that the server supports
+    if isinstance(versions, list) and _NEEDED in versions:
+        return Finding("Matrix", f"The homeserver speaks Matrix {_NEEDED}")
+    text = f"The homeserver speaks no Matrix {_NEEDED}: files are not read"
+    return Finding("Matrix", text, "update the homeserver")
 
 
 async def _rate_limit(client: MatrixClient) -> Finding:
@@ -110,23 +105,15 @@ async def log_in(homeserver: str, user: str, password: str) -> str:
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
         client = MatrixClient(session, homeserver=homeserver, token="", budgets=None)
         try:
-            found = await client.call("POST", path_of("login"), body=body, timeout=REQUEST_SECONDS)
+            found = await client.call("POST", path_of("login"), body=body)
         except (WriteDelayed, WriteFailed):
             raise
-        except PlaceGone as error:
-            raise CannotStart(f"{homeserver} refuses the user or the password: {error}") from error
         except SurfaceError as error:
-            raise CannotStart(f"{homeserver} has no login by password: {error}") from error
+            raise CannotStart(f"{homeserver} refuses the login: {error}") from error
     token = found.get("access_token")
     if not isinstance(token, str):
         raise CannotStart(f"{homeserver} gives no token")
     return token
-
-
-def login_arguments(parser: ArgumentParser) -> None:
-    """Add what `matrix-login` has to know."""
-    parser.add_argument("homeserver", metavar="URL", help="such as https://matrix.example.org")
-    parser.add_argument("user", metavar="USER", help="such as parley, or @parley:example.org")
 
 
 async def print_token(arguments: Namespace, output: TextIO) -> None:

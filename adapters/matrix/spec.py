@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TextIO
@@ -59,10 +59,9 @@ async def _welcome(settings: Settings) -> AsyncIterator[Finding]:
     yield Finding("Matrix", await invitation(own.homeserver, own.token))
 
 
-def _login_arguments(parser: object) -> None:
-    from adapters.matrix.setup import login_arguments
-
-    login_arguments(parser)  # type: ignore[arg-type] # its module is imported here alone
+def _login_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("homeserver", metavar="URL", help="such as https://matrix.example.org")
+    parser.add_argument("user", metavar="USER", help="such as parley, or @parley:example.org")
 
 
 async def _log_in(_: Settings, arguments: Namespace, output: TextIO) -> None:

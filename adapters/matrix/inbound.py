@@ -39,7 +39,6 @@ log = logging.getLogger(__name__)
 
 _OLDEST = 3600.0  # seconds: what was said before is not answered any more after an outage
 _JOINS_AT_ONCE = 5
-_MOST_INVITES = 1000  # in work; others are found at the next start
 _JOIN_SECONDS = 60.0  # a room of another server takes its time
 _JOIN_PAUSES, _JOIN_TRIES = Backoff(first=2.0, longest=60.0), 6
 _ENCRYPTED = later(
@@ -68,7 +67,6 @@ class Inbound:
         self._rooms, self._client = rooms, rooms.client
         self._intake, self._controls = intake, controls
         self._joins = asyncio.Semaphore(_JOINS_AT_ONCE)
-        self._invites: set[str] = set()
         self._left: BoundedCache[str, bool] = BoundedCache()
 
     async def resume(self) -> None:
@@ -99,38 +97,36 @@ class Inbound:
         """Join a room in the background, or refuse the invitation."""
         for one in state:
             inviter = read.user_id(one, "sender")
-            if not inviter or read.own_membership(one, self._client.user_id)[1] != "invite":
-                continue
-            if room not in self._invites and len(self._invites) < _MOST_INVITES:
-                self._invites.add(room)
+            if inviter and read.own_membership(one, self._client.user_id)[1] == "invite":
                 is_direct = mapping(one, "content").get("is_direct") is True
                 self._jobs.start(self._answer_invite(room, inviter, is_direct=is_direct))
 
     async def _answer_invite(self, room: str, inviter: str, *, is_direct: bool) -> None:
+        for pause in islice(_JOIN_PAUSES.pauses(), _JOIN_TRIES):
+            try:
+                async with self._joins:
+                    may_invite = await self._may_invite(room, inviter, is_direct=is_direct)
+                    path = path_of("rooms", room, "join" if may_invite else "leave")
+                    await self._client.call("POST", path, body={}, timeout=_JOIN_SECONDS)
+                    return
+            except StoreUnavailable:
+                await asyncio.sleep(pause)
+            except (WriteDelayed, WriteFailed) as error:
+                log.warning("Room %s: cannot answer the invitation yet: %s", room, error)
+                await asyncio.sleep(max(pause, error.retry_after))
+            except SurfaceError as error:  # it was taken back, or the room is gone
+                log.info("Room %s: the invitation cannot be answered: %s", room, error)
+                return
+
+    async def _may_invite(self, room: str, inviter: str, *, is_direct: bool) -> bool:
         thread, person = ThreadKey(NAME, self._client.server, room, room), Person(inviter, inviter)
-        asker, verb = self._asker(inviter, is_direct=is_direct), "join"
+        asker = self._asker(inviter, is_direct=is_direct)
         try:
-            for pause in islice(_JOIN_PAUSES.pauses(), _JOIN_TRIES):
-                try:
-                    await self._intake.access.check(thread, person, asker, called=False)
-                except NotAllowed as refused:
-                    log.info("Room %s: %s may not invite the bot: %s", room, inviter, refused.rule)
-                    verb = "leave"
-                except StoreUnavailable:
-                    await asyncio.sleep(pause)
-                    continue
-                try:
-                    async with self._joins:
-                        path = path_of("rooms", room, verb)
-                        await self._client.call("POST", path, body={}, timeout=_JOIN_SECONDS)
-                        return
-                except (WriteDelayed, WriteFailed) as error:
-                    log.warning("Room %s: cannot %s it yet: %s", room, verb, error)
-                    await asyncio.sleep(max(pause, error.retry_after))
-        except SurfaceError as error:  # it was taken back, or the room is gone
-            log.info("Room %s: the invitation of %s cannot be answered: %s", room, inviter, error)
-        finally:
-            self._invites.discard(room)
+            await self._intake.access.check(thread, person, asker, called=False)
+        except NotAllowed as refused:
+            log.info("Room %s: %s may not invite the bot: %s", room, inviter, refused.rule)
+            return False
+        return True
 
     async def _leave_encrypted(self, room: str) -> None:
         """Say once why the bot cannot stay, and leave."""
@@ -172,12 +168,12 @@ class Inbound:
 
         The homeserver hands out only redactions of people who may delete that event.
         """
-        turn, lookup = turn_id(gone), self._intake.lookup
-        was_asked, is_ours = await lookup.thread_of_turn(turn), await lookup.thread_of(NAME, gone)
-        if was_asked or is_ours:
-            await self._store.command("SADD", self._owed, owed := f"{room} {gone}")
+        turn, lookup, owed = turn_id(gone), self._intake.lookup, f"{room} {gone}"
+        is_known = await lookup.thread_of_turn(turn) or await lookup.thread_of(NAME, gone)
+        if is_known:
+            await self._store.command("SADD", self._owed, owed)
         await self._intake.changes.forget(turn, platform=NAME, messages=[gone])
-        if was_asked or is_ours:
+        if is_known:
             self._jobs.start(self._withdraw(owed))
 
     async def _withdraw(self, owed: str) -> None:
@@ -203,8 +199,6 @@ class Inbound:
         text, thread = said.text, said.thread
         if facts.calls_bot or facts.direct:
             text = said.without(bot, await rooms.name(room, bot), bot[1:].partition(":")[0])
-        if thread and facts.calls_bot and not await self._is_root(room, thread):
-            thread = ""  # nothing could be posted there
         if above and above.sender == bot:
             thread = thread or above.thread  # a client without threads replies beside it
         in_thread = bool(thread) and not facts.direct
@@ -255,14 +249,6 @@ class Inbound:
         except MessageGone:
             return None
         return read.as_it_stands(said.room, event)
-
-    async def _is_root(self, room: str, event: str) -> bool:
-        """Whether a thread can begin with an event: a stranger may name any."""
-        try:
-            found = await self._client.event(room, event)
-        except MessageGone:
-            return False
-        return "rel_type" not in mapping(mapping(found, "content"), "m.relates_to")
 
     def _asker(self, user: str, *, is_direct: bool) -> Asker:
         home = user.partition(":")[2]

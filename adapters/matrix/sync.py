@@ -30,19 +30,18 @@ log = logging.getLogger(__name__)
 
 _WAIT = 30.0  # seconds for which the homeserver holds a request without news
 _SLOW = 90.0  # seconds that an answer may take, after a long time
-_TIMELINE = 50  # events of a room in one answer; what was before is read by /messages
-_MOST_PAGES = 10  # between an invitation and now
+_TIMELINE = 100  # events of a room in one answer; what was missed before is read by /messages
 _EXPIRE_SECONDS = 30 * 24 * 3600
 _PAUSES = Backoff(first=0.5, longest=30.0)
 _TRIES = 6  # of an event, if the homeserver fails while it is handled
 _KINDS = ("m.room.message", "m.reaction", "m.room.redaction", "m.room.encrypted", *CHANGES)
-# KEYS: the holder, and where to go on. ARGV: the process, the milliseconds of its lease, and the
-# place, which only the holder may save, and the seconds for which it is kept.
+# Takes or renews the lease. KEYS: the holder, and where to go on. ARGV: the process, the
+# milliseconds of its lease, and, to save it, the place and the seconds for which it is kept.
 _LEASE = """
 local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] or ARGV[3] and not holder then return 0 end
-if ARGV[3] then redis.call('SET', KEYS[2], ARGV[3], 'EX', ARGV[4])
-else redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+if ARGV[3] then redis.call('SET', KEYS[2], ARGV[3], 'EX', ARGV[4]) end
 return 1
 """
 
@@ -56,23 +55,19 @@ class Lease:
         self._keys = [store.key(NAME, account, it) for it in ("holder", "since")]
         self._process = uuid4().hex
 
-    async def claim(self) -> bool:
+    async def claim(self, *place: str | int) -> bool:
         """Take the lease, or renew it; False if another process has it."""
-        return bool(await self._run())
+        args = (self._process, int(self.seconds * 1000), *place)
+        return bool(await self._script(keys=self._keys, args=args))
 
     async def save(self, since: str) -> None:
         """Save where to go on. Raises LeaseLost."""
-        if not await self._run(since, _EXPIRE_SECONDS):
+        if not await self.claim(since, _EXPIRE_SECONDS):
             raise LeaseLost("another process hears Matrix")
 
     async def since(self) -> str:
         """Return where to go on; "" if the account was never heard."""
         return str(await self._store.command("GET", self._keys[1]) or "")
-
-    async def _run(self, *place: str | int) -> int:
-        args = (self._process, int(self.seconds * 1000), *place)
-        answer: int = await self._script(keys=self._keys, args=args)
-        return answer
 
 
 class Sync:
@@ -185,15 +180,12 @@ class Sync:
         changes = [own_membership(one, user) for one in (*state, *events)]
         if any(now == "join" and before != "join" for before, now in changes):
             # Who has invited it may have asked at once.
-            start, pages = timeline.get("prev_batch"), 0
-            while not (began := _began(events, user)) and pages < _MOST_PAGES and start:
-                page, start = await self._page(room, "b", start)
-                events, pages = [*page[::-1], *events], pages + 1
-            events = [it for n, it in enumerate(events) if n >= began or "state_key" in it]
+            began = _began(events, user)
+            events = [it for it in events[:began] if "state_key" in it] + events[began:]
         elif timeline.get("limited") is True:
             until, start = (events[0].get("event_id") if events else None), since
             while start:
-                page, start = await self._page(room, "f", start)
+                page, start = await self._page(room, start)
                 for one in page:
                     if one.get("event_id") == until:
                         start = ""
@@ -202,10 +194,10 @@ class Sync:
         for one in events:
             yield one
 
-    async def _page(self, room: str, direction: str, start: object) -> tuple[list[Event], object]:
+    async def _page(self, room: str, start: str) -> tuple[list[Event], str]:
         """Return events of a room from a place on, and the next place; "" at the end."""
-        query: dict[str, str | int] = {"dir": direction, "from": str(start), "limit": 100}
-        query["filter"] = json.dumps({"types": [*_KINDS]})
+        wanted = json.dumps({"types": _KINDS})
+        query: dict[str, str | int] = {"dir": "f", "from": start, "filter": wanted, "limit": 100}
         page = await self._client.call("GET", path_of("rooms", room, "messages"), query=query)
         events, end = objects(page.get("chunk")), page.get("end")
         return events, end if events and isinstance(end, str) and end != start else ""

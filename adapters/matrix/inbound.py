@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 
 _OLDEST = 3600.0  # seconds: what was said before is not answered any more after an outage
 _JOINS_AT_ONCE = 5
+_MOST_INVITES = 1000  # in work; others are found at the next start
 _JOIN_SECONDS = 60.0  # a room of another server takes its time
 _JOIN_PAUSES, _JOIN_TRIES = Backoff(first=2.0, longest=60.0), 6
 _ENCRYPTED = later(
@@ -67,6 +68,7 @@ class Inbound:
         self._rooms, self._client = rooms, rooms.client
         self._intake, self._controls = intake, controls
         self._joins = asyncio.Semaphore(_JOINS_AT_ONCE)
+        self._invites: set[str] = set()
         self._left: BoundedCache[str, bool] = BoundedCache()
 
     async def resume(self) -> None:
@@ -97,36 +99,38 @@ class Inbound:
         """Join a room in the background, or refuse the invitation."""
         for one in state:
             inviter = read.user_id(one, "sender")
-            if inviter and read.own_membership(one, self._client.user_id)[1] == "invite":
+            if not inviter or read.own_membership(one, self._client.user_id)[1] != "invite":
+                continue
+            if room not in self._invites and len(self._invites) < _MOST_INVITES:
+                self._invites.add(room)
                 is_direct = mapping(one, "content").get("is_direct") is True
                 self._jobs.start(self._answer_invite(room, inviter, is_direct=is_direct))
 
     async def _answer_invite(self, room: str, inviter: str, *, is_direct: bool) -> None:
-        for pause in islice(_JOIN_PAUSES.pauses(), _JOIN_TRIES):
-            try:
-                async with self._joins:
-                    may_invite = await self._may_invite(room, inviter, is_direct=is_direct)
-                    path = path_of("rooms", room, "join" if may_invite else "leave")
-                    await self._client.call("POST", path, body={}, timeout=_JOIN_SECONDS)
-                    return
-            except StoreUnavailable:
-                await asyncio.sleep(pause)
-            except (WriteDelayed, WriteFailed) as error:
-                log.warning("Room %s: cannot answer the invitation yet: %s", room, error)
-                await asyncio.sleep(max(pause, error.retry_after))
-            except SurfaceError as error:  # it was taken back, or the room is gone
-                log.info("Room %s: the invitation cannot be answered: %s", room, error)
-                return
-
-    async def _may_invite(self, room: str, inviter: str, *, is_direct: bool) -> bool:
         thread, person = ThreadKey(NAME, self._client.server, room, room), Person(inviter, inviter)
-        asker = self._asker(inviter, is_direct=is_direct)
+        asker, verb = self._asker(inviter, is_direct=is_direct), "join"
         try:
-            await self._intake.access.check(thread, person, asker, called=False)
-        except NotAllowed as refused:
-            log.info("Room %s: %s may not invite the bot: %s", room, inviter, refused.rule)
-            return False
-        return True
+            for pause in islice(_JOIN_PAUSES.pauses(), _JOIN_TRIES):
+                try:
+                    await self._intake.access.check(thread, person, asker, called=False)
+                except NotAllowed as refused:
+                    log.info("Room %s: %s may not invite the bot: %s", room, inviter, refused.rule)
+                    verb = "leave"
+                except StoreUnavailable:
+                    await asyncio.sleep(pause)
+                    continue
+                try:
+                    async with self._joins:
+                        path = path_of("rooms", room, verb)
+                        await self._client.call("POST", path, body={}, timeout=_JOIN_SECONDS)
+                        return
+                except (WriteDelayed, WriteFailed) as error:
+                    log.warning("Room %s: cannot %s it yet: %s", room, verb, error)
+                    await asyncio.sleep(max(pause, error.retry_after))
+        except SurfaceError as error:  # it was taken back, or the room is gone
+            log.info("Room %s: the invitation of %s cannot be answered: %s", room, inviter, error)
+        finally:
+            self._invites.discard(room)
 
     async def _leave_encrypted(self, room: str) -> None:
         """Say once why the bot cannot stay, and leave."""

@@ -6,10 +6,11 @@ Paths and answers are those of the Matrix specification, v1.11 and later.
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import quote
@@ -146,18 +147,28 @@ class MatrixClient:
         except PlaceGone as error:
             raise MessageGone(str(error)) from error
 
-    async def relations(self, room: str, event: str, rel_type: str) -> AsyncIterator[Event]:
+    def relations(self, room: str, event: str, rel_type: str) -> AsyncGenerator[Event]:
         """Yield the events that relate to one, the newest first."""
         path = path_of("rooms", room, "relations", event, rel_type, base=f"{CLIENT}/v1")
-        query: dict[str, str | int] = {"limit": 100}
+        return self._pages(path, {"limit": 100}, following="next_batch")
+
+    def messages(self, room: str, start: str, **wanted: Sequence[str]) -> AsyncGenerator[Event]:
+        """Yield a room's events from a place on, oldest first; `wanted` are types and senders."""
+        path, chosen = path_of("rooms", room, "messages"), json.dumps(wanted)
+        query: dict[str, str | int] = {"dir": "f", "from": start, "filter": chosen, "limit": 100}
+        return self._pages(path, query, following="end")
+
+    async def _pages(
+        self, path: str, query: dict[str, str | int], *, following: str
+    ) -> AsyncGenerator[Event]:
         while True:
-            found = await self.call("GET", path, query=query)
-            for one in objects(found.get("chunk")):
+            page = await self.call("GET", path, query=query)
+            events, start = objects(page.get("chunk")), page.get(following)
+            for one in events:
                 yield one
-            following = found.get("next_batch")
-            if not isinstance(following, str) or following == query.get("from"):
+            if not events or not isinstance(start, str) or start == query.get("from"):
                 return
-            query["from"] = following
+            query["from"] = start
 
     async def upload(self, name: str, data: bytes, media_type: str) -> str:
         """Store a file on the homeserver and return its address, mxc://..."""

@@ -191,11 +191,11 @@ class Inbound:
             return
         where = await rooms.room(room)
         above = await self._replied(said)
+        called = {*said.mentions, *([above.sender] if above else [])}
         facts = Facts(
             direct=where.is_direct,
-            calls_bot=bot in (*said.mentions, above and above.sender) or said.command is not None,
-            calls_other=said.everybody
-            or bool({*said.mentions, above.sender if above else bot} - {bot, said.sender}),
+            calls_bot=bot in called or said.command is not None,
+            calls_other=said.everybody or bool(called - {bot, said.sender}),
             edited=bool(edited_at),
         )
         if not (facts.direct or facts.calls_bot or said.thread or facts.edited):

@@ -8,11 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from adapters.matrix.client import Event, MatrixClient, objects, path_of
+from adapters.matrix.client import Event, MatrixClient, path_of
 from adapters.matrix.events import edited_event, mapping
 from adapters.matrix.markup import content_of
 from bot.domain import Consent, Page, Turn, choices
@@ -29,7 +29,7 @@ SIGNS: Mapping[Consent, str] = {
     "always": "♾️",
     "deny": "❌",
 }
-_MOST_PAGES = 20  # of a hundred messages and edits of ours since a question
+_MOST_READ = 2000  # messages and edits of ours since a question
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,20 +161,18 @@ async def message_of(client: MatrixClient, room: str, message_id: str) -> Messag
 
 async def own_messages(client: MatrixClient, room: str, *, after: str) -> AsyncIterator[Event]:
     """Yield the bot's messages and edits behind an event, oldest first, without redacted ones."""
-    start: object = None
-    with suppress(MessageGone):  # the server has purged it
-        around = path_of("rooms", room, "context", after)
-        start = (await client.call("GET", around, query={"limit": 0})).get("end")
-    wanted = json.dumps({"senders": [client.user_id], "types": [MESSAGE]})
-    for _ in range(_MOST_PAGES):
-        if not isinstance(start, str):
-            return
-        query: dict[str, str | int] = {"dir": "f", "from": start, "filter": wanted, "limit": 100}
-        found = await client.call("GET", path_of("rooms", room, "messages"), query=query)
-        for event in objects(found.get("chunk")):
-            if event.get("sender") == client.user_id and mark_of(event.get("content")):
+    path, own, number = path_of("rooms", room, "context", after), client.user_id, 0
+    try:
+        start = str((await client.call("GET", path, query={"limit": 0})).get("end"))
+    except MessageGone:  # the server has purged it
+        return
+    async with aclosing(client.messages(room, start, senders=[own], types=[MESSAGE])) as found:
+        async for event in found:
+            number += 1
+            if event.get("sender") == own and mark_of(event.get("content")):
                 yield event
-        start = found.get("end")
+            if number == _MOST_READ:
+                return
 
 
 async def redact(client: MatrixClient, room: str, events: Iterable[str]) -> None:

@@ -183,24 +183,14 @@ class Sync:
             began = _began(events, user)
             events = [it for it in events[:began] if "state_key" in it] + events[began:]
         elif timeline.get("limited") is True:
-            until, start = (events[0].get("event_id") if events else None), since
-            while start:
-                page, start = await self._page(room, start)
-                for one in page:
+            until = events[0].get("event_id") if events else None
+            async with aclosing(self._client.messages(room, since, types=_KINDS)) as missed:
+                async for one in missed:
                     if one.get("event_id") == until:
-                        start = ""
                         break
                     yield one
         for one in events:
             yield one
-
-    async def _page(self, room: str, start: str) -> tuple[list[Event], str]:
-        """Return events of a room from a place on, and the next place; "" at the end."""
-        wanted = json.dumps({"types": _KINDS})
-        query: dict[str, str | int] = {"dir": "f", "from": start, "filter": wanted, "limit": 100}
-        page = await self._client.call("GET", path_of("rooms", room, "messages"), query=query)
-        events, end = objects(page.get("chunk")), page.get("end")
-        return events, end if events and isinstance(end, str) and end != start else ""
 
     async def _hand_over(self, room: str, event: Event) -> None:
         name = f"{event.get('event_id')} in {room}"

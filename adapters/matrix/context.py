@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 
 from adapters.matrix.client import CLIENT, objects, path_of
 from adapters.matrix.events import Said, as_it_stands, event_of, time_of, turn_id
@@ -42,11 +43,12 @@ async def read_context(
                 break
             if (said := as_it_stands(room, one)) and len(found) < most:
                 found.insert(0, said)
-        if not since:
-            found[:0] = await _read(rooms, room, thread)
+        if not since and (root := await message_at(rooms, room, thread)):
+            found.insert(0, root)
     wanted = event_of(turn.quote.id) if turn.quote and not turn.quote.text else ""
-    if wanted and all(one.event != wanted for one in found):
-        found[:0] = await _read(rooms, room, wanted)
+    is_missing = bool(wanted) and all(one.event != wanted for one in found)
+    if is_missing and (quoted := await message_at(rooms, room, wanted)):
+        found.insert(0, quoted)
     return await context_messages(rooms, found)
 
 
@@ -109,9 +111,8 @@ async def context_messages(rooms: Rooms, said: Sequence[Said]) -> list[ContextMe
     ]
 
 
-async def _read(rooms: Rooms, room: str, event: str) -> list[Said]:
-    try:
-        said = as_it_stands(room, await rooms.client.event(room, event))
-    except MessageGone:
-        return []
-    return [said] if said else []
+async def message_at(rooms: Rooms, room: str, event: str) -> Said | None:
+    """Return a message as it stands; None if it is gone. Raises SurfaceError."""
+    with suppress(MessageGone):
+        return as_it_stands(room, await rooms.client.event(room, event))
+    return None

@@ -13,7 +13,7 @@ from itertools import islice
 
 from adapters.matrix import events as read
 from adapters.matrix.client import Event, path_of
-from adapters.matrix.context import context_messages
+from adapters.matrix.context import context_messages, message_at
 from adapters.matrix.controls import Controls
 from adapters.matrix.events import NAME, Said, mapping, to_said, turn_id
 from adapters.matrix.platform import MatrixPlatform
@@ -22,7 +22,6 @@ from bot.cache import BoundedCache
 from bot.concurrency import Backoff
 from bot.domain import Asker, Person, ThreadKey, Turn
 from bot.errors import (
-    MessageGone,
     NotAllowed,
     Refused,
     StoreUnavailable,
@@ -190,7 +189,7 @@ class Inbound:
         if said.is_bot:
             return
         where = await rooms.room(room)
-        above = await self._replied(said)
+        above = await message_at(rooms, room, said.reply_to) if said.reply_to else None
         called = {*said.mentions, *([above.sender] if above else [])}
         facts = Facts(
             direct=where.is_direct,
@@ -245,14 +244,6 @@ class Inbound:
             (quote,) = await context_messages(self._rooms, [above])
             turn = replace(turn, quote=quote)
         return turn
-
-    async def _replied(self, said: Said) -> Said | None:
-        """Return the message to which another replies, as it stands; None if it is gone."""
-        try:
-            event = await self._client.event(said.room, said.reply_to) if said.reply_to else {}
-        except MessageGone:
-            return None
-        return read.as_it_stands(said.room, event)
 
     def _asker(self, user: str, *, is_direct: bool) -> Asker:
         home = user.partition(":")[2]

@@ -161,15 +161,15 @@ async def message_of(client: MatrixClient, room: str, message_id: str) -> Messag
 
 async def own_messages(client: MatrixClient, room: str, *, after: str) -> AsyncIterator[Event]:
     """Yield the bot's messages and edits behind an event, oldest first, without redacted ones."""
-    path, own, number = path_of("rooms", room, "context", after), client.user_id, 0
+    path, own, number = path_of("rooms", room, "context", after), [client.user_id], 0
     try:
         start = str((await client.call("GET", path, query={"limit": 0})).get("end"))
     except MessageGone:  # the server has purged it
         return
-    async with aclosing(client.messages(room, start, senders=[own], types=[MESSAGE])) as found:
+    async with aclosing(client.messages(room, start, senders=own, types=[MESSAGE])) as found:
         async for event in found:
             number += 1
-            if event.get("sender") == own and mark_of(event.get("content")):
+            if mark_of(event.get("content")):
                 yield event
             if number == _MOST_READ:
                 return

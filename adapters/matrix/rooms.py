@@ -15,8 +15,12 @@ _NAME = 80  # characters
 _REDACT = 50  # v1.11, m.room.power_levels: the default level to delete what others have written
 # A later event of these kinds makes what is known old.
 CHANGES = (
-    *("m.room.canonical_alias", "m.room.encryption", "m.room.history_visibility"),
-    *("m.room.member", "m.room.name", "m.room.power_levels"),
+    "m.room.canonical_alias",
+    "m.room.encryption",
+    "m.room.history_visibility",
+    "m.room.member",
+    "m.room.name",
+    "m.room.power_levels",
 )
 
 

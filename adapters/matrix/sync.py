@@ -89,7 +89,8 @@ class Sync:
         while True:
             try:
                 if await self._lease.claim():
-                    await together(*map(asyncio.create_task, (self._renew(), self._hear())))
+                    renewing = asyncio.create_task(self._renew())
+                    await together(renewing, asyncio.create_task(self._hear()))
                 self._downtime.note(is_open=True)  # another process hears
             except LeaseLost:
                 log.info("Another process hears Matrix now")

@@ -152,10 +152,13 @@ class MatrixClient:
         path = path_of("rooms", room, "relations", event, rel_type, base=f"{CLIENT}/v1")
         return self._pages(path, {"limit": 100}, following="next_batch")
 
-    def messages(self, room: str, start: str, **wanted: Sequence[str]) -> AsyncGenerator[Event]:
-        """Yield a room's events from a place on, oldest first; `wanted` are types and senders."""
+    def messages(
+        self, room: str, start: str, *, direction: str = "f", **wanted: Sequence[str]
+    ) -> AsyncGenerator[Event]:
+        """Yield a room's events from a place on; `wanted` are types and senders."""
         path, chosen = path_of("rooms", room, "messages"), json.dumps(wanted)
-        query: dict[str, str | int] = {"dir": "f", "from": start, "filter": chosen, "limit": 100}
+        query: dict[str, str | int] = {"dir": direction, "from": start, "filter": chosen}
+        query["limit"] = 100
         return self._pages(path, query, following="end")
 
     async def _pages(

@@ -30,7 +30,8 @@ log = logging.getLogger(__name__)
 
 _WAIT = 30.0  # seconds for which the homeserver holds a request without news
 _SLOW = 90.0  # seconds that an answer may take, after a long time
-_TIMELINE = 100  # events of a room in one answer; what was missed before is read by /messages
+_TIMELINE = 50  # events of a room in one answer; what was before is read by /messages
+_MOST_READ = 1000  # events between an invitation and now
 _EXPIRE_SECONDS = 30 * 24 * 3600
 _PAUSES = Backoff(first=0.5, longest=30.0)
 _TRIES = 6  # of an event, if the homeserver fails while it is handled
@@ -181,6 +182,14 @@ class Sync:
         changes = [own_membership(one, user) for one in (*state, *events)]
         if any(now == "join" and before != "join" for before, now in changes):
             # Who has invited it may have asked at once.
+            start = timeline.get("prev_batch")
+            if isinstance(start, str) and not _began(events, user):
+                older = self._client.messages(room, start, direction="b", types=_KINDS)
+                async with aclosing(older):
+                    async for one in older:
+                        events.insert(0, one)
+                        if _began(events, user) or len(events) >= _MOST_READ:
+                            break
             began = _began(events, user)
             events = [it for it in events[:began] if "state_key" in it] + events[began:]
         elif timeline.get("limited") is True:

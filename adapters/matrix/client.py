@@ -6,10 +6,11 @@ Paths and answers are those of the Matrix specification, v1.11 and later.
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import quote
@@ -34,7 +35,7 @@ from bot.reply.edit_budget import EditBudgets
 Event = dict[str, Any]  # as a stranger's server sent it: no field has a type that is certain
 
 CLIENT = "/_matrix/client"
-REQUEST_SECONDS = 15.0
+_REQUEST_SECONDS = 15.0
 _SLOT_SECONDS = 15.0  # in which a write waits for its slot
 _CHUNK = 65_536  # bytes
 _MXC = re.compile(r"mxc://([A-Za-z0-9.:\[\]-]+)/([A-Za-z0-9_-]+)")  # v1.11, section 11.12
@@ -87,11 +88,11 @@ class MatrixClient:
     @property
     def account(self) -> EditBudget:
         """The budget of all writes of this account."""
-        bucket, lifted = f"matrix:{self.user_id}", (_LIFTED, _LIFTED_SECONDS)
+        bucket = f"matrix:{self.user_id}"
         if self._slowest and self._budgets and time.monotonic() > self._slow_until:
             self._slowest = 0.0
             self._budgets.learn(bucket, writes=_LIFTED, seconds=_LIFTED_SECONDS)
-        return EditBudget(bucket, *lifted, shape="refills", for_finals=2)
+        return EditBudget(bucket, _LIFTED, _LIFTED_SECONDS, shape="refills", for_finals=2)
 
     async def identify(self) -> None:
         """Learn who this is, from the token."""
@@ -107,7 +108,7 @@ class MatrixClient:
         *,
         query: Mapping[str, str | int] | None = None,
         body: Mapping[str, Any] | None = None,
-        timeout: float = REQUEST_SECONDS,
+        timeout: float = _REQUEST_SECONDS,
         counted: bool = False,
         **options: Any,
     ) -> Event:
@@ -115,20 +116,16 @@ class MatrixClient:
 
         `counted` is a write of the account's budget; the `options` are those of aiohttp.
         """
-        options |= {"params": query or {}, "timeout": aiohttp.ClientTimeout(timeout, connect=10.0)}
-        if body is not None:
-            options["json"] = body
+        limits = aiohttp.ClientTimeout(timeout, connect=10.0)
+        options |= {"params": query, "json": body, "timeout": limits}
         if counted and self._budgets:
             # One write of a reply may need several requests, and has taken one slot.
             deadline = asyncio.get_running_loop().time() + _SLOT_SECONDS
             while not self._budgets.use_booked_slot(self.account):
                 await self._budgets.call(self.account, deadline=deadline)
         async with self._request(method, path, counted=counted, **options) as response:
-            try:
-                found = await response.json(content_type=None)
-            except ValueError:
-                found = None
-        if not isinstance(found, dict):
+            found = await _object(response)
+        if found is None:
             raise WriteFailed(f"{path}: the answer is no JSON object")
         return found
 
@@ -143,11 +140,6 @@ class MatrixClient:
             raise WriteFailed(f"{path}: the answer names no event")
         return event
 
-    async def redact(self, room: str, event: str, txn: str) -> None:
-        """Take away an event's content, for ever."""
-        path = path_of("rooms", room, "redact", event, txn)
-        await self.call("PUT", path, body={}, counted=True)
-
     async def event(self, room: str, event: str) -> Event:
         """Return one event; raises MessageGone if it is not there, or may not be seen."""
         try:
@@ -155,24 +147,38 @@ class MatrixClient:
         except PlaceGone as error:
             raise MessageGone(str(error)) from error
 
-    async def relations(self, room: str, event: str, rel_type: str) -> AsyncIterator[Event]:
+    def relations(self, room: str, event: str, rel_type: str) -> AsyncGenerator[Event]:
         """Yield the events that relate to one, the newest first."""
         path = path_of("rooms", room, "relations", event, rel_type, base=f"{CLIENT}/v1")
-        query: dict[str, str | int] = {"limit": 100}
+        return self._pages(path, {"limit": 100}, following="next_batch")
+
+    def messages(
+        self, room: str, start: str, *, direction: str = "f", **wanted: Sequence[str]
+    ) -> AsyncGenerator[Event]:
+        """Yield a room's events from a place on; `wanted` are types and senders."""
+        path, chosen = path_of("rooms", room, "messages"), json.dumps(wanted)
+        query: dict[str, str | int] = {"dir": direction, "from": start, "filter": chosen}
+        query["limit"] = 100
+        return self._pages(path, query, following="end")
+
+    async def _pages(
+        self, path: str, query: dict[str, str | int], *, following: str
+    ) -> AsyncGenerator[Event]:
         while True:
-            found = await self.call("GET", path, query=query)
-            for one in objects(found.get("chunk")):
+            page = await self.call("GET", path, query=query)
+            events, start = objects(page.get("chunk")), page.get(following)
+            for one in events:
                 yield one
-            following = found.get("next_batch")
-            if not isinstance(following, str) or following == query.get("from"):
+            if not events or not isinstance(start, str) or start == query.get("from"):
                 return
-            query["from"] = following
+            query["from"] = start
 
     async def upload(self, name: str, data: bytes, media_type: str) -> str:
         """Store a file on the homeserver and return its address, mxc://..."""
         path, headers = "/_matrix/media/v3/upload", {"Content-Type": media_type}
-        sent: dict[str, Any] = {"query": {"filename": name}, "data": data, "headers": headers}
-        return str((await self.call("POST", path, timeout=60.0, **sent)).get("content_uri"))
+        query = {"filename": name}
+        found = await self.call("POST", path, query=query, data=data, headers=headers, timeout=60.0)
+        return str(found.get("content_uri"))
 
     async def download(self, mxc: str) -> AsyncGenerator[bytes]:
         """Yield the bytes of a file. Strangers' files have any size: close the iterator early."""
@@ -206,16 +212,15 @@ class MatrixClient:
     async def _error(
         self, response: aiohttp.ClientResponse, path: str, *, counted: bool
     ) -> SurfaceError:
-        try:
-            body = await response.json(content_type=None)
-        except ValueError:
-            body = None
-        body = body if isinstance(body, dict) else {}
+        body = await _object(response) or {}
         code, status = str(body.get("errcode") or ""), response.status
         detail = f"{path}: HTTP {status} {code} {str(body.get('error') or '')[:200]}".rstrip()
         if status == 429:
             wait = _seconds(body.get("retry_after_ms"), response.headers.get("Retry-After"))
-            return await self._delayed(detail, wait, counted=counted)
+            if not counted:
+                return WriteDelayed(detail, retry_after=wait)
+            await self._slow_down(wait)
+            return WriteDelayed(detail, retry_after=wait, bucket=self.account.bucket)
         if status == 401:
             return TokenRefused(_REFUSED.format(server=self._homeserver))
         if status >= 500:
@@ -223,16 +228,13 @@ class MatrixClient:
         # A 404 without a code is of a proxy in front of the server.
         return _KINDS.get(code, WriteRefused if code else WriteFailed)(detail)
 
-    async def _delayed(self, detail: str, wait: float, *, counted: bool) -> WriteDelayed:
-        if not counted:
-            return WriteDelayed(detail, retry_after=wait)
+    async def _slow_down(self, wait: float) -> None:
         account = self.account
         self._slowest = max(self._slowest, wait)
         self._slow_until = time.monotonic() + _LEARNT_SECONDS
         if self._budgets:
             self._budgets.learn(account.bucket, writes=_BURST, seconds=_BURST * self._slowest)
             await self._budgets.pause(account, wait)
-        return WriteDelayed(detail, retry_after=wait, bucket=account.bucket)
 
 
 @asynccontextmanager
@@ -251,6 +253,15 @@ async def connected(
             kind = Unreachable if isinstance(error, WriteDelayed | WriteFailed) else CannotStart
             raise kind(f"MATRIX_HOMESERVER={homeserver}: {error}") from error
         yield client
+
+
+async def _object(response: aiohttp.ClientResponse) -> Event | None:
+    """Return the JSON object of an answer; None if it is none."""
+    try:
+        found = await response.json(content_type=None)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def objects(value: object) -> list[Event]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 
-from adapters.matrix.client import CLIENT, Event, objects, path_of
+from adapters.matrix.client import CLIENT, objects, path_of
 from adapters.matrix.events import Said, as_it_stands, event_of, time_of, turn_id
+from adapters.matrix.messages import Address
 from adapters.matrix.rooms import Rooms
 from bot.domain import ContextMessage, Person, Turn
 from bot.errors import MessageGone
@@ -26,31 +28,35 @@ async def read_context(
     begins with the question, and where members may not read what was said before they came.
     Raises SurfaceError.
     """
-    room, thread, asked = _place(turn)
-    found: list[Said] = []
-    wanted = event_of(turn.quote.id) if turn.quote and not turn.quote.text else ""
-    if not room or not await rooms.shows_history(room):
+    at = Address.of(turn)
+    room, thread, asked = at.room, at.thread, at.question
+    if not await rooms.shows_history(room):
         return ()
+    found: list[Said] = []
     if most and thread not in ("", asked):
         path = path_of("rooms", room, "relations", thread, "m.thread", base=f"{CLIENT}/v1")
         page = await rooms.client.call("GET", path, query={"limit": _PAGE})
-        for one in _before(objects(page.get("chunk")), asked):
+        events = objects(page.get("chunk"))  # newest first
+        ids = [one.get("event_id") for one in events]
+        for one in events[ids.index(asked) + 1 if asked in ids else 0 :]:
             if one.get("event_id") == event_of(since):
                 break
             if (said := as_it_stands(room, one)) and len(found) < most:
                 found.insert(0, said)
-        if not since:
-            wanted, first = wanted if wanted != thread else "", await _read(rooms, room, thread)
-            found[:0] = first
-    if wanted and all(one.event != wanted for one in found):
-        found[:0] = await _read(rooms, room, wanted)
+        if not since and (root := await message_at(rooms, room, thread)):
+            found.insert(0, root)
+    wanted = event_of(turn.quote.id) if turn.quote and not turn.quote.text else ""
+    is_missing = bool(wanted) and all(one.event != wanted for one in found)
+    if is_missing and (quoted := await message_at(rooms, room, wanted)):
+        found.insert(0, quoted)
     return await context_messages(rooms, found)
 
 
 def earlier(rooms: Rooms, turn: Turn) -> ReadEarlier | None:
     """Return what reads the thread of a question, or else its room; None in a direct room."""
-    room, thread, asked = _place(turn)
-    if not room or turn.key.thread == room:
+    at = Address.of(turn)
+    room, thread, asked = at.room, at.thread, at.question
+    if turn.key.thread == room:
         return None
     thread = "" if thread == asked else thread
     # Where the pages begin that were read, by the time before which their events were written.
@@ -60,10 +66,10 @@ def earlier(rooms: Rooms, turn: Turn) -> ReadEarlier | None:
         if not await rooms.shows_history(room):
             return Earlier(())
         # The time has come back as text.
-        token = min((at for at in pages if at >= before - 0.001), default=None)
+        known = min((at for at in pages if at >= before - 0.001), default=None)
         query: dict[str, str | int] = {"dir": "b", "limit": min(most, _PAGE)}
-        if token is not None and pages[token]:
-            query["from"] = pages[token]
+        if known is not None:
+            query["from"] = pages[known]
         if thread:
             path = path_of("rooms", room, "relations", thread, "m.thread", base=f"{CLIENT}/v1")
         else:
@@ -73,16 +79,16 @@ def earlier(rooms: Rooms, turn: Turn) -> ReadEarlier | None:
                 found = await rooms.client.call("GET", around, query={"limit": 0})
                 query["from"] = str(found.get("start") or "")
         page = await rooms.client.call("GET", path, query=query)
-        events = objects(page.get("chunk"))
+        events, oldest = objects(page.get("chunk")), 0.0
         following = page.get("next_batch" if thread else "end")
-        oldest = time_of(events[-1]) if events else 0.0
-        if isinstance(following, str) and events:
+        if events and isinstance(following, str):
+            oldest = time_of(events[-1])
             pages[oldest] = following
         said = [it for one in events if time_of(one) < before and (it := as_it_stands(room, one))]
         chosen = [one for one in reversed(said) if bool(one.thread) == bool(thread)][-most:]
         return Earlier(
             [*zip((one.at for one in chosen), await context_messages(rooms, chosen), strict=True)],
-            unread_before=oldest if isinstance(following, str) and events else 0.0,
+            unread_before=oldest,
         )
 
     return read
@@ -94,33 +100,19 @@ async def context_messages(rooms: Rooms, said: Sequence[Said]) -> list[ContextMe
     names = await asyncio.gather(*(rooms.name(*one) for one in people))
     name_of = {user: name for (_, user), name in zip(people, names, strict=True)}
     return [
-        # The bot's own files repeat what it said.
-        ContextMessage(turn_id(one.event), None, one.text)
-        if one.sender == own
-        else ContextMessage(
-            *(turn_id(one.event), Person(one.sender, name_of[one.sender]), one.text),
-            in_thread=not one.is_bot,
-            files=one.files,
+        ContextMessage(
+            turn_id(one.event),
+            None if one.sender == own else Person(one.sender, name_of[one.sender]),
+            one.text,
+            in_thread=one.sender != own and not one.is_bot,
+            files=() if one.sender == own else one.files,  # its own repeat what it said
         )
         for one in said
     ]
 
 
-async def _read(rooms: Rooms, room: str, event: str) -> list[Said]:
-    try:
-        said = as_it_stands(room, await rooms.client.event(room, event))
-    except MessageGone:
-        return []
-    return [said] if said else []
-
-
-def _before(events: Sequence[Event], asked: str) -> Iterable[Event]:
-    """Return the events, newest first, that came before the question."""
-    ids = [one.get("event_id") for one in events]
-    return events[ids.index(asked) + 1 :] if asked in ids else events
-
-
-def _place(turn: Turn) -> tuple[str, str, str]:
-    place = (turn.place.get(name) for name in ("room", "thread", "question"))
-    room, thread, asked = (one if isinstance(one, str) else "" for one in place)
-    return room, thread, asked
+async def message_at(rooms: Rooms, room: str, event: str) -> Said | None:
+    """Return a message as it stands; None if it is gone. Raises SurfaceError."""
+    with suppress(MessageGone):
+        return as_it_stands(room, await rooms.client.event(room, event))
+    return None

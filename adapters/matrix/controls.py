@@ -56,23 +56,24 @@ class Controls:
         self, *, room: str, reaction: str, target: str, key: str, person: Person, asker: Asker
     ) -> None:
         """Do what a reaction to a message of an answer stands for; others mean nothing."""
-        sign, press, event = key.translate(_LOOKS), f"matrix:{reaction}", {}
-        if sign in _KNOWN:
-            with suppress(MessageGone):
-                event = await self._client.event(room, target)
+        sign, press = key.translate(_LOOKS), f"matrix:{reaction}"
+        if sign not in _KNOWN or await self._lookup.is_handled(press):
+            return
+        try:
+            event = await self._client.event(room, target)
+        except MessageGone:
+            return
         mark = mark_of(event.get("content"))
         if not mark or event.get("sender") != self._client.user_id:
-            return
-        if await self._lookup.is_handled(press):
             return
         turn_id, call_id = str(mark["turn"]), str(mark.get("name", "")).removeprefix(ASK)
         thread, said = await self._lookup.thread_of_turn(turn_id), ""
         at = ThreadKey("matrix", self._client.server, room, "")
+        chosen = [it for it in choices(call_id) if _CONSENTS[it] == sign] if call_id else []
         try:
-            if call_id:
-                for consent in (it for it in choices(call_id) if _CONSENTS[it] == sign):
-                    said = await self._decide((turn_id, call_id), consent, "", person, at)
-            else:
+            if chosen:
+                said = await self._decide((turn_id, call_id), chosen[0], "", person, at)
+            elif not call_id:
                 await self._press(turn_id, sign, press, person, asker, at)
         except Refused as refused:
             # To like an old answer is no request.

@@ -13,7 +13,7 @@ from itertools import islice
 
 from adapters.matrix import events as read
 from adapters.matrix.client import Event, path_of
-from adapters.matrix.context import context_messages
+from adapters.matrix.context import context_messages, message_at
 from adapters.matrix.controls import Controls
 from adapters.matrix.events import NAME, Said, mapping, to_said, turn_id
 from adapters.matrix.platform import MatrixPlatform
@@ -22,7 +22,6 @@ from bot.cache import BoundedCache
 from bot.concurrency import Backoff
 from bot.domain import Asker, Person, ThreadKey, Turn
 from bot.errors import (
-    MessageGone,
     NotAllowed,
     Refused,
     StoreUnavailable,
@@ -172,12 +171,12 @@ class Inbound:
 
         The homeserver hands out only redactions of people who may delete that event.
         """
-        turn, lookup = turn_id(gone), self._intake.lookup
-        was_asked, is_ours = await lookup.thread_of_turn(turn), await lookup.thread_of(NAME, gone)
-        if was_asked or is_ours:
-            await self._store.command("SADD", self._owed, owed := f"{room} {gone}")
+        turn, lookup, owed = turn_id(gone), self._intake.lookup, f"{room} {gone}"
+        is_known = await lookup.thread_of_turn(turn) or await lookup.thread_of(NAME, gone)
+        if is_known:
+            await self._store.command("SADD", self._owed, owed)
         await self._intake.changes.forget(turn, platform=NAME, messages=[gone])
-        if was_asked or is_ours:
+        if is_known:
             self._jobs.start(self._withdraw(owed))
 
     async def _withdraw(self, owed: str) -> None:
@@ -190,12 +189,12 @@ class Inbound:
         if said.is_bot:
             return
         where = await rooms.room(room)
-        above = await self._replied(said)
+        above = await message_at(rooms, room, said.reply_to) if said.reply_to else None
+        called = {*said.mentions, *([above.sender] if above else [])}
         facts = Facts(
             direct=where.is_direct,
-            calls_bot=bot in (*said.mentions, above and above.sender) or said.command is not None,
-            calls_other=said.everybody
-            or bool({*said.mentions, above.sender if above else bot} - {bot, said.sender}),
+            calls_bot=bot in called or said.command is not None,
+            calls_other=said.everybody or bool(called - {bot, said.sender}),
             edited=bool(edited_at),
         )
         if not (facts.direct or facts.calls_bot or said.thread or facts.edited):
@@ -203,8 +202,6 @@ class Inbound:
         text, thread = said.text, said.thread
         if facts.calls_bot or facts.direct:
             text = said.without(bot, await rooms.name(room, bot), bot[1:].partition(":")[0])
-        if thread and facts.calls_bot and not await self._is_root(room, thread):
-            thread = ""  # nothing could be posted there
         if above and above.sender == bot:
             thread = thread or above.thread  # a client without threads replies beside it
         in_thread = bool(thread) and not facts.direct
@@ -247,22 +244,6 @@ class Inbound:
             (quote,) = await context_messages(self._rooms, [above])
             turn = replace(turn, quote=quote)
         return turn
-
-    async def _replied(self, said: Said) -> Said | None:
-        """Return the message to which another replies, as it stands; None if it is gone."""
-        try:
-            event = await self._client.event(said.room, said.reply_to) if said.reply_to else {}
-        except MessageGone:
-            return None
-        return read.as_it_stands(said.room, event)
-
-    async def _is_root(self, room: str, event: str) -> bool:
-        """Whether a thread can begin with an event: a stranger may name any."""
-        try:
-            found = await self._client.event(room, event)
-        except MessageGone:
-            return False
-        return "rel_type" not in mapping(mapping(found, "content"), "m.relates_to")
 
     def _asker(self, user: str, *, is_direct: bool) -> Asker:
         home = user.partition(":")[2]

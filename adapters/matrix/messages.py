@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from adapters.matrix.client import Event, MatrixClient, objects, path_of
+from adapters.matrix.client import Event, MatrixClient, path_of
+from adapters.matrix.events import edited_event, mapping
 from adapters.matrix.markup import content_of
 from bot.domain import Consent, Page, Turn, choices
 from bot.errors import MessageGone, PlaceGone
@@ -28,7 +29,7 @@ SIGNS: Mapping[Consent, str] = {
     "always": "♾️",
     "deny": "❌",
 }
-_MOST_PAGES = 20  # of a hundred messages and edits of ours since a question
+_MOST_READ = 2000  # messages and edits of ours since a question
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Message:
     """A page of an answer, or a message `beside` one, which has a `name` there.
 
     `shows` is the digest of its content. It `is_open` until the page is final. Of its `edits`, the
-    oldest first, `grown` are of the current answer. `tried` is an edit that may have arrived.
+    oldest first, `grown` are of the current answer.
     """
 
     id: str
@@ -77,13 +78,12 @@ class Message:
     is_open: bool = False
     edits: list[str] = field(default_factory=list)
     grown: int = 0
-    tried: str = ""
-    attempts: int = 0
 
     def note(self, content: Mapping[str, Any], edit: str = "") -> None:
         """Note that it shows this content, perhaps by an edit."""
         mark = mark_of(content)
-        self.edits += [edit] if edit else []
+        if edit:
+            self.edits.append(edit)
         self.grown = 0 if mark.get("last") else self.grown + bool(edit)
         self.shows, self.is_open = digest(content), bool(mark.get("open"))
 
@@ -137,9 +137,9 @@ async def messages_of(client: MatrixClient, address: Address, turn_id: str) -> d
         id_, content = str(event["event_id"]), event["content"]
         if mark_of(content).get("turn") != turn_id:
             continue
-        if edited := _edited(content):
+        if edited := edited_event(event):
             message = found.setdefault(edited, Message(id=edited))
-            message.note(content.get("m.new_content") or {}, id_)
+            message.note(mapping(content, "m.new_content"), id_)
         else:
             found[id_] = _message(id_, content)
     return found
@@ -148,67 +148,64 @@ async def messages_of(client: MatrixClient, address: Address, turn_id: str) -> d
 async def message_of(client: MatrixClient, room: str, message_id: str) -> Message:
     """Return a message of the bot as it is now. Raises MessageGone if it is redacted."""
     event = await client.event(room, message_id)
-    content = event.get("content") or {}
+    content = mapping(event, "content")
     if event.get("sender") != client.user_id or not mark_of(content):
         raise MessageGone(f"{message_id} was redacted, or is no message of an answer")
     message = _message(message_id, content)
     edits = [it async for it in client.relations(room, message_id, "m.replace")]
     for edit in reversed(edits):
-        if edit.get("sender") == client.user_id and mark_of(content := edit.get("content")):
-            message.note(content.get("m.new_content") or {}, str(edit["event_id"]))
+        if edit.get("sender") == client.user_id and mark_of(content := mapping(edit, "content")):
+            message.note(mapping(content, "m.new_content"), str(edit["event_id"]))
     return message
 
 
 async def own_messages(client: MatrixClient, room: str, *, after: str) -> AsyncIterator[Event]:
     """Yield the bot's messages and edits behind an event, oldest first, without redacted ones."""
-    start: object = None
-    with suppress(MessageGone):  # the server has purged it
-        around = path_of("rooms", room, "context", after)
-        start = (await client.call("GET", around, query={"limit": 0})).get("end")
-    wanted = json.dumps({"senders": [client.user_id], "types": [MESSAGE]})
-    for _ in range(_MOST_PAGES):
-        if not isinstance(start, str):
-            return
-        query: dict[str, str | int] = {"dir": "f", "from": start, "filter": wanted, "limit": 100}
-        found = await client.call("GET", path_of("rooms", room, "messages"), query=query)
-        for event in objects(found.get("chunk")):
-            if event.get("sender") == client.user_id and mark_of(event.get("content")):
+    path, own, number = path_of("rooms", room, "context", after), [client.user_id], 0
+    try:
+        start = str((await client.call("GET", path, query={"limit": 0})).get("end"))
+    except MessageGone:  # the server has purged it
+        return
+    async with aclosing(client.messages(room, start, senders=own, types=[MESSAGE])) as found:
+        async for event in found:
+            number += 1
+            if mark_of(event.get("content")):
                 yield event
-        start = found.get("end")
+            if number == _MOST_READ:
+                return
 
 
 async def redact(client: MatrixClient, room: str, events: Iterable[str]) -> None:
     """Take away events; one that is gone already stays so. Raises SurfaceError."""
     for one in events:
+        path = path_of("rooms", room, "redact", one, digest("redact", one))
         with suppress(MessageGone):
-            await client.redact(room, one, digest("redact", one))
+            await client.call("PUT", path, body={}, counted=True)
 
 
 async def withdraw(
-    client: MatrixClient, room: str, *, after: str, wanted: Callable[[Mapping[str, Any]], bool]
+    client: MatrixClient, room: str, *, after: str, wanted: Callable[[Event], bool]
 ) -> None:
-    """Redact the bot's messages of these contents behind an event. Raises SurfaceError."""
-    found = [it async for it in own_messages(client, room, after=after) if wanted(it["content"])]
+    """Redact the bot's messages behind an event that are `wanted`. Raises SurfaceError."""
+    found = [it async for it in own_messages(client, room, after=after) if wanted(it)]
     # Edits first, the newest last: so no older text comes back, and a server lists no edits of what
     # is redacted.
-    found.sort(key=lambda it: not _edited(it["content"]))
+    found.sort(key=lambda it: not edited_event(it))
     await redact(client, room, [str(one["event_id"]) for one in found])
 
 
-def belongs_to(content: Mapping[str, Any], message_id: str) -> bool:
-    """Whether a content is of an edit of a message, or of something beside it."""
-    return message_id in (_edited(content), mark_of(content).get("beside"))
-
-
-def _edited(content: Mapping[str, Any]) -> str:
-    relation = content.get("m.relates_to")
-    is_edit = isinstance(relation, dict) and relation.get("rel_type") == "m.replace"
-    return str(relation.get("event_id")) if is_edit and isinstance(relation, dict) else ""
+def belongs_to(event: Event, message_id: str) -> bool:
+    """Whether an event of ours is an edit of a message, or stands beside it."""
+    return message_id in (edited_event(event), mark_of(event["content"]).get("beside"))
 
 
 def _message(id_: str, content: Mapping[str, Any]) -> Message:
     mark = mark_of(content)
-    page, beside, name = mark.get("page", -1), str(mark.get("beside", "")), mark.get("name", "")
-    message = Message(id=id_, page=page, beside=beside, name=str(name))
+    message = Message(
+        id=id_,
+        page=mark.get("page", -1),
+        beside=mark.get("beside", ""),
+        name=mark.get("name", ""),
+    )
     message.note({name: it for name, it in content.items() if name != "m.relates_to"})
     return message

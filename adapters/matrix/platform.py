@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, nullcontext, suppress
 from functools import partial
 from typing import Any
 
 from adapters.matrix import context, messages
-from adapters.matrix.client import path_of
+from adapters.matrix.client import Event, path_of
+from adapters.matrix.events import turn_id
 from adapters.matrix.markup import content_of
 from adapters.matrix.messages import Address
 from adapters.matrix.rooms import Rooms
@@ -25,7 +25,7 @@ from bot.ports import Downtime, ReadEarlier
 log = logging.getLogger(__name__)
 
 _TYPING_MS, _TYPING_EVERY = 30_000, 20.0  # until it ends by itself; seconds until it is sent again
-_ROUNDS, _LATE_WRITES = 2, 2.0  # seconds
+_LATE_WRITES = 2.0  # seconds in which a worker hears that an answer is unwanted
 _PAUSES = Backoff(first=1.0, longest=60.0)
 
 
@@ -54,7 +54,6 @@ class MatrixPlatform:
         self._rooms, self.client = rooms, rooms.client
         self.downtime = Downtime()
         self.jobs = BackgroundTasks(grace_seconds=1.0)
-        self._works: Counter[str] = Counter()  # replies that this process writes, by room
         self._telling = asyncio.Lock()
 
     @asynccontextmanager
@@ -103,15 +102,17 @@ class MatrixPlatform:
         server leaves as they are. It is tried until it is done; a failure is only logged.
         """
 
-        def wanted(content: Mapping[str, Any]) -> bool:
-            turn = messages.mark_of(content)["turn"]
-            return turn == f"matrix:{event}" or messages.belongs_to(content, event)
+        await self._withdraw(room, event)
+        await asyncio.sleep(_LATE_WRITES)
+        await self._withdraw(room, event)
+
+    async def _withdraw(self, room: str, event: str) -> None:
+        def wanted(own: Event) -> bool:
+            turn = messages.mark_of(own["content"])["turn"]
+            return turn == turn_id(event) or messages.belongs_to(own, event)
 
         work = partial(messages.withdraw, self.client, room, after=event, wanted=wanted)
-        for _ in range(_ROUNDS):
-            await insist(work, f"the removal of what belongs to {event} in {room}")
-            # A worker that has not heard of it yet may just have written.
-            await asyncio.sleep(_LATE_WRITES)
+        await insist(work, f"the removal of what belongs to {event} in {room}")
 
     async def tell(self, person: str, text: str) -> None:
         """Send a person a direct message, the same one once a day. Raises SurfaceError."""
@@ -138,16 +139,12 @@ class MatrixPlatform:
 
     @asynccontextmanager
     async def _typing(self, room: str) -> AsyncIterator[None]:
-        """Show that the bot types, for all replies in a room together."""
-        self._works[room] += 1
+        """Show that the bot types; another reply in the room shows it again."""
         try:
             async with running(self._type_often(room)):
                 yield
         finally:
-            self._works[room] -= 1
-            if not self._works[room]:
-                del self._works[room]
-                self.jobs.start(self._type(room, {"typing": False}))
+            self.jobs.start(self._type(room, {"typing": False}))
 
     async def _type_often(self, room: str) -> None:
         while True:

@@ -15,8 +15,12 @@ _NAME = 80  # characters
 _REDACT = 50  # v1.11, m.room.power_levels: the default level to delete what others have written
 # A later event of these kinds makes what is known old.
 CHANGES = (
-    *("m.room.canonical_alias", "m.room.encryption", "m.room.history_visibility"),
-    *("m.room.member", "m.room.name", "m.room.power_levels"),
+    "m.room.canonical_alias",
+    "m.room.encryption",
+    "m.room.history_visibility",
+    "m.room.member",
+    "m.room.name",
+    "m.room.power_levels",
 )
 
 
@@ -30,7 +34,6 @@ class Room:
 
     name: str
     is_direct: bool
-    is_small: bool
 
 
 class Rooms:
@@ -46,9 +49,7 @@ class Rooms:
         kind, key = event.get("type"), event.get("state_key")
         if kind in CHANGES and isinstance(key, str):
             self._state.drop((room, str(kind), key))
-            known, is_own = self._rooms.get(room), key == self.client.user_id
-            if known and (known.is_small or is_own or kind != "m.room.member"):
-                self._rooms.drop(room)
+            self._rooms.drop(room)
 
     async def room(self, room: str) -> Room:
         """Return what is known of a room."""
@@ -87,11 +88,11 @@ class Rooms:
         except (MessageGone, WriteRefused):  # of a server before v1.15
             found = await self._content(room, "m.room.name", "")
         name = _name(found.get("name")) or _name(found.get("canonical_alias"))
-        is_direct, is_small = False, _number(found.get("num_joined_members"), 2) <= 2
-        if is_small:
+        is_direct = False
+        if _number(found.get("num_joined_members"), 2) <= 2:
             members = await self.client.call("GET", path_of("rooms", room, "members"))
             is_direct = _is_direct(objects(members.get("chunk")), named=bool(name))
-        return Room(name, is_direct, is_small)
+        return Room(name, is_direct)
 
     async def _content(self, room: str, kind: str, key: str, *, whole: bool = False) -> Event:
         """Return the content of a state event, or the event; {} if there is none."""

@@ -45,8 +45,7 @@ class MatrixSurface:
     def __init__(self, client: MatrixClient, turn: Turn, purpose: Purpose) -> None:
         self._client, self._turn, self._address = client, turn, Address.of(turn)
         self._messages: dict[str, Message] = {}
-        self._is_first = self._is_read = purpose is Purpose.ANSWER
-        self._posted: dict[str, str] = {}  # the first content by transaction, as digests
+        self._is_read = purpose is Purpose.ANSWER
         self._again: Counter[int] = Counter()  # by page, whose message cannot be used any more
         # The same text by another process may be another edit, if it was changed in between.
         self._own = uuid4().hex
@@ -114,22 +113,20 @@ class MatrixSurface:
         self._again[page.number] += 1
 
     async def _send(self, page: Page) -> Message:
-        """Post a page; what an earlier post of the transaction shows is read from the server."""
-        content, address = messages.page_content(page, self._turn.id), self._address
-        again = self._again
-        wanted, txn = digest(content), digest(self._turn.id, page.number, again[page.number])
-        is_sure = self._is_first and self._posted.setdefault(txn, wanted) == wanted
-        relation = address.relation(address.question, quotes=self._turn.place.get("refers") is True)
-        id_ = await self._client.send(address.room, MESSAGE, txn, {**content, **relation})
-        message = Message(id=id_, page=page.number)
-        message.note(content)
-        if not is_sure or again[page.number]:
-            try:
-                message = await messages.message_of(self._client, address.room, id_)
-            except MessageGone:
-                again[page.number] += 1
-                raise
-        self._messages[id_] = message
+        """Post a page; it is read back, since an earlier post may have another text."""
+        client, turn, address = self._client, self._turn, self._address
+        quotes = turn.place.get("refers") is True
+        content = {
+            **messages.page_content(page, turn.id),
+            **address.relation(address.question, quotes=quotes),
+        }
+        txn = digest(turn.id, page.number, self._again[page.number])
+        id_ = await client.send(address.room, MESSAGE, txn, content)
+        try:
+            message = self._messages[id_] = await messages.message_of(client, address.room, id_)
+        except MessageGone:
+            self._drop(id_, page)
+            raise
         return message
 
     async def _change(self, message_id: str, page: Page) -> None:
@@ -139,18 +136,16 @@ class MatrixSurface:
             message = await messages.message_of(client, room, message_id)
             self._messages[message_id] = message
         content = messages.page_content(page, self._turn.id)
-        if message.shows == (wanted := digest(content)) and not message.edits:
+        wanted = digest(content)
+        if message.shows == wanted and not message.edits:
             return
         if message.shows != wanted:
             if not _must_show(page) and message.grown >= MOST_EDITS - 1:
                 bucket = self._bucket(page)
                 raise WriteDelayed("the page has its edits", retry_after=_PAUSE, bucket=bucket)
-            if message.tried != wanted:
-                message.tried, message.attempts = wanted, message.attempts + 1
-            txn = digest(self._own, message_id, message.attempts)
+            txn = digest(self._own, message_id, len(message.edits), wanted)
             edit = await client.send(room, MESSAGE, txn, messages.edit_content(message_id, content))
             message.note(content, edit)
-            message.tried = ""
         # Synapse takes edits of a redacted message, which anybody could read by their ids.
         if not messages.mark_of((await client.event(room, message_id)).get("content")):
             await messages.redact(client, room, message.edits)

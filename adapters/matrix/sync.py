@@ -31,18 +31,18 @@ log = logging.getLogger(__name__)
 _WAIT = 30.0  # seconds for which the homeserver holds a request without news
 _SLOW = 90.0  # seconds that an answer may take, after a long time
 _TIMELINE = 50  # events of a room in one answer; what was before is read by /messages
-_MOST_PAGES = 10  # between an invitation and now
+_MOST_READ = 1000  # events between an invitation and now
 _EXPIRE_SECONDS = 30 * 24 * 3600
 _PAUSES = Backoff(first=0.5, longest=30.0)
 _TRIES = 6  # of an event, if the homeserver fails while it is handled
 _KINDS = ("m.room.message", "m.reaction", "m.room.redaction", "m.room.encrypted", *CHANGES)
-# KEYS: the holder, and where to go on. ARGV: the process, the milliseconds of its lease, and the
-# place, which only the holder may save, and the seconds for which it is kept.
+# Takes or renews the lease. KEYS: the holder, and where to go on. ARGV: the process, the
+# milliseconds of its lease, and, to save it, the place and the seconds for which it is kept.
 _LEASE = """
 local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] or ARGV[3] and not holder then return 0 end
-if ARGV[3] then redis.call('SET', KEYS[2], ARGV[3], 'EX', ARGV[4])
-else redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+if ARGV[3] then redis.call('SET', KEYS[2], ARGV[3], 'EX', ARGV[4]) end
 return 1
 """
 
@@ -56,23 +56,19 @@ class Lease:
         self._keys = [store.key(NAME, account, it) for it in ("holder", "since")]
         self._process = uuid4().hex
 
-    async def claim(self) -> bool:
+    async def claim(self, *place: str | int) -> bool:
         """Take the lease, or renew it; False if another process has it."""
-        return bool(await self._run())
+        args = (self._process, int(self.seconds * 1000), *place)
+        return bool(await self._script(keys=self._keys, args=args))
 
     async def save(self, since: str) -> None:
         """Save where to go on. Raises LeaseLost."""
-        if not await self._run(since, _EXPIRE_SECONDS):
+        if not await self.claim(since, _EXPIRE_SECONDS):
             raise LeaseLost("another process hears Matrix")
 
     async def since(self) -> str:
         """Return where to go on; "" if the account was never heard."""
         return str(await self._store.command("GET", self._keys[1]) or "")
-
-    async def _run(self, *place: str | int) -> int:
-        args = (self._process, int(self.seconds * 1000), *place)
-        answer: int = await self._script(keys=self._keys, args=args)
-        return answer
 
 
 class Sync:
@@ -94,7 +90,8 @@ class Sync:
         while True:
             try:
                 if await self._lease.claim():
-                    await together(*map(asyncio.create_task, (self._renew(), self._hear())))
+                    renewing = asyncio.create_task(self._renew())
+                    await together(renewing, asyncio.create_task(self._hear()))
                 self._downtime.note(is_open=True)  # another process hears
             except LeaseLost:
                 log.info("Another process hears Matrix now")
@@ -185,30 +182,25 @@ class Sync:
         changes = [own_membership(one, user) for one in (*state, *events)]
         if any(now == "join" and before != "join" for before, now in changes):
             # Who has invited it may have asked at once.
-            start, pages = timeline.get("prev_batch"), 0
-            while not (began := _began(events, user)) and pages < _MOST_PAGES and start:
-                page, start = await self._page(room, "b", start)
-                events, pages = [*page[::-1], *events], pages + 1
-            events = [it for n, it in enumerate(events) if n >= began or "state_key" in it]
+            start = timeline.get("prev_batch")
+            if isinstance(start, str) and not _began(events, user):
+                older = self._client.messages(room, start, direction="b", types=_KINDS)
+                async with aclosing(older):
+                    async for one in older:
+                        events.insert(0, one)
+                        if _began(events, user) or len(events) >= _MOST_READ:
+                            break
+            began = _began(events, user)
+            events = [it for it in events[:began] if "state_key" in it] + events[began:]
         elif timeline.get("limited") is True:
-            until, start = (events[0].get("event_id") if events else None), since
-            while start:
-                page, start = await self._page(room, "f", start)
-                for one in page:
+            until = events[0].get("event_id") if events else None
+            async with aclosing(self._client.messages(room, since, types=_KINDS)) as missed:
+                async for one in missed:
                     if one.get("event_id") == until:
-                        start = ""
                         break
                     yield one
         for one in events:
             yield one
-
-    async def _page(self, room: str, direction: str, start: object) -> tuple[list[Event], object]:
-        """Return events of a room from a place on, and the next place; "" at the end."""
-        query: dict[str, str | int] = {"dir": direction, "from": str(start), "limit": 100}
-        query["filter"] = json.dumps({"types": [*_KINDS]})
-        page = await self._client.call("GET", path_of("rooms", room, "messages"), query=query)
-        events, end = objects(page.get("chunk")), page.get("end")
-        return events, end if events and isinstance(end, str) and end != start else ""
 
     async def _hand_over(self, room: str, event: Event) -> None:
         name = f"{event.get('event_id')} in {room}"

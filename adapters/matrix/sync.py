@@ -138,9 +138,9 @@ class Sync:
         """
         await self._inbound.resume()
         found = await self._ask("", wait=0.0)
-        self._invite(found)
         if not (since := await self._lease.since()):
             await self._lease.save(since := _next(found))
+        self._invite(found)  # what is said behind the join comes after the saved place
         return since
 
     async def _ask(self, since: str, *, wait: float) -> Event:

@@ -115,11 +115,8 @@ class MatrixSurface:
 
     async def _send(self, page: Page) -> Message:
         """Post a page; what an earlier post of the transaction shows is read from the server."""
-        content, address, again = (
-            messages.page_content(page, self._turn.id),
-            self._address,
-            self._again,
-        )
+        content = messages.page_content(page, self._turn.id)
+        address, again = self._address, self._again
         wanted, txn = digest(content), digest(self._turn.id, page.number, again[page.number])
         is_sure = self._is_first and self._posted.setdefault(txn, wanted) == wanted
         quotes = self._turn.place.get("refers") is True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
@@ -11,6 +12,7 @@ from functools import partial
 from adapters.matrix.markup import content_of
 from adapters.matrix.messages import ASK, MESSAGE, SIGNS, Address, digest, mark_of
 from adapters.matrix.rooms import Rooms
+from bot.cache import BoundedCache
 from bot.commands import handlers
 from bot.commands.form import answer_form, scope_of
 from bot.commands.handlers import Call, Scope
@@ -26,7 +28,7 @@ from bot.errors import (
     SurfaceError,
 )
 from bot.intake.answers import ALLOWED_ONCE, NOT_WAITING
-from bot.intake.intake import Intake
+from bot.intake.intake import REPEAT_SECONDS, Intake
 from bot.languages import later, say
 from bot.text.sanitize import in_code
 
@@ -38,6 +40,7 @@ _RATINGS: Mapping[str, Rating] = {"👍": "good", "👎": "bad"}
 _LOOKS = dict.fromkeys(map(ord, "\ufe0e\ufe0f🏻🏼🏽🏾🏿"))
 _CONSENTS = {one: sign.translate(_LOOKS) for one, sign in SIGNS.items()}
 _KNOWN = (_STOP, _REGENERATE, _CONTINUE, *_RATINGS, *_CONSENTS.values())
+_SOON = 1.0  # seconds for which a notice holds up what comes behind it
 _SCOPED = ("model", "persona", "settings", "tools")  # may begin with where it applies
 _DIRECT: Mapping[Scope, str] = {"thread": later("our conversation")}
 _IN_ROOM: Mapping[Scope, str] = {"channel": later("this room"), "server": later("this server")}
@@ -54,6 +57,7 @@ class Controls:
         self._rooms, self._client, self._jobs = rooms, rooms.client, jobs
         self._intake, self._lookup, self._answers = intake, intake.lookup, intake.answers
         self._handlers = handlers.CommandHandlers(intake)
+        self._refused: BoundedCache[tuple[str, ...], bool] = BoundedCache()
 
     async def react(
         self, *, room: str, reaction: str, target: str, key: str, person: Person, asker: Asker
@@ -68,7 +72,7 @@ class Controls:
             return
         if await self._lookup.is_handled(press):
             return
-        turn_id, call_id = str(mark["turn"]), str(mark.get("name", "")).removeprefix(ASK)
+        turn_id, call_id = str(mark["turn"]), str(mark.get("name", "")).partition(ASK)[2]
         thread, said = await self._lookup.thread_of_turn(turn_id), ""
         at = ThreadKey("matrix", self._client.server, room, "")
         try:
@@ -78,8 +82,11 @@ class Controls:
             else:
                 await self._press(turn_id, sign, press, person, asker, at)
         except Refused as refused:
+            same = room, person.id, refused.apology
             # To like an old answer is no request.
-            said = "" if sign in _RATINGS else refused.apology
+            if not (sign in _RATINGS or refused.repeated or self._refused.get(same)):
+                self._refused.put(same, True, seconds=REPEAT_SECONDS)
+                said = refused.apology
         if said:
             root = thread.thread if thread and thread.thread != room else ""
             await self.notify(Address(room, root, target), said, of=press)
@@ -108,7 +115,13 @@ class Controls:
         await self.notify(_where(turn), said, of=turn.id)
 
     async def notify(self, address: Address, text: str, *, of: str) -> None:
-        """Post a notice below an event, once for the event `of`; a failure is only logged."""
+        """Post a notice below an event, once for the event `of`; a failure is only logged.
+
+        If the account's limit lets it wait, it is posted after the call has returned.
+        """
+        await asyncio.wait({self._jobs.start(self._post(address, text, of))}, timeout=_SOON)
+
+    async def _post(self, address: Address, text: str, of: str) -> None:
         relation = address.relation(address.question, quotes=True)
         content = {**content_of(text, kind="m.notice"), **relation}
         try:

@@ -10,7 +10,7 @@ import math
 import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -37,7 +37,9 @@ CLIENT = "/_matrix/client"
 REQUEST_SECONDS = 15.0
 _SLOT_SECONDS = 15.0  # in which a write waits for its slot
 _CHUNK = 65_536  # bytes
-_MXC = re.compile(r"mxc://([A-Za-z0-9.:\[\]-]+)/([A-Za-z0-9_-]+)")  # v1.11, section 11.12
+_MXC = re.compile(
+    r"mxc://([A-Za-z0-9\[][A-Za-z0-9.:\]-]*)/([A-Za-z0-9_-]+)"
+)  # v1.11, section 11.12
 # Synapse's `rc_message`: ten at once, then 0.2 a second, if no admin has lifted it. An account
 # starts with what a lifted one may do; a 429 teaches it the rest.
 _BURST = 10
@@ -115,6 +117,7 @@ class MatrixClient:
 
         `counted` is a write of the account's budget; the `options` are those of aiohttp.
         """
+        found: object = None
         options |= {"params": query or {}, "timeout": aiohttp.ClientTimeout(timeout, connect=10.0)}
         if body is not None:
             options["json"] = body
@@ -124,10 +127,8 @@ class MatrixClient:
             while not self._budgets.use_booked_slot(self.account):
                 await self._budgets.call(self.account, deadline=deadline)
         async with self._request(method, path, counted=counted, **options) as response:
-            try:
+            with suppress(ValueError):
                 found = await response.json(content_type=None)
-            except ValueError:
-                found = None
         if not isinstance(found, dict):
             raise WriteFailed(f"{path}: the answer is no JSON object")
         return found
@@ -154,6 +155,12 @@ class MatrixClient:
             return await self.call("GET", path_of("rooms", room, "event", event))
         except PlaceGone as error:
             raise MessageGone(str(error)) from error
+
+    async def find(self, room: str, event: str) -> Event:
+        """Return one event; {} if it is not there, or may not be seen."""
+        with suppress(MessageGone):
+            return await self.event(room, event)
+        return {}
 
     async def relations(self, room: str, event: str, rel_type: str) -> AsyncIterator[Event]:
         """Yield the events that relate to one, the newest first."""

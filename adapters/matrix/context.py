@@ -10,7 +10,6 @@ from adapters.matrix.client import CLIENT, Event, objects, path_of
 from adapters.matrix.events import Said, as_it_stands, event_of, time_of, turn_id
 from adapters.matrix.rooms import Rooms
 from bot.domain import ContextMessage, Person, Turn
-from bot.errors import MessageGone
 from bot.ports import Earlier, ReadEarlier
 
 _PAGE = 100  # events of one request; Synapse gives no more
@@ -107,10 +106,7 @@ async def context_messages(rooms: Rooms, said: Sequence[Said]) -> list[ContextMe
 
 
 async def _read(rooms: Rooms, room: str, event: str) -> list[Said]:
-    try:
-        said = as_it_stands(room, await rooms.client.event(room, event))
-    except MessageGone:
-        return []
+    said = as_it_stands(room, await rooms.client.find(room, event))
     return [said] if said else []
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -18,15 +17,7 @@ from bot.commands.form import answer_form, scope_of
 from bot.commands.handlers import Call, Scope
 from bot.concurrency import BackgroundTasks
 from bot.domain import PRESSES, Asker, Consent, Person, Rating, ThreadKey, Turn, choices
-from bot.errors import (
-    HasEnded,
-    MessageGone,
-    NothingAsked,
-    ParleyError,
-    Refused,
-    StoreUnavailable,
-    SurfaceError,
-)
+from bot.errors import HasEnded, NothingAsked, ParleyError, Refused, StoreUnavailable, SurfaceError
 from bot.intake.answers import ALLOWED_ONCE, NOT_WAITING
 from bot.intake.intake import REPEAT_SECONDS, Intake
 from bot.languages import later, say
@@ -65,8 +56,7 @@ class Controls:
         """Do what a reaction to a message of an answer stands for; others mean nothing."""
         sign, press, event = key.translate(_LOOKS), f"matrix:{reaction}", {}
         if sign in _KNOWN:
-            with suppress(MessageGone):
-                event = await self._client.event(room, target)
+            event = await self._client.find(room, target)
         mark = mark_of(event.get("content"))
         if not mark or event.get("sender") != self._client.user_id:
             return
@@ -232,10 +222,8 @@ class Controls:
 
     async def _began(self, turn: Turn) -> bool:
         """Whether a person has begun the thread in which they write."""
-        with suppress(MessageGone):
-            root = await self._client.event(turn.key.channel, turn.key.thread)
-            return bool(root.get("sender") == turn.person.id and _where(turn).thread)
-        return False
+        root = await self._client.find(turn.key.channel, turn.key.thread)
+        return bool(root.get("sender") == turn.person.id and _where(turn).thread)
 
     def _call(self, turn: Turn) -> Call:
         is_direct, in_thread = turn.asker.direct, bool(_where(turn).thread)

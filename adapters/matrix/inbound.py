@@ -22,7 +22,6 @@ from bot.cache import BoundedCache
 from bot.concurrency import Backoff
 from bot.domain import Asker, Person, ThreadKey, Turn
 from bot.errors import (
-    MessageGone,
     NotAllowed,
     Refused,
     StoreUnavailable,
@@ -252,19 +251,13 @@ class Inbound:
 
     async def _replied(self, said: Said) -> Said | None:
         """Return the message to which another replies, as it stands; None if it is gone."""
-        try:
-            event = await self._client.event(said.room, said.reply_to) if said.reply_to else {}
-        except MessageGone:
-            return None
+        event = await self._client.find(said.room, said.reply_to) if said.reply_to else {}
         return read.as_it_stands(said.room, event)
 
     async def _is_root(self, room: str, event: str) -> bool:
         """Whether a thread can begin with an event: a stranger may name any."""
-        try:
-            found = await self._client.event(room, event)
-        except MessageGone:
-            return False
-        return "rel_type" not in mapping(mapping(found, "content"), "m.relates_to")
+        found = await self._client.find(room, event)
+        return bool(found) and "rel_type" not in mapping(mapping(found, "content"), "m.relates_to")
 
     def _asker(self, user: str, *, is_direct: bool) -> Asker:
         home = user.partition(":")[2]

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from adapters.matrix.client import Event, MatrixClient, objects, path_of
+from adapters.matrix.events import edited_event
 from adapters.matrix.markup import content_of
 from bot.domain import Consent, Page, Turn, choices
 from bot.errors import MessageGone, PlaceGone
@@ -201,9 +202,7 @@ def belongs_to(content: Mapping[str, Any], message_id: str) -> bool:
 
 
 def _edited(content: Mapping[str, Any]) -> str:
-    relation = content.get("m.relates_to")
-    is_edit = isinstance(relation, dict) and relation.get("rel_type") == "m.replace"
-    return str(relation.get("event_id")) if is_edit and isinstance(relation, dict) else ""
+    return edited_event({"content": content})
 
 
 def _message(id_: str, content: Mapping[str, Any]) -> Message:

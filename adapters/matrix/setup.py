@@ -65,9 +65,7 @@ async def _rate_limit(client: MatrixClient) -> Finding:
     try:
         found = await client.call("GET", path)
     except SurfaceError:
-        text = (
-            "Whether the homeserver limits the bot is not known: Synapse lets it write once in 5 s"
-        )
+        text = "Whether the homeserver limits the bot is not known: Synapse's limit is one in 5 s"
         return Finding("Matrix", text, _RATE_LIMIT)
     if found and not found.get("messages_per_second"):
         return Finding("Matrix", "The homeserver does not limit how often the bot writes")

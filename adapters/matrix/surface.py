@@ -137,9 +137,8 @@ class MatrixSurface:
         client, room = self._client, self._address.room
         message = self._messages.get(message_id)
         if message is None or message.page < 0:
-            message = self._messages[message_id] = await messages.message_of(
-                client, room, message_id
-            )
+            message = await messages.message_of(client, room, message_id)
+            self._messages[message_id] = message
         content = messages.page_content(page, self._turn.id)
         if message.shows == (wanted := digest(content)) and not message.edits:
             return

@@ -132,7 +132,7 @@ class Sync:
                     since = ""
                     await self._lease.save(since)
                 failures += 1
-                await asyncio.sleep(_PAUSES.delay(failures))
+                await asyncio.sleep(max(error.retry_after, _PAUSES.delay(failures)))
 
     async def _begin(self) -> str:
         """Return where to go on.

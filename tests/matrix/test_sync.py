@@ -10,7 +10,14 @@ import pytest
 
 from adapters.matrix.client import Event, MatrixClient
 from bot.access.rules import AccessRules
-from bot.errors import CannotStart, LeaseLost, StoreUnavailable, WriteFailed, WriteRefused
+from bot.errors import (
+    CannotStart,
+    LeaseLost,
+    StoreUnavailable,
+    WriteDelayed,
+    WriteFailed,
+    WriteRefused,
+)
 from bot.store import Store
 from tests.support.matrix_hearing import Ear, Hearing, hearing_of
 from tests.support.synapse import Synapse, eventually
@@ -426,3 +433,21 @@ async def test_rooms_of_a_silent_server_hold_up_no_invitation_of_the_own(
             return (await there.ann.members(room))[there.bot.user_id] == "join"
 
         await eventually(is_in, seconds=20)
+
+
+async def test_a_429_of_the_hearing_is_obeyed(synapse: Synapse, store: Store) -> None:
+    there = await hearing_of(synapse, store)
+    async with there.ear() as ear:
+        tried = 0
+
+        async def refusing(*_: Any, **__: Any) -> Event:
+            nonlocal tried
+            tried += 1
+            raise WriteDelayed("too many", retry_after=60.0)
+
+        ear.client.call = refusing  # type: ignore[method-assign]
+        await there.call("why?")  # ends the request that waits
+        await until(lambda: tried)
+        await asyncio.sleep(2.0)
+
+        assert tried == 1

@@ -49,7 +49,7 @@ async def read_context(
 def earlier(rooms: Rooms, turn: Turn) -> ReadEarlier | None:
     """Return what reads the thread of a question, or else its room; None in a direct room."""
     room, thread, asked = _place(turn)
-    if not room or turn.key.thread == room:
+    if not room or turn.key.thread.startswith(room):
         return None
     thread = "" if thread == asked else thread
     # Where the pages begin that were read, by the time before which their events were written.

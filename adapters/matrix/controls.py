@@ -78,7 +78,7 @@ class Controls:
                 self._refused.put(same, True, seconds=REPEAT_SECONDS)
                 said = refused.apology
         if said:
-            root = thread.thread if thread and thread.thread != room else ""
+            root = thread.thread if thread and thread.thread.startswith("$") else ""
             await self.notify(Address(room, root, target), said, of=press)
         await self._lookup.note_handled(press)
 
@@ -105,10 +105,8 @@ class Controls:
         await self.notify(_where(turn), said, of=turn.id)
 
     async def notify(self, address: Address, text: str, *, of: str) -> None:
-        """Post a notice below an event, once for the event `of`; a failure is only logged.
-
-        If the account's limit lets it wait, it is posted after the call has returned.
-        """
+        """Post a notice below an event, once for the event `of`; a failure is only logged."""
+        # If the account's limit lets it wait, what comes behind it does not.
         await asyncio.wait({self._jobs.start(self._post(address, text, of))}, timeout=_SOON)
 
     async def _post(self, address: Address, text: str, of: str) -> None:

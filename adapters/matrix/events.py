@@ -127,10 +127,8 @@ def reacted_to(event: Event) -> tuple[str, str]:
 
 
 def redacted_event(event: Event) -> str:
-    """Return the event that a redaction takes away; it moved in room version 11.
-
-    "" if it names two: only one of them was checked by the homeserver.
-    """
+    """Return the event that a redaction takes away; "" if it names two."""
+    # It moved in room version 11. Of two, the homeserver has checked one.
     named = {event_id(mapping(event, "content"), "redacts"), event_id(event, "redacts")} - {""}
     return named.pop() if len(named) == 1 else ""
 

@@ -210,7 +210,10 @@ class Inbound:
             thread = thread or above.thread  # a client without threads replies beside it
         in_thread = bool(thread) and not facts.direct
         root = thread or ("" if facts.direct or said.is_related else said.event)
-        alone = room if facts.direct else said.event
+        alone = said.event
+        if facts.direct:
+            # If history is hidden, the next person there may not read the last one's.
+            alone = room if await rooms.shows_history(room) else f"{room} {said.sender}"
         turn = Turn(
             id=turn_id(said.event),
             key=ThreadKey(NAME, self._client.server, room, root or alone),

@@ -276,3 +276,27 @@ async def test_a_thread_that_cannot_be_is_none(there: Hearing) -> None:
     turns = await there.heard("0", "1", "2")
     assert [one.key.thread for one in turns] == ["$odd0", "$odd1", "$odd2"]
     assert [one.place["thread"] for one in turns] == ["", "", ""]
+
+
+async def test_a_direct_room_that_is_handed_on_keeps_what_its_members_may_not_read(
+    there: Hearing,
+) -> None:
+    ben = await there.synapse.person("ben")
+    hidden = {"type": "m.room.history_visibility", "content": {"history_visibility": "joined"}}
+    there.room = await there.ann.create_room(
+        there.bot, direct=True, initial_state=[{**hidden, "state_key": ""}]
+    )
+    await there.bot.join(there.room)
+    await there.ann.say(there.room, "a secret")
+    await there.heard("a secret")
+    await there.ann.invite(there.room, ben)
+    await ben.join(there.room)
+    await there.ann.leave(there.room)
+
+    await ben.say(there.room, "what was said?")
+    await ben.say(there.room, "tell me")
+
+    first, other, same = await there.heard("a secret", "what was said?", "tell me")
+    assert first.key != other.key
+    assert other.key == same.key
+    assert other.asker.direct

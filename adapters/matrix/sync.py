@@ -160,10 +160,11 @@ class Sync:
 
     async def _handle(self, found: Event, since: str) -> None:
         self._invite(found)
-        joined = mapping(mapping(found, "rooms"), "join")
+        joined, until = mapping(mapping(found, "rooms"), "join"), _next(found)
         for room in joined:
             try:
-                async with aclosing(self._events(room, mapping(joined, room), since)) as events:
+                between = self._events(room, mapping(joined, room), since, until)
+                async with aclosing(between) as events:
                     async for event in events:
                         await self._hand_over(room, event)
             except SurfaceError as error:
@@ -175,11 +176,11 @@ class Sync:
             state = mapping(mapping(invited, room), "invite_state")
             self._inbound.on_invite(room, objects(state.get("events")))
 
-    async def _events(self, room: str, joined: Event, since: str) -> AsyncGenerator[Event]:
-        """Yield the state and the events of a room since the last answer, oldest first."""
-        timeline, user = mapping(joined, "timeline"), self._client.user_id
+    async def _events(self, room: str, news: Event, since: str, to: str) -> AsyncGenerator[Event]:
+        """Yield the state and the events of a room between two places, oldest first."""
+        timeline, user = mapping(news, "timeline"), self._client.user_id
         events = objects(timeline.get("events"))
-        state = objects(mapping(joined, "state").get("events"))
+        state = objects(mapping(news, "state").get("events"))
         for one in state:
             yield one
         changes = [own_membership(one, user) for one in (*state, *events)]
@@ -191,24 +192,22 @@ class Sync:
                 events, pages = [*page[::-1], *events], pages + 1
             events = [it for n, it in enumerate(events) if n >= began or "state_key" in it]
         elif timeline.get("limited") is True:
-            until, start = (events[0].get("event_id") if events else None), since
+            # What came late from another server may stand before what is missing.
+            known, start = [one.get("event_id") for one in events], since
             while start:
-                page, start = await self._page(room, "f", start)
-                for one in page:
-                    if one.get("event_id") == until:
-                        start = ""
-                        break
+                page, start = await self._page(room, "f", start, to=to)
+                for one in (it for it in page if it.get("event_id") not in known):
                     yield one
         for one in events:
             yield one
 
-    async def _page(self, room: str, direction: str, start: object) -> tuple[list[Event], object]:
+    async def _page(self, room: str, way: str, at: object, **to: str) -> tuple[list[Event], object]:
         """Return events of a room from a place on, and the next place; "" at the end."""
-        query: dict[str, str | int] = {"dir": direction, "from": str(start), "limit": 100}
+        query: dict[str, str | int] = {"dir": way, "from": str(at), "limit": 100, **to}
         query["filter"] = json.dumps({"types": [*_KINDS]})
         page = await self._client.call("GET", path_of("rooms", room, "messages"), query=query)
         events, end = objects(page.get("chunk")), page.get("end")
-        return events, end if events and isinstance(end, str) and end != start else ""
+        return events, end if events and isinstance(end, str) and end != at else ""
 
     async def _hand_over(self, room: str, event: Event) -> None:
         name = f"{event.get('event_id')} in {room}"

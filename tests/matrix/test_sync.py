@@ -451,3 +451,33 @@ async def test_a_429_of_the_hearing_is_obeyed(synapse: Synapse, store: Store) ->
         await asyncio.sleep(2.0)
 
         assert tried == 1
+
+
+async def test_what_came_late_from_another_server_hides_nothing_in_a_gap(
+    synapse: Synapse, store: Store
+) -> None:
+    there = await hearing_of(synapse, store)
+    async with there.ear():
+        await there.call("first")
+        await there.heard("first")
+    for number in range(5):
+        await there.call(f"{number}")
+
+    def come_late(client: MatrixClient) -> None:
+        call = client.call
+
+        async def reordered(method: str, path: str, **options: Any) -> Event:
+            found = await call(method, path, **options)
+            room = found.get("rooms", {}).get("join", {}).get(there.room, {})
+            if path.endswith("/sync") and len(room.get("timeline", {}).get("events", ())) > 2:
+                events = room["timeline"]["events"]
+                # In its room this one stands before those of the gap.
+                room["timeline"] |= {"limited": True, "events": [events[0], events[-1]]}
+            return found
+
+        client.call = reordered  # type: ignore[method-assign]
+
+    async with there.ear(prepare=come_late):
+        await until(lambda: "4" in there.texts)
+
+        assert {*there.texts} == {"first", *map(str, range(5))}

@@ -11,7 +11,7 @@ import math
 import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -38,7 +38,9 @@ CLIENT = "/_matrix/client"
 _REQUEST_SECONDS = 15.0
 _SLOT_SECONDS = 15.0  # in which a write waits for its slot
 _CHUNK = 65_536  # bytes
-_MXC = re.compile(r"mxc://([A-Za-z0-9.:\[\]-]+)/([A-Za-z0-9_-]+)")  # v1.11, section 11.12
+_MXC = re.compile(
+    r"mxc://([A-Za-z0-9\[][A-Za-z0-9.:\]-]*)/([A-Za-z0-9_-]+)"
+)  # v1.11, section 11.12
 # Synapse's `rc_message`: ten at once, then 0.2 a second, if no admin has lifted it. An account
 # starts with what a lifted one may do; a 429 teaches it the rest.
 _BURST = 10
@@ -147,18 +149,24 @@ class MatrixClient:
         except PlaceGone as error:
             raise MessageGone(str(error)) from error
 
+    async def find(self, room: str, event: str) -> Event:
+        """Return one event; {} if it is not there, or may not be seen."""
+        with suppress(MessageGone):
+            return await self.event(room, event)
+        return {}
+
     def relations(self, room: str, event: str, rel_type: str) -> AsyncGenerator[Event]:
         """Yield the events that relate to one, the newest first."""
         path = path_of("rooms", room, "relations", event, rel_type, base=f"{CLIENT}/v1")
         return self._pages(path, {"limit": 100}, following="next_batch")
 
     def messages(
-        self, room: str, start: str, *, direction: str = "f", **wanted: Sequence[str]
+        self, room: str, start: str, *, direction: str = "f", to: str = "", **wanted: Sequence[str]
     ) -> AsyncGenerator[Event]:
-        """Yield a room's events from a place on; `wanted` are types and senders."""
+        """Yield a room's events from a place on, or up `to` one; `wanted` are types and senders."""
         path, chosen = path_of("rooms", room, "messages"), json.dumps(wanted)
         query: dict[str, str | int] = {"dir": direction, "from": start, "filter": chosen}
-        query["limit"] = 100
+        query |= {"limit": 100, **({"to": to} if to else {})}
         return self._pages(path, query, following="end")
 
     async def _pages(

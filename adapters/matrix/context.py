@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
-from contextlib import suppress
 
 from adapters.matrix.client import CLIENT, objects, path_of
 from adapters.matrix.events import Said, as_it_stands, event_of, time_of, turn_id
 from adapters.matrix.messages import Address
 from adapters.matrix.rooms import Rooms
 from bot.domain import ContextMessage, Person, Turn
-from bot.errors import MessageGone
 from bot.ports import Earlier, ReadEarlier
 
 _PAGE = 100  # events of one request; Synapse gives no more
@@ -56,7 +54,7 @@ def earlier(rooms: Rooms, turn: Turn) -> ReadEarlier | None:
     """Return what reads the thread of a question, or else its room; None in a direct room."""
     at = Address.of(turn)
     room, thread, asked = at.room, at.thread, at.question
-    if turn.key.thread == room:
+    if turn.key.thread.startswith(room):
         return None
     thread = "" if thread == asked else thread
     # Where the pages begin that were read, by the time before which their events were written.
@@ -113,6 +111,4 @@ async def context_messages(rooms: Rooms, said: Sequence[Said]) -> list[ContextMe
 
 async def message_at(rooms: Rooms, room: str, event: str) -> Said | None:
     """Return a message as it stands; None if it is gone. Raises SurfaceError."""
-    with suppress(MessageGone):
-        return as_it_stands(room, await rooms.client.event(room, event))
-    return None
+    return as_it_stands(room, await rooms.client.find(room, event))

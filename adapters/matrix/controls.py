@@ -6,7 +6,6 @@ import asyncio
 import logging
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -14,14 +13,15 @@ from adapters.matrix.markup import content_of
 from adapters.matrix.messages import ASK, MESSAGE, SIGNS, Address, digest, mark_of
 from adapters.matrix.platform import insist
 from adapters.matrix.rooms import Rooms
+from bot.cache import BoundedCache
 from bot.commands import handlers
 from bot.commands.form import PARTS, answer_form, scope_of
 from bot.commands.handlers import Call, Scope
 from bot.concurrency import BackgroundTasks
 from bot.domain import PRESSES, Asker, Consent, Person, Rating, ThreadKey, Turn, choices
-from bot.errors import HasEnded, MessageGone, NothingAsked, ParleyError, Refused, StoreUnavailable
+from bot.errors import HasEnded, NothingAsked, ParleyError, Refused, StoreUnavailable
 from bot.intake.answers import ALLOWED_ONCE, NOT_WAITING
-from bot.intake.intake import Intake
+from bot.intake.intake import REPEAT_SECONDS, Intake
 from bot.languages import later, say
 from bot.text.sanitize import in_code
 
@@ -51,6 +51,7 @@ class Controls:
         self._rooms, self._client, self._jobs = rooms, rooms.client, jobs
         self._intake, self._lookup, self._answers = intake, intake.lookup, intake.answers
         self._handlers = handlers.CommandHandlers(intake)
+        self._refused: BoundedCache[tuple[str, ...], bool] = BoundedCache()
 
     async def react(
         self, *, room: str, reaction: str, target: str, key: str, person: Person, asker: Asker
@@ -59,14 +60,11 @@ class Controls:
         sign, press = key.translate(_LOOKS), f"matrix:{reaction}"
         if sign not in _KNOWN or await self._lookup.is_handled(press):
             return
-        try:
-            event = await self._client.event(room, target)
-        except MessageGone:
-            return
+        event = await self._client.find(room, target)
         mark = mark_of(event.get("content"))
         if not mark or event.get("sender") != self._client.user_id:
             return
-        turn_id, call_id = str(mark["turn"]), str(mark.get("name", "")).removeprefix(ASK)
+        turn_id, call_id = str(mark["turn"]), str(mark.get("name", "")).partition(ASK)[2]
         thread, said = await self._lookup.thread_of_turn(turn_id), ""
         at = ThreadKey("matrix", self._client.server, room, "")
         chosen = [it for it in choices(call_id) if _CONSENTS[it] == sign] if call_id else []
@@ -76,10 +74,13 @@ class Controls:
             elif not call_id:
                 await self._press(turn_id, sign, press, person, asker, at)
         except Refused as refused:
+            same = room, person.id, refused.apology
             # To like an old answer is no request.
-            said = "" if sign in _RATINGS else refused.apology
+            if not (sign in _RATINGS or refused.repeated or self._refused.get(same)):
+                self._refused.put(same, True, seconds=REPEAT_SECONDS)
+                said = refused.apology
         if said:
-            root = thread.thread if thread and thread.thread != room else ""
+            root = thread.thread if thread and thread.thread.startswith("$") else ""
             await self.notify(Address(room, root, target), said, of=press)
         await self._lookup.note_handled(press)
 
@@ -223,10 +224,8 @@ class Controls:
 
     async def _began(self, turn: Turn) -> bool:
         """Whether a person has begun the thread in which they write."""
-        with suppress(MessageGone):
-            root = await self._client.event(turn.key.channel, turn.key.thread)
-            return bool(root.get("sender") == turn.person.id and _where(turn).thread)
-        return False
+        root = await self._client.find(turn.key.channel, turn.key.thread)
+        return bool(root.get("sender") == turn.person.id and _where(turn).thread)
 
     def _call(self, turn: Turn) -> Call:
         is_direct, in_thread = turn.asker.direct, bool(_where(turn).thread)

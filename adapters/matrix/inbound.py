@@ -66,7 +66,8 @@ class Inbound:
         self._owed = store.key(NAME, rooms.client.user_id, "owed")  # what is to be withdrawn
         self._rooms, self._client = rooms, rooms.client
         self._intake, self._controls = intake, controls
-        self._joins = asyncio.Semaphore(_JOINS_AT_ONCE)
+        # Servers that never answer hold up no invitation from the bot's own.
+        self._joins = [asyncio.Semaphore(_JOINS_AT_ONCE) for _ in range(2)]
         self._invites: set[str] = set()
         self._left: BoundedCache[str, bool] = BoundedCache()
 
@@ -96,14 +97,14 @@ class Inbound:
 
     def on_invite(self, room: str, state: Sequence[Event]) -> None:
         """Join a room in the background, or refuse the invitation."""
-        for one in state:
-            inviter = read.user_id(one, "sender")
-            if not inviter or read.own_membership(one, self._client.user_id)[1] != "invite":
-                continue
-            if room not in self._invites and len(self._invites) < _MOST_INVITES:
-                self._invites.add(room)
-                is_direct = mapping(one, "content").get("is_direct") is True
-                self._jobs.start(self._answer_invite(room, inviter, is_direct=is_direct))
+        own = self._client.user_id
+        found = [it for it in state if read.own_membership(it, own)[1] == "invite"]
+        # What stands before the last one is what the inviter's server says (Synapse 1.163).
+        inviter = read.user_id(found[-1], "sender") if found else ""
+        if inviter and room not in self._invites and len(self._invites) < _MOST_INVITES:
+            self._invites.add(room)
+            is_direct = mapping(found[-1], "content").get("is_direct") is True
+            self._jobs.start(self._answer_invite(room, inviter, is_direct=is_direct))
 
     async def _answer_invite(self, room: str, inviter: str, *, is_direct: bool) -> None:
         thread, person = ThreadKey(NAME, self._client.server, room, room), Person(inviter, inviter)
@@ -119,7 +120,7 @@ class Inbound:
                     await asyncio.sleep(pause)
                     continue
                 try:
-                    async with self._joins:
+                    async with self._joins[bool(asker.home)]:
                         path = path_of("rooms", room, verb)
                         await self._client.call("POST", path, body={}, timeout=_JOIN_SECONDS)
                         return
@@ -133,11 +134,12 @@ class Inbound:
 
     async def _leave_encrypted(self, room: str) -> None:
         """Say once why the bot cannot stay, and leave."""
-        if self._left.get(room):
-            return
-        self._left.put(room, True, seconds=10.0)
         content = {"msgtype": "m.notice", "body": say(_ENCRYPTED), "m.mentions": {}}
         try:
+            # Anybody may write an event that looks encrypted.
+            if not await self._rooms.is_encrypted(room) or self._left.get(room):
+                return
+            self._left.put(room, True, seconds=10.0)
             await self._client.send(room, "m.room.message", "encrypted", content)
             await self._client.call("POST", path_of("rooms", room, "leave"), body={})
         except SurfaceError as error:  # the next message tries it again
@@ -206,7 +208,10 @@ class Inbound:
             thread = thread or above.thread  # a client without threads replies beside it
         in_thread = bool(thread) and not facts.direct
         root = thread or ("" if facts.direct or said.is_related else said.event)
-        alone = room if facts.direct else said.event
+        alone = said.event
+        if facts.direct:
+            # If history is hidden, the next person there may not read the last one's.
+            alone = room if await rooms.shows_history(room) else f"{room} {said.sender}"
         turn = Turn(
             id=turn_id(said.event),
             key=ThreadKey(NAME, self._client.server, room, root or alone),

@@ -68,6 +68,10 @@ class Rooms:
         # v1.11, "Room history visibility": "shared" is the default.
         return content.get("history_visibility", "shared") in ("shared", "world_readable")
 
+    async def is_encrypted(self, room: str) -> bool:
+        """Whether a room is encrypted."""
+        return bool(await self._content(room, "m.room.encryption", ""))
+
     async def manages(self, room: str, user: str) -> bool:
         """Whether a person may delete what others have written."""
         levels = await self._content(room, "m.room.power_levels", "")

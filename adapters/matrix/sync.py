@@ -129,7 +129,7 @@ class Sync:
                     since = ""
                     await self._lease.save(since)
                 failures += 1
-                await asyncio.sleep(_PAUSES.delay(failures))
+                await asyncio.sleep(max(error.retry_after, _PAUSES.delay(failures)))
 
     async def _begin(self) -> str:
         """Return where to go on.
@@ -157,10 +157,11 @@ class Sync:
 
     async def _handle(self, found: Event, since: str) -> None:
         self._invite(found)
-        joined = mapping(mapping(found, "rooms"), "join")
+        joined, until = mapping(mapping(found, "rooms"), "join"), _next(found)
         for room in joined:
             try:
-                async with aclosing(self._events(room, mapping(joined, room), since)) as events:
+                between = self._events(room, mapping(joined, room), since, until)
+                async with aclosing(between) as events:
                     async for event in events:
                         await self._hand_over(room, event)
             except SurfaceError as error:
@@ -172,11 +173,11 @@ class Sync:
             state = mapping(mapping(invited, room), "invite_state")
             self._inbound.on_invite(room, objects(state.get("events")))
 
-    async def _events(self, room: str, joined: Event, since: str) -> AsyncGenerator[Event]:
-        """Yield the state and the events of a room since the last answer, oldest first."""
-        timeline, user = mapping(joined, "timeline"), self._client.user_id
+    async def _events(self, room: str, news: Event, since: str, to: str) -> AsyncGenerator[Event]:
+        """Yield the state and the events of a room between two places, oldest first."""
+        timeline, user = mapping(news, "timeline"), self._client.user_id
         events = objects(timeline.get("events"))
-        state = objects(mapping(joined, "state").get("events"))
+        state = objects(mapping(news, "state").get("events"))
         for one in state:
             yield one
         changes = [own_membership(one, user) for one in (*state, *events)]
@@ -193,12 +194,12 @@ class Sync:
             began = _began(events, user)
             events = [it for it in events[:began] if "state_key" in it] + events[began:]
         elif timeline.get("limited") is True:
-            until = events[0].get("event_id") if events else None
-            async with aclosing(self._client.messages(room, since, types=_KINDS)) as missed:
+            # What came late from another server may stand before what is missing.
+            known = [one.get("event_id") for one in events]
+            async with aclosing(self._client.messages(room, since, to=to, types=_KINDS)) as missed:
                 async for one in missed:
-                    if one.get("event_id") == until:
-                        break
-                    yield one
+                    if one.get("event_id") not in known:
+                        yield one
         for one in events:
             yield one
 

@@ -98,7 +98,7 @@ async def test_a_file_comes_back_whole(synapse: Synapse) -> None:
         found = b"".join([chunk async for chunk in client.download(address)])
 
         assert found == bytes(range(256)) * 1000
-        for bad in ("https://example.org/a", "mxc://a/b/c", "mxc://a/../x", ""):
+        for bad in ("https://example.org/a", "mxc://a/b/c", "mxc://a/../x", "mxc://../config", ""):
             with pytest.raises(WriteRefused):
                 async for _ in client.download(bad):
                     pass

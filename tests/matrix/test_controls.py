@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -184,6 +186,31 @@ class TestReactions:
         assert notice.text == NotTheAsker.apology
         assert notice.thread == turn.place["thread"]
         assert desk.queue.pressed == []
+
+    async def test_a_flood_of_refusals_is_one_notice(self, desk: Desk) -> None:
+        _, message = await desk.answered()
+        ben = await desk.synapse.person("ben")
+        await desk.ann.invite(desk.room, ben)
+        await ben.join(desk.room)
+
+        for key in ("🔁", "🔁\ufe0f", "▶️", "🔁\ufe0f\ufe0f", "▶"):
+            await desk.react(key, message, by=ben)
+
+        assert len(await desk.notices()) == 1
+
+    async def test_those_to_a_file_are_about_its_answer(self, desk: Desk) -> None:
+        turn, message = await desk.answered()
+        mark: dict[str, Json] = {"turn": turn.id, "beside": message, "name": "file:1"}
+        file = await desk.bot.send(
+            desk.room, {"msgtype": "m.file", "body": "a.py", "dev.parley.reply": mark}
+        )
+
+        await desk.react("✅", file)
+        await desk.react("👍", file)
+
+        assert await desk.notices() == []
+        assert desk.queue.decided == []
+        assert desk.queue.ratings_given == [(turn.id, desk.ann.user_id, "good")]
 
     @pytest.mark.parametrize("key", ["❤️", "🔁🔁", "x" * 5000, "", "✅"])
     async def test_others_mean_nothing(self, desk: Desk, key: str) -> None:
@@ -467,3 +494,18 @@ class TestTelling:
         found = await desk.bot.call("GET", f"user/{desk.bot.user_id}/account_data/m.direct")
         assert len(found[cleo.user_id]) == 1
         assert found[cleo.user_id] != [first]
+
+
+async def test_a_notice_that_waits_for_the_limit_holds_up_nothing_else(desk: Desk) -> None:
+    client = desk.rooms.client
+
+    async def waiting(*_: Any, **__: Any) -> str:
+        await asyncio.sleep(3600)
+        return ""
+
+    client.send = waiting  # type: ignore[method-assign]
+
+    async with asyncio.timeout(20):
+        turn = await desk.write("help")
+
+    assert turn.id in desk.queue.handled

@@ -180,3 +180,14 @@ def test_an_event_is_told_by_the_id_of_its_turn() -> None:
     assert event_of(turn_id("$a")) == "$a"
     assert event_of("slack:1") == ""
     assert event_of("") == ""
+
+
+@pytest.mark.parametrize(
+    ("top", "inner", "gone"),
+    [("$a", None, "$a"), (None, "$a", "$a"), ("$a", "$a", "$a"), ("$a", "$b", ""), (7, [], "")],
+)
+def test_a_redaction_that_names_two_events_takes_none(
+    top: object, inner: object, gone: str
+) -> None:
+    # Of the two, a room's version says which one a homeserver has checked.
+    assert redacted_event({"redacts": top, "content": {"redacts": inner}}) == gone

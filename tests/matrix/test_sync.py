@@ -10,7 +10,14 @@ import pytest
 
 from adapters.matrix.client import Event, MatrixClient
 from bot.access.rules import AccessRules
-from bot.errors import CannotStart, LeaseLost, StoreUnavailable, WriteFailed, WriteRefused
+from bot.errors import (
+    CannotStart,
+    LeaseLost,
+    StoreUnavailable,
+    WriteDelayed,
+    WriteFailed,
+    WriteRefused,
+)
 from bot.store import Store
 from tests.support.matrix_hearing import Ear, Hearing, hearing_of
 from tests.support.synapse import Synapse, eventually
@@ -351,3 +358,126 @@ async def test_a_redacted_question_takes_its_answer_along(synapse: Synapse, stor
 
         await eventually(is_gone)
         await eventually(lambda: _owes_nothing(there))
+
+
+async def test_an_event_that_only_looks_encrypted_drives_the_bot_out_of_no_room(
+    synapse: Synapse, store: Store
+) -> None:
+    there = await hearing_of(synapse, store)
+    mallory = await synapse.person("mallory")
+    await there.ann.invite(there.room, mallory)
+    await mallory.join(there.room)
+    async with there.ear():
+        odd = {"algorithm": "m.megolm.v1.aes-sha2", "ciphertext": "AwgA"}
+        await mallory.send(there.room, odd, kind="m.room.encrypted")
+        await there.call("why?")
+        await there.heard("why?")
+    # What the process had begun has ended.
+    assert (await there.ann.members(there.room))[there.bot.user_id] == "join"
+    assert [one for one in await there.ann.screen(there.room) if one.kind == "m.notice"] == []
+
+
+async def test_what_a_server_writes_beside_an_invitation_names_no_inviter(
+    synapse: Synapse, store: Store
+) -> None:
+    there = await hearing_of(synapse, store, joins=False)
+    ben = await synapse.person("ben")
+    there.intake = type(there.intake)(
+        store, access=AccessRules(people=frozenset({there.ann.user_id}))
+    )
+    async with there.ear() as ear:
+        of_ben = await ben.create_room(name="Ben's")
+        invite: Event = {"type": "m.room.member", "state_key": there.bot.user_id}
+        invite["content"] = {"membership": "invite"}
+        forged, own = {**invite, "sender": there.ann.user_id}, {**invite, "sender": ben.user_id}
+        long = {**invite, "sender": f"@{'x' * 240}:evil.test"}
+        asked = list[str]()
+        call = ear.client.call
+
+        async def noting(method: str, path: str, **options: Any) -> Event:
+            asked.append(path.rpartition("/")[2])
+            return await call(method, path, **options)
+
+        ear.client.call = noting  # type: ignore[method-assign]
+
+        ear.inbound.on_invite(of_ben, [forged, long])
+        ear.inbound.on_invite(of_ben, [forged, own])
+
+        await until(lambda: "leave" in asked)
+        assert "join" not in asked
+
+
+async def test_rooms_of_a_silent_server_hold_up_no_invitation_of_the_own(
+    synapse: Synapse, store: Store
+) -> None:
+    there = await hearing_of(synapse, store, joins=False)
+
+    def be_silent(client: MatrixClient) -> None:
+        call = client.call
+
+        async def waiting(method: str, path: str, **options: Any) -> Event:
+            if "evil" in path:
+                await asyncio.sleep(3600)
+            return await call(method, path, **options)
+
+        client.call = waiting  # type: ignore[method-assign]
+
+    async with there.ear(prepare=be_silent) as ear:
+        for number in range(20):
+            invite: Event = {"type": "m.room.member", "state_key": there.bot.user_id}
+            event = {**invite, "sender": "@m:evil.test", "content": {"membership": "invite"}}
+            ear.inbound.on_invite(f"!{number}:evil.test", [event])
+        room = await there.ann.create_room(there.bot)
+
+        async def is_in() -> bool:
+            return (await there.ann.members(room))[there.bot.user_id] == "join"
+
+        await eventually(is_in, seconds=20)
+
+
+async def test_a_429_of_the_hearing_is_obeyed(synapse: Synapse, store: Store) -> None:
+    there = await hearing_of(synapse, store)
+    async with there.ear() as ear:
+        tried = 0
+
+        async def refusing(*_: Any, **__: Any) -> Event:
+            nonlocal tried
+            tried += 1
+            raise WriteDelayed("too many", retry_after=60.0)
+
+        ear.client.call = refusing  # type: ignore[method-assign]
+        await there.call("why?")  # ends the request that waits
+        await until(lambda: tried)
+        await asyncio.sleep(2.0)
+
+        assert tried == 1
+
+
+async def test_what_came_late_from_another_server_hides_nothing_in_a_gap(
+    synapse: Synapse, store: Store
+) -> None:
+    there = await hearing_of(synapse, store)
+    async with there.ear():
+        await there.call("first")
+        await there.heard("first")
+    for number in range(5):
+        await there.call(f"{number}")
+
+    def come_late(client: MatrixClient) -> None:
+        call = client.call
+
+        async def reordered(method: str, path: str, **options: Any) -> Event:
+            found = await call(method, path, **options)
+            room = found.get("rooms", {}).get("join", {}).get(there.room, {})
+            if path.endswith("/sync") and len(room.get("timeline", {}).get("events", ())) > 2:
+                events = room["timeline"]["events"]
+                # In its room this one stands before those of the gap.
+                room["timeline"] |= {"limited": True, "events": [events[0], events[-1]]}
+            return found
+
+        client.call = reordered  # type: ignore[method-assign]
+
+    async with there.ear(prepare=come_late):
+        await until(lambda: "4" in there.texts)
+
+        assert {*there.texts} == {"first", *map(str, range(5))}

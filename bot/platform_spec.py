@@ -75,7 +75,8 @@ class Question:
     """One variable of `init`: its question, the text before it, and the check of the answers.
 
     It is asked only if each of `needs`, variables before it, has a value, or none if it begins
-    with "!". `{bot}` in `before` is the command that runs the bot.
+    with "!". `{bot}` in `before` is the command that runs the bot. `value_of` makes the value of
+    what a person answers, with the values of all variables so far; it raises CannotStart.
     """
 
     variable: str
@@ -84,6 +85,7 @@ class Question:
     before: str = ""
     needs: tuple[str, ...] = ()
     check: Callable[[Settings], AsyncIterator[Finding]] | None = None
+    value_of: Callable[[str, Mapping[str, str]], Awaitable[str]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TextIO
 
@@ -64,6 +64,14 @@ def _login_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("user", metavar="USER", help="such as parley, or @parley:example.org")
 
 
+async def _token_of(answer: str, values: Mapping[str, str]) -> str:
+    """Return a token as it is; of a user and a password, with a blank between, one is made."""
+    from adapters.matrix.setup import log_in
+
+    user, _, password = answer.partition(" ")
+    return await log_in(values["MATRIX_HOMESERVER"], user, password) if password else answer
+
+
 async def _log_in(_: Settings, arguments: Namespace, output: TextIO) -> None:
     from adapters.matrix.setup import print_token
 
@@ -94,11 +102,12 @@ PLATFORM = PlatformSpec(
         ),
         Question(
             "MATRIX_TOKEN",
-            "Matrix: the account's access token",
+            "Matrix: the account's user and password, with a blank between, or an access token",
             secret=True,
-            before="`{bot} matrix-login URL USER` prints one, and asks for the password.",
+            before="Of a user and a password a token is made; the password is not kept.",
             needs=("MATRIX_HOMESERVER",),
             check=_examine,
+            value_of=_token_of,
         ),
     ),
     commands=(

@@ -126,7 +126,8 @@ async def init(
         if asks and dialogue.is_due(question):
             await dialogue.settle(question)
         elif not asks and dialogue.has(question.variable):
-            await dialogue.accepts(question, dialogue.values.get(question.variable, ""))
+            given_text = dialogue.values.get(question.variable, "")
+            await dialogue.accepts(question, await dialogue.text_of(question, given_text))
     settings, mistakes = _loaded({**given, **dialogue.values})
     mistakes += read(env_file, variables_)[1]
     for mistake in mistakes:
@@ -184,11 +185,22 @@ class _Dialogue:
         hint = f"Enter keeps {shown}, {_NONE} takes it away" if original else "Enter skips this"
         while True:
             answer = self.terminal.ask(f"{question.text} ({hint}): ", secret=question.secret)
-            text = {"": original, _NONE: ""}.get(answer, answer)
+            try:
+                kept = {"": original, _NONE: ""}.get(answer)
+                text = await self.text_of(question, answer) if kept is None else kept
+            except CannotStart as error:
+                self.terminal.say(f"  ✗ {error}")
+                continue
             if await self.accepts(question, text) or answer in ("", _NONE, refused):
                 return
             refused = answer
             self.terminal.say("  Please correct it, or enter it once more to keep it.")
+
+    async def text_of(self, question: Question, answer: str) -> str:
+        """Return what an answer stands for. Raises CannotStart."""
+        if answer and question.value_of:
+            return await question.value_of(answer, self.values)
+        return answer
 
     async def accepts(self, question: Question, text: str) -> bool:
         """Record an answer, show the result of its check, and return whether it works.

@@ -173,6 +173,29 @@ async def test_init_asks_for_the_homeserver_and_the_token(
     assert bot.token not in typist.text
 
 
+async def test_init_makes_a_token_of_a_user_and_a_password(
+    synapse: Synapse, model: ModelEmulator, tmp_path: Path
+) -> None:
+    bot = await synapse.person("parley")
+    write(tmp_path / ".env", {"DATA_DIR": str(tmp_path / "data")})
+    name = bot.user_id[1:].partition(":")[0]
+    answers: dict[str, str | list[str]] = {
+        "MATRIX_HOMESERVER": synapse.url,
+        "MATRIX_TOKEN": [f"{name} wrong", f"{name} {PASSWORD}"],
+        "MODEL_URL": model.url,
+        "ADMINS": bot.user_id,
+    }
+
+    works, typist = await run(tmp_path, answers)
+
+    assert works, typist.text
+    token = value_of(loaded(tmp_path / ".env"), "MATRIX_TOKEN")
+    assert token not in ("", bot.token)
+    assert "refuses the login" in typist.text
+    assert f"The token is that of {bot.user_id}" in typist.text
+    assert PASSWORD not in (tmp_path / ".env").read_text()
+
+
 async def test_a_wrong_password_makes_none(synapse: Synapse) -> None:
     bot = await synapse.person("parley")
 

@@ -197,3 +197,32 @@ _HEARD = """() => {
     new MutationObserver(hear).observe(document.getElementById(id), { childList: true });
   }
 }"""
+
+
+# The page hears of a turn only once it has ended, as if its server had been slower than the worker.
+_HEARS_ENDS_ONLY = """(() => {
+  const listen = EventSource.prototype.addEventListener;
+  let whole = {};
+  EventSource.prototype.addEventListener = function (name, heard) {
+    listen.call(this, name, (event) => {
+      if (name !== "turn") return heard(event);
+      const { keep, add, ...fields } = JSON.parse(event.data);
+      if (fields.question !== undefined) whole = { answer: "" };
+      whole = { ...whole, ...fields, answer: whole.answer.slice(0, keep) + (add ?? "") };
+      if (whole.state === "done") heard({ data: JSON.stringify({ ...whole, add: whole.answer }) });
+    });
+  };
+})()"""
+
+
+async def test_a_screen_reader_hears_of_an_answer_that_ended_at_once(site: Site) -> None:
+    async with site.window() as window:
+        await window.page.add_init_script(_HEARS_ENDS_ONLY)
+        await window.open()
+        await window.ask("why?")
+        await window.ended()
+        status = window.page.locator("#status")
+        await status.evaluate("status => status.textContent = ''")
+        await window.ask("why not?")
+
+        await expect(status).to_have_text("The answer is complete.")

@@ -151,7 +151,8 @@ class App {
     if (!turn) return this.events.connect();
     this.dropDelivered();
     if (turn.consent && turn.consent !== before?.consent) return this.askForConsent(turn);
-    if (isOpen(turn) === Boolean(before && isOpen(before))) return this.paintSoon();
+    // A turn may have ended before the page hears of it at all.
+    if (before && isOpen(turn) === isOpen(before)) return this.paintSoon();
     // The end of the answer is heard before the words that it is complete.
     this.paint();
     return this.say(turn);

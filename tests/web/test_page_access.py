@@ -202,14 +202,17 @@ _HEARD = """() => {
 # The page hears of a turn only once it has ended, as if its server had been slower than the worker.
 _HEARS_ENDS_ONLY = """(() => {
   const listen = EventSource.prototype.addEventListener;
-  let whole = {};
+  const held = new Map();
   EventSource.prototype.addEventListener = function (name, heard) {
     listen.call(this, name, (event) => {
-      if (name !== "turn") return heard(event);
-      const { keep, add, ...fields } = JSON.parse(event.data);
-      if (fields.question !== undefined) whole = { answer: "" };
-      whole = { ...whole, ...fields, answer: whole.answer.slice(0, keep) + (add ?? "") };
-      if (whole.state === "done") heard({ data: JSON.stringify({ ...whole, add: whole.answer }) });
+      const { id, keep, add, ...fields } = name === "turn" ? JSON.parse(event.data) : {};
+      if (fields.question !== undefined) held.set(id, { answer: "" });
+      if (!held.has(id)) return heard(event);
+      const before = held.get(id);
+      const whole = { ...before, ...fields, answer: before.answer.slice(0, keep) + (add ?? "") };
+      held.set(id, whole);
+      if (whole.state !== "done") return undefined;
+      return heard({ data: JSON.stringify({ ...whole, id, add: whole.answer }) });
     });
   };
 })()"""

@@ -145,12 +145,23 @@ async def messages_of(client: MatrixClient, address: Address, turn_id: str) -> d
     return found
 
 
+class TakenAway(MessageGone):
+    """The bot itself has redacted a message of an answer, which had fewer pages then."""
+
+
+def redacted(client: MatrixClient, event: Event) -> MessageGone:
+    """Return how a message that shows nothing of an answer is gone."""
+    because = mapping(mapping(event, "unsigned"), "redacted_because")
+    kind = TakenAway if because.get("sender") == client.user_id else MessageGone
+    return kind(f"{event.get('event_id')} was redacted, or is no message of an answer")
+
+
 async def message_of(client: MatrixClient, room: str, message_id: str) -> Message:
     """Return a message of the bot as it is now. Raises MessageGone if it is redacted."""
     event = await client.event(room, message_id)
     content = mapping(event, "content")
     if event.get("sender") != client.user_id or not mark_of(content):
-        raise MessageGone(f"{message_id} was redacted, or is no message of an answer")
+        raise redacted(client, event)
     message = _message(message_id, content)
     edits = [it async for it in client.relations(room, message_id, "m.replace")]
     for edit in reversed(edits):

@@ -74,8 +74,7 @@ class MatrixSurface:
         """Send a page, or take over the message of an earlier attempt, also of another process."""
         await self._read()
         for _ in range(_MOST_POSTS):
-            # One may be redacted, by a person or because an earlier answer had fewer pages.
-            with suppress(MessageGone):
+            with suppress(messages.TakenAway):
                 message = self._page(page.number) or await self._send(page)
                 await self.edit(message.id, page)
                 return message.id
@@ -125,6 +124,8 @@ class MatrixSurface:
         try:
             message = self._messages[id_] = await messages.message_of(client, address.room, id_)
         except MessageGone:
+            left = self._messages.get(id_)
+            await messages.redact(client, address.room, left.edits if left else ())
             self._drop(id_, page)
             raise
         return message
@@ -147,9 +148,10 @@ class MatrixSurface:
             edit = await client.send(room, MESSAGE, txn, messages.edit_content(message_id, content))
             message.note(content, edit)
         # Synapse takes edits of a redacted message, which anybody could read by their ids.
-        if not messages.mark_of((await client.event(room, message_id)).get("content")):
+        event = await client.event(room, message_id)
+        if not messages.mark_of(event.get("content")):
             await messages.redact(client, room, message.edits)
-            raise MessageGone(f"{message_id} was redacted")
+            raise messages.redacted(client, event)
 
     async def _delete(self, message_id: str) -> None:
         """Redact a page with what belongs to it, and the page last: until then it is found."""

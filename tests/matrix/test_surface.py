@@ -404,6 +404,20 @@ class TestDeleting:
 
         assert "secret" not in json.dumps(await either.sent())
 
+    async def test_what_a_person_has_deleted_is_not_posted_again(self, either: Scene) -> None:
+        turn = await either.ask()
+        async with either.surface(turn) as surface:
+            message = await surface.post(page("Because"))
+            await surface.edit(message, page("Because of"))
+        # No process has recorded it when it is deleted.
+        await either.ann.redact(either.room, message)
+
+        async with either.surface(turn, Purpose.RESUME) as surface:
+            with pytest.raises(MessageGone):
+                await surface.post(page("Because of the rain.", last=True))
+
+        assert await either.shown() == []
+
     async def test_the_edits_of_a_redacted_answer_can_be_swept(self, either: Scene) -> None:
         turn = await either.ask()
         files = (Attachment("code.py", b"secret"),)

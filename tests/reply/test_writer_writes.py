@@ -313,9 +313,9 @@ async def test_all_that_would_wait_go_on_below(store: Store) -> None:
     assert [surface.states for surface in surfaces] == [["One", "two."]] * 8
 
 
-@pytest.mark.parametrize(("own", "most"), [(True, 16), (False, 30)])
+@pytest.mark.parametrize("own", [True, False])
 async def test_of_replies_that_no_platform_limits_few_are_written_at_once(
-    store: Store, own: bool, most: int
+    store: Store, own: bool
 ) -> None:
     budgets = EditBudgets(store=store)
     growing = [
@@ -328,7 +328,7 @@ async def test_of_replies_that_no_platform_limits_few_are_written_at_once(
         async def save(_: Shown) -> None:
             at_once.add(number)
             counts.append(len(at_once))
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.2)
             at_once.discard(number)
 
         def all_grow() -> bool:
@@ -338,4 +338,4 @@ async def test_of_replies_that_no_platform_limits_few_are_written_at_once(
 
     await asyncio.gather(*map(grow, range(len(growing))))
 
-    assert max(counts[: len(growing)]) == most
+    assert (max(counts[: len(growing)]) <= 16) is own

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pty
-import subprocess
-import sys
-import termios
 from pathlib import Path
 
 import pytest
@@ -17,7 +12,7 @@ from bot.app.init import write
 from bot.errors import CannotStart, Unreachable
 from tests.app.test_init import loaded, run
 from tests.emulators.model import ModelEmulator
-from tests.support.process import ROOT, at_terminal, python
+from tests.support.process import press_at_prompt, python
 from tests.support.settings import value_of
 from tests.support.synapse import PASSWORD, SERVER, Member, Synapse
 
@@ -122,27 +117,10 @@ async def test_a_login_elsewhere_names_the_address(address: str, said: str) -> N
 
 @pytest.mark.parametrize("key", [b"\x03", b"\x04"], ids=["Ctrl-C", "Ctrl-D"])
 def test_a_login_without_a_password_gives_the_echo_back(tmp_path: Path, key: bytes) -> None:
-    terminal, ours = pty.openpty()
     command = ("-m", "bot", "matrix-login", "http://127.0.0.1:1", "parley")
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(
-        at_terminal(sys.executable, *command),
-        cwd=tmp_path,
-        env=environment,
-        stdin=ours,
-        stdout=ours,
-        stderr=ours,
-    ) as process:
-        shown = b""
-        while b"Password: " not in shown:
-            shown += os.read(terminal, 1024)
-        os.write(terminal, key)
-        status = process.wait(20)
-        os.set_blocking(terminal, False)
-        shown += os.read(terminal, 4096)
-    echoes = termios.tcgetattr(ours)[3] & termios.ECHO
-    os.close(ours)
-    os.close(terminal)
+    shown, status, echoes = press_at_prompt(
+        *command, folder=tmp_path, prompt=b"Password: ", keys=key
+    )
 
     assert shown.split() == b"Password: bot: no password was entered".split()
     assert status == 1

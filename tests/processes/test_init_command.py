@@ -3,37 +3,19 @@
 from __future__ import annotations
 
 import os
-import pty
 import socket
 import subprocess
 import sys
-import termios
 from pathlib import Path
 
-from tests.support.process import ROOT, at_terminal
+from tests.support.process import ROOT, press_at_prompt
 
 
 def test_ctrl_c_at_a_secret_keeps_the_file_and_gives_the_echo_back(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("DISCORD_TOKEN=old\n")
-    terminal, ours = pty.openpty()
-    with subprocess.Popen(
-        at_terminal(sys.executable, "-m", "bot", "init"),
-        cwd=tmp_path,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
-        stdin=ours,
-        stdout=ours,
-        stderr=ours,
-    ) as process:
-        shown = b""
-        while b"takes it away): " not in shown:
-            shown += os.read(terminal, 1024)
-        os.write(terminal, b"secret\x03")
-        status = process.wait(20)
-        os.set_blocking(terminal, False)
-        shown += os.read(terminal, 4096)
-    echoes = termios.tcgetattr(ours)[3] & termios.ECHO
-    os.close(ours)
-    os.close(terminal)
+    shown, status, echoes = press_at_prompt(
+        *("-m", "bot", "init"), folder=tmp_path, prompt=b"takes it away): ", keys=b"secret\x03"
+    )
 
     assert b"last question" in shown
     assert status == 130

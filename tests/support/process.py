@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pty
 import re
 import signal
 import subprocess
 import sys
+import termios
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -165,6 +167,35 @@ def at_terminal(*command: str) -> list[str]:
         "os.execv(sys.argv[1], sys.argv[1:])\n"
     )
     return [sys.executable, "-IS", "-c", begin, *command]
+
+
+def press_at_prompt(
+    *command: str, folder: Path, prompt: bytes, keys: bytes
+) -> tuple[bytes, int, bool]:
+    """Press keys at a prompt of a command of `python`, which ends it.
+
+    Return what its terminal has shown, its exit status, and whether the terminal echoes again.
+    """
+    terminal, ours = pty.openpty()
+    with subprocess.Popen(
+        at_terminal(sys.executable, *command),
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+        stdin=ours,
+        stdout=ours,
+        stderr=ours,
+    ) as process:
+        shown = b""
+        while prompt not in shown:
+            shown += os.read(terminal, 1024)
+        os.write(terminal, keys)
+        status = process.wait(20)
+        os.set_blocking(terminal, False)
+        shown += os.read(terminal, 4096)
+    echoes = bool(termios.tcgetattr(ours)[3] & termios.ECHO)
+    os.close(ours)
+    os.close(terminal)
+    return shown, status, echoes
 
 
 def alive(pid: int) -> bool:

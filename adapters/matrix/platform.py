@@ -96,12 +96,12 @@ class MatrixPlatform:
         return [it.id for it in pages if it.id not in but or it.is_open]
 
     async def withdraw(self, room: str, event: str) -> None:
-        """Redact what belonged to an event that somebody has redacted, also what comes late.
+        """Redact what belonged to an event, which somebody else has redacted.
 
-        That is the answer to a question, or the edits and files of a message of ours, which a
-        server leaves as they are. It is tried until it is done; a failure is only logged.
+        That is the answer to a question, or the edits and files of one of its messages: a server
+        leaves them as they are. It is tried until it is done, and once more for what a worker
+        wrote meanwhile; a failure is only logged.
         """
-
         await self._withdraw(room, event)
         await asyncio.sleep(_LATE_WRITES)
         await self._withdraw(room, event)

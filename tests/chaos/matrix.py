@@ -94,7 +94,7 @@ class MatrixTalk(Talk):
         self._thread = self._thread or said
 
     async def look(self) -> None:
-        """See what stands there now; what stood there before, if the server is away."""
+        """Note what stands there; while the server is away, what was noted last stays."""
         if not self._room:
             return
         with suppress(aiohttp.ClientError, OSError, RefusedBySynapse, TimeoutError):

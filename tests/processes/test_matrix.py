@@ -71,7 +71,7 @@ async def test_a_killed_bot_loses_doubles_and_halves_nothing(folder: Path) -> No
     report = await chaos(folder, *kills, "SIGKILL at the last write", times=KILLS, pause=0.7)
 
     assert not report.verdict.problems, str(report)
-    # One that waits for its moment may find nobody there.
+    # Some wait for a moment, such as the first post, in which no process may be.
     assert report.effects.total() > KILLS // 2
 
 

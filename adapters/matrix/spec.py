@@ -69,7 +69,8 @@ async def _token_of(answer: str, values: Mapping[str, str]) -> str:
     from adapters.matrix.setup import log_in
 
     user, _, password = answer.partition(" ")
-    return await log_in(values["MATRIX_HOMESERVER"], user, password) if password else answer
+    address = values.get("MATRIX_HOMESERVER", "")
+    return await log_in(address, user, password) if password else answer
 
 
 async def _log_in(_: Settings, arguments: Namespace, output: TextIO) -> None:

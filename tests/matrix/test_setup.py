@@ -8,7 +8,7 @@ import pytest
 
 from adapters.matrix.setup import examine, invitation, log_in
 from bot.app.check import line
-from bot.app.init import write
+from bot.app.init import Terminal, init, write
 from bot.errors import CannotStart, Unreachable
 from tests.app.test_init import loaded, run
 from tests.emulators.model import ModelEmulator
@@ -172,6 +172,13 @@ async def test_init_makes_a_token_of_a_user_and_a_password(
     assert "refuses the login" in typist.text
     assert f"The token is that of {bot.user_id}" in typist.text
     assert PASSWORD not in (tmp_path / ".env").read_text()
+
+
+async def test_without_an_address_a_password_makes_none(tmp_path: Path) -> None:
+    environment = {"MATRIX_TOKEN": f"parley {PASSWORD}"}
+
+    with pytest.raises(CannotStart, match="does not begin with https://"):
+        await init(Terminal(), env_file=tmp_path / ".env", environment=environment, asks=False)
 
 
 async def test_a_wrong_password_makes_none(synapse: Synapse) -> None:

@@ -33,6 +33,7 @@ from bot.text.sanitize import one_line, strip_controls
 from config.settings import Settings, SettingsError, hand_on
 
 _ENV_FILE = Path(".env")
+_PIPE_CLOSED = 128 + 13  # as in a shell after SIGPIPE: `head` has read enough
 
 
 def main(signals: ShutdownSignals) -> int:
@@ -53,6 +54,8 @@ def main(signals: ShutdownSignals) -> int:
             work = _until_signal(signals, arguments.run(settings, arguments, sys.stdout))
         # The runner is not closed: that would wait for threads, and the process ends anyway.
         return asyncio.Runner(loop_factory=_loop_factory()).run(work) or 0
+    except SystemExit as end:  # of the parser; `exit_process` tolerates a closed pipe
+        return int(end.code or 0)
     except asyncio.CancelledError:
         return signals.status
     except KeyboardInterrupt:
@@ -62,7 +65,10 @@ def main(signals: ShutdownSignals) -> int:
         for mistake in str(error).splitlines():
             sys.stderr.write(f"bot: {one_line(mistake)}\n")
         return 1
-    except Exception:
+    except Exception as error:
+        # In `run` it is a socket, and worth a report. SIGPIPE itself would end at sockets, too.
+        if isinstance(error, BrokenPipeError) and sys.argv[1:2] != ["run"]:
+            return _PIPE_CLOSED
         sys.stderr.write(strip_controls(traceback.format_exc()))
         return 1
 
@@ -270,10 +276,12 @@ async def _usage(settings: Settings, arguments: argparse.Namespace, output: Text
 async def _until_signal(
     signals: ShutdownSignals, work: Coroutine[Any, Any, int | None]
 ) -> int | None:
-    """Return the result; the first signal cancels the work."""
+    """Return the result once the output is written; the first signal cancels the work."""
     working = asyncio.ensure_future(work)
     signals.on_first(partial(asyncio.get_running_loop().call_soon_threadsafe, working.cancel))
-    return await working
+    result = await working
+    sys.stdout.flush()
+    return result
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -242,10 +242,7 @@ async def test_a_redis_of_the_operators_has_its_own_tools(data_dir: Path) -> Non
 def command(*words: str) -> int:
     """Run a command of the bot in this process, and return its status."""
     sys.argv[1:] = words
-    try:
-        return main(ShutdownSignals(serves=False))
-    except SystemExit as end:
-        return int(end.code or 0)
+    return main(ShutdownSignals(serves=False))
 
 
 def test_the_commands_back_up_and_restore_what_is_meant(

@@ -75,8 +75,9 @@ class Question:
     """One variable of `init`: its question, the text before it, and the check of the answers.
 
     It is asked only if each of `needs`, variables before it, has a value, or none if it begins
-    with "!". `{bot}` in `before` is the command that runs the bot. `value_of` makes the value of
-    what a person answers, with the values of all variables so far; it raises CannotStart.
+    with "!". A question for ids of a `kind` is asked only if a configured platform has such ids, or
+    if some are set. `{bot}` in `before` is the command that runs the bot. `value_of` makes the
+    value of what a person answers, with the values of all variables so far; it raises CannotStart.
     """
 
     variable: str
@@ -84,6 +85,7 @@ class Question:
     secret: bool = False
     before: str = ""
     needs: tuple[str, ...] = ()
+    kind: str = ""  # of `PlatformSpec.ids`
     check: Callable[[Settings], AsyncIterator[Finding]] | None = None
     value_of: Callable[[str, Mapping[str, str]], Awaitable[str]] | None = None
 

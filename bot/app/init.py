@@ -90,8 +90,9 @@ def all_questions() -> tuple[Question, ...]:
             "The ids of the only servers and workspaces whose people may use it",
             before="Anybody who can write to the bot may use it, and spends what the model costs, "
             f"unless you name servers, channels, roles or people by their ids. {looks}.",
+            kind="server",
         ),
-        Question("ALLOWED_ROLES", "The ids of the only roles whose people may use it"),
+        Question("ALLOWED_ROLES", "The ids of the only roles whose people may use it", kind="role"),
     )
     asked_first = (question for spec in specs for question in spec.questions)
     asked_last = (question for spec in specs for question in spec.access_questions)
@@ -166,6 +167,9 @@ class _Dialogue:
         return {**self.known, **self.chosen}
 
     def is_due(self, question: Question) -> bool:
+        having = [spec.credential for spec in all_specs() if question.kind in spec.ids]
+        if question.kind and not any(map(self.has, (question.variable, *having))):
+            return False
         return all(
             self.has(name.removeprefix("!")) is not name.startswith("!") for name in question.needs
         )

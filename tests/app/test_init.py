@@ -22,6 +22,8 @@ from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SlackEmulator
 from tests.support.settings import settings_of, value_of
 
+NOWHERE = "http://127.0.0.1:9"
+
 
 @dataclass
 class Typist(Terminal):
@@ -105,9 +107,10 @@ async def test_a_new_operator_gets_a_file_that_works(tmp_path: Path) -> None:
 async def test_people_of_slack_are_asked_for_where_roles_would_let_none_of_them_in(
     slack: str, tmp_path: Path
 ) -> None:
-    write(tmp_path / ".env", {"DATA_DIR": str(tmp_path / "data")})
-    role = "123456789012345678"
-    people = {"SLACK_BOT_TOKEN": slack, "ALLOWED_ROLES": role, "ALLOWED_PEOPLE": "U0123ABCD"}
+    folder = str(tmp_path / "data")
+    write(tmp_path / ".env", {"DATA_DIR": folder, "DISCORD_API_URL": NOWHERE})
+    tokens = {"DISCORD_TOKEN": "wrong", "SLACK_BOT_TOKEN": slack}
+    people = {**tokens, "ALLOWED_ROLES": "123456789012345678", "ALLOWED_PEOPLE": "U0123ABCD"}
     admins = {"ADMINS": ["me", "U0123ABCF"]}
     _, typist = await run(tmp_path, {"MODEL_ID": "none", **people, **admins})
 
@@ -115,6 +118,33 @@ async def test_people_of_slack_are_asked_for_where_roles_would_let_none_of_them_
     assert ("Slack has no roles" in typist.text) is bool(slack)
     assert found.allowed_people == (("U0123ABCD",) if slack else ())
     assert found.admins == ("U0123ABCF",)
+
+
+@pytest.mark.parametrize(
+    ("known", "asked"),
+    [
+        ({}, []),
+        ({"MATRIX_TOKEN": "syt_x"}, ["servers and workspaces"]),
+        ({"SLACK_BOT_TOKEN": "xoxb-1"}, ["servers and workspaces"]),
+        ({"DISCORD_TOKEN": "wrong"}, ["servers and workspaces", "roles"]),
+        ({"ALLOWED_ROLES": "123456789012345678"}, ["roles"]),
+    ],
+)
+async def test_only_ids_are_asked_for_that_a_configured_platform_has(
+    known: dict[str, str], asked: list[str], tmp_path: Path
+) -> None:
+    names = {
+        "DATA_DIR": str(tmp_path / "data"),
+        "MATRIX_HOMESERVER": NOWHERE,
+        "SLACK_API_URL": NOWHERE,
+        "DISCORD_API_URL": NOWHERE,
+    }
+    write(tmp_path / ".env", {**names, **known})
+    _, typist = await run(tmp_path, {"MODEL_ID": "none"})
+
+    begin, end = "The ids of the only ", " whose people may use it"
+    found = [it.partition(end)[0] for it in typist.lines if end in it]
+    assert found == [begin + kind for kind in asked]
 
 
 @pytest.mark.parametrize(

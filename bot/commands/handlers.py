@@ -77,18 +77,18 @@ class NotAThread(Refused):
 
 
 class MayNotChange(Refused):
-    """The person may not choose anything for this place."""
+    """The person may not choose anything for a place; `channel` is what its channel is called."""
 
-    def __init__(self, scope: Scope) -> None:
-        super().__init__(_WHO[scope])
+    def __init__(self, scope: Scope, channel: str = "") -> None:
+        super().__init__(say(_WHO[scope], place=channel or say("the place around")))
 
 
 _WHO: Mapping[Scope, str] = {
     "thread": later(
-        "Only the person who started this conversation, or somebody who manages the channel, "
+        "Only the person who started this conversation, or somebody who manages {place}, "
         "can change this."
     ),
-    "channel": later("Only somebody who manages this channel can change this."),
+    "channel": later("Only somebody who manages {place} can change this."),
     "server": later("Only an admin can change this for everybody."),
 }
 
@@ -466,7 +466,7 @@ class CommandHandlers:
 
     def _how(self, call: Call, how: str) -> str:
         """Return how to choose, or who may do that if this person may not."""
-        return how if self.changeable(call) else MayNotChange(next(iter(call.scopes))).apology
+        return how if self.changeable(call) else _refusal(next(iter(call.scopes)), call).apology
 
     async def _change(
         self, call: Call, scope: Scope | None, changes: Mapping[str, Json]
@@ -503,7 +503,7 @@ class CommandHandlers:
             raise NotAThread if is_thread else NotOffered(_NO_PLACE[scope])
         if not self._may_change(call, scope):
             audit.note_refusal(f"settings:{scope}", call.thread, call.person)
-            raise MayNotChange(scope)
+            raise _refusal(scope, call)
 
     def _may_change(self, call: Call, scope: Scope) -> bool:
         return (
@@ -512,6 +512,10 @@ class CommandHandlers:
             or (scope == "thread" and call.own_thread)
             or self._intake.access.rules.is_admin(call.person)
         )
+
+
+def _refusal(scope: Scope, call: Call) -> MayNotChange:
+    return MayNotChange(scope, call.scopes.get("channel", ""))
 
 
 def _name_of(persona: str, known: Mapping[str, str]) -> str:

@@ -90,7 +90,7 @@ async def test_without_a_choice_the_defaults_are_shown_and_who_may_choose(store:
     own, visiting = [await commands.run("model", call) for call in (OWNER, VISITOR)]
     persona = await commands.run("persona", VISITOR, " ")
 
-    who = MayNotChange("thread").apology
+    who = MayNotChange("thread", "this channel").apology
     assert own.startswith("Small answers here. Models: Small, Large. Write")
     assert visiting == f"Small answers here. Models: Small, Large. {who}"
     assert persona == f"No persona is chosen here.\n{who}"
@@ -235,8 +235,28 @@ async def test_the_overview_shows_what_is_chosen_where_and_offers_what_may_be_ch
     ]
     assert own.forms == [("thread", "answers", "Answers in this thread")]
     assert visiting.forms == []
-    assert visiting.text == f"{own.text}\n{MayNotChange('thread').apology}"
+    assert visiting.text == f"{own.text}\n{MayNotChange('thread', 'this channel').apology}"
     assert len(managing.forms) == 5
+
+
+@pytest.mark.parametrize(
+    ("scope", "who"),
+    [
+        ("thread", "the person who started this conversation, or somebody who manages this room,"),
+        ("channel", "somebody who manages this room"),
+        ("server", "an admin"),
+    ],
+)
+async def test_who_may_choose_for_a_place_is_told_by_its_name(
+    scope: Scope, who: str, store: Store
+) -> None:
+    commands, _ = commands_of(store)
+    visiting = replace(VISITOR, scopes={**PLACES, "channel": "this room"})
+
+    with pytest.raises(MayNotChange) as refused:
+        await commands.run("persona", visiting, "Be brief.", scope)
+
+    assert refused.value.apology.startswith(f"Only {who} can change this")
 
 
 async def test_reset_is_for_the_own_conversation_and_for_managers(store: Store) -> None:
@@ -460,7 +480,7 @@ async def test_tools_are_shown_as_far_as_they_work_in_a_place(store: Store) -> N
     shown = "- `search`: searches the web\n- `tracker/make_ticket`: I ask you first\n"
     assert none.startswith("I have no tools here.")
     assert own == f"{shown}Write `off` or `on` to switch them."
-    assert visiting == f"{shown}{MayNotChange('thread').apology}"
+    assert visiting == f"{shown}{MayNotChange('thread', 'this channel').apology}"
 
 
 async def test_what_is_allowed_for_always_is_shown_and_taken_back(store: Store) -> None:

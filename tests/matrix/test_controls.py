@@ -395,7 +395,7 @@ class TestCommands:
         assert texts[1] == "Saved for this room: Temperature."
         assert "`temperature`" in texts[2]
         assert "\nroom service is my job\n" in texts[4]
-        assert texts[5] == "Only somebody who manages this channel can change this."
+        assert texts[5] == "Only somebody who manages this room can change this."
 
     async def test_settings_of_a_scope_that_may_not_be_changed_are_refused(
         self, desk: Desk, store: Store

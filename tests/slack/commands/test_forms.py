@@ -78,7 +78,7 @@ async def test_who_may_choose_for_no_place_reads_so_without_a_form(
         await slack.slash(slack.channel_id, ann, "/parley", name)
 
         assert slack.modal(ann) is None
-        assert read_by(slack, ann) == [f"{shown}{MayNotChange('channel').apology}"]
+        assert read_by(slack, ann) == [f"{shown}{MayNotChange('channel', 'this channel').apology}"]
 
 
 async def test_a_form_that_does_not_open_says_what_to_do(store: Store) -> None:
@@ -128,7 +128,7 @@ async def test_a_form_offers_what_its_person_may_change(store: Store) -> None:
 
         assert list(form.options("scope")) == ["channel"]
         assert slack.modal(bob) is None
-        assert read_by(slack, bob)[0].endswith(MayNotChange("channel").apology)
+        assert read_by(slack, bob)[0].endswith(MayNotChange("channel", "this channel").apology)
 
 
 async def test_settings_are_changed_in_a_form(store: Store) -> None:

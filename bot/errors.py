@@ -197,7 +197,7 @@ _UNTIL = (
 
 
 class NotTheAsker(Refused):
-    apology = "Only the person who asked can use this button."
+    apology = "Only the person who asked can do this."
 
 
 class NotTheLast(Refused):

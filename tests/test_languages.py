@@ -86,6 +86,13 @@ def test_every_sentence_that_people_read_is_said_in_their_language() -> None:
     )
 
 
+def test_no_sentence_of_all_platforms_names_what_some_of_them_lack() -> None:
+    lacked = re.compile(r"\b(button|press|click|menu)|\bchannel(?! or room)", re.IGNORECASE)
+    found = [f"{place}: {one!r}" for one, place in said().items() if lacked.search(one)]
+
+    assert not [it for it in found if it.startswith("bot/")]
+
+
 @pytest.mark.parametrize(
     ("locale", "language"),
     [

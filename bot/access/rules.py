@@ -12,7 +12,9 @@ from bot.errors import NotAllowed
 from bot.languages import later, number, say
 
 _CHANNEL_REFUSED = "I do not answer in this place. The person who runs me can change that."
-_DIRECT = "I do not answer direct messages from you. Please ask me in a channel."
+_DIRECT = (
+    "I do not answer direct messages from you. Please ask me in a channel or room with others."
+)
 _PERSON = "I may not answer you here. The person who runs me can change that."
 _MOST: Mapping[str, str] = {
     "questions": later("You can allow people at most {limit} questions a day here."),

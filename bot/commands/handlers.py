@@ -499,8 +499,9 @@ class CommandHandlers:
     def _require(self, call: Call, scope: Scope) -> None:
         """Raise Refused if the call's place has no such scope, or the person may not change it."""
         if scope not in call.scopes:
-            is_thread = scope == "thread"
-            raise NotAThread if is_thread else NotOffered(_NO_PLACE[scope])
+            if scope == "thread":
+                raise NotAThread
+            raise NotOffered("Here you can only choose for this conversation.")
         if not self._may_change(call, scope):
             audit.note_refusal(f"settings:{scope}", call.thread, call.person)
             raise _refusal(scope, call)
@@ -562,10 +563,6 @@ def excuse(error: ParleyError) -> str:
 _FORMS: Mapping[Part, str] = {
     "answers": later("Answers in {place}"),
     "access": later("Access in {place}"),
-}
-_NO_PLACE: Mapping[Scope, str] = {
-    "channel": later("This does not work here: there is no channel."),
-    "server": later("This does not work here: there is no server."),
 }
 _OF_THREADS = ("quiet", "follow")  # which are not there in a DM
 _FOLLOWS: Mapping[str, str] = {

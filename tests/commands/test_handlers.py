@@ -147,7 +147,7 @@ async def test_what_a_place_does_not_have_is_not_chosen(store: Store) -> None:
     commands, _ = commands_of(store)
     direct = replace(MANAGER, scopes={"thread": "this conversation"})
 
-    with pytest.raises(Refused, match="no server"):
+    with pytest.raises(Refused, match="only choose for this conversation"):
         await commands.run("persona", direct, "Be brief.", "server")
 
 

@@ -419,7 +419,7 @@ class TestCommands:
 
         how, refused = [one.text for one in await direct.notices()]
         assert "`!parley settings NAME VALUE`" in how
-        assert refused == "This does not work here: there is no channel."
+        assert refused == "Here you can only choose for this conversation."
 
     async def test_what_follows_a_list_stands_below_it(self, desk: Desk, store: Store) -> None:
         desk.controls = Controls(desk.rooms, NotedIntake(store), jobs=BackgroundTasks())

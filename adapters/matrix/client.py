@@ -38,9 +38,8 @@ CLIENT = "/_matrix/client"
 _REQUEST_SECONDS = 15.0
 _SLOT_SECONDS = 15.0  # in which a write waits for its slot
 _CHUNK = 65_536  # bytes
-_MXC = re.compile(
-    r"mxc://([A-Za-z0-9\[][A-Za-z0-9.:\]-]*)/([A-Za-z0-9_-]+)"
-)  # v1.11, section 11.12
+# v1.11, section 11.12
+_MXC = re.compile(r"mxc://([A-Za-z0-9\[][A-Za-z0-9.:\]-]*)/([A-Za-z0-9_-]+)")
 # Synapse's `rc_message`: ten at once, then 0.2 a second, if no admin has lifted it. An account
 # starts with what a lifted one may do; a 429 teaches it the rest.
 _BURST = 10
@@ -48,12 +47,13 @@ _LIFTED, _LIFTED_SECONDS = 200, 20.0
 _LEARNT_SECONDS = 600.0  # an admin may have lifted it by then
 _PATIENCE = 5.0  # seconds to wait if a 429 does not say
 _LONGEST = 600.0
-_REFUSED = "MATRIX_TOKEN is refused by {server}: make a new one with `matrix-login`"
+_REFUSED = "MATRIX_TOKEN is refused by {server}: make a new one with `init`"
 # Codes of the section "Standard error response", where a status does not say enough.
 _KINDS: Mapping[str, type[SurfaceError]] = {
     "M_FORBIDDEN": PlaceGone,
     "M_NOT_FOUND": MessageGone,
     "M_NOT_YET_UPLOADED": WriteFailed,
+    "M_CONSENT_NOT_GIVEN": WriteFailed,
     "M_RESOURCE_LIMIT_EXCEEDED": WriteFailed,
 }
 
@@ -142,17 +142,15 @@ class MatrixClient:
             raise WriteFailed(f"{path}: the answer names no event")
         return event
 
-    async def event(self, room: str, event: str) -> Event:
-        """Return one event; raises MessageGone if it is not there, or may not be seen."""
-        try:
-            return await self.call("GET", path_of("rooms", room, "event", event))
-        except PlaceGone as error:
-            raise MessageGone(str(error)) from error
+    async def joined_rooms(self) -> list[str]:
+        """Return the ids of the rooms in which the account is."""
+        found = (await self.call("GET", path_of("joined_rooms"))).get("joined_rooms")
+        return [str(one) for one in found] if isinstance(found, list) else []
 
-    async def find(self, room: str, event: str) -> Event:
+    async def event(self, room: str, event: str) -> Event:
         """Return one event; {} if it is not there, or may not be seen."""
-        with suppress(MessageGone):
-            return await self.event(room, event)
+        with suppress(MessageGone, PlaceGone):
+            return await self.call("GET", path_of("rooms", room, "event", event))
         return {}
 
     def relations(self, room: str, event: str, rel_type: str) -> AsyncGenerator[Event]:
@@ -163,10 +161,13 @@ class MatrixClient:
     def messages(
         self, room: str, start: str, *, direction: str = "f", to: str = "", **wanted: Sequence[str]
     ) -> AsyncGenerator[Event]:
-        """Yield a room's events from a place on, or up `to` one; `wanted` are types and senders."""
+        """Yield a room's events from a place on, or up `to` one; `wanted` are types and senders.
+
+        Without a `start`, from the first one.
+        """
         path, chosen = path_of("rooms", room, "messages"), json.dumps(wanted)
-        query: dict[str, str | int] = {"dir": direction, "from": start, "filter": chosen}
-        query |= {"limit": 100, **({"to": to} if to else {})}
+        query: dict[str, str | int] = {"dir": direction, "filter": chosen, "limit": 100}
+        query |= {name: it for name, it in (("from", start), ("to", to)) if it}
         return self._pages(path, query, following="end")
 
     async def _pages(
@@ -174,10 +175,10 @@ class MatrixClient:
     ) -> AsyncGenerator[Event]:
         while True:
             page = await self.call("GET", path, query=query)
-            events, start = objects(page.get("chunk")), page.get(following)
-            for one in events:
+            for one in objects(page.get("chunk")):
                 yield one
-            if not events or not isinstance(start, str) or start == query.get("from"):
+            start = page.get(following)  # also behind a page without events
+            if not isinstance(start, str) or start == query.get("from"):
                 return
             query["from"] = start
 

@@ -111,4 +111,4 @@ async def context_messages(rooms: Rooms, said: Sequence[Said]) -> list[ContextMe
 
 async def message_at(rooms: Rooms, room: str, event: str) -> Said | None:
     """Return a message as it stands; None if it is gone. Raises SurfaceError."""
-    return as_it_stands(room, await rooms.client.find(room, event))
+    return as_it_stands(room, await rooms.client.event(room, event))

@@ -60,7 +60,7 @@ class Controls:
         sign, press = key.translate(_LOOKS), f"matrix:{reaction}"
         if sign not in _KNOWN or await self._lookup.is_handled(press):
             return
-        event = await self._client.find(room, target)
+        event = await self._client.event(room, target)
         mark = mark_of(event.get("content"))
         if not mark or event.get("sender") != self._client.user_id:
             return
@@ -224,7 +224,7 @@ class Controls:
 
     async def _began(self, turn: Turn) -> bool:
         """Whether a person has begun the thread in which they write."""
-        root = await self._client.find(turn.key.channel, turn.key.thread)
+        root = await self._client.event(turn.key.channel, turn.key.thread)
         return bool(root.get("sender") == turn.person.id and _where(turn).thread)
 
     def _call(self, turn: Turn) -> Call:

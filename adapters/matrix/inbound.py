@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -36,6 +35,7 @@ from bot.store import Store
 
 log = logging.getLogger(__name__)
 
+_LATE_WRITES = 2.0  # seconds in which a worker hears that an answer is unwanted
 _OLDEST = 3600.0  # seconds: what was said before is not answered any more after an outage
 _JOINS_AT_ONCE = 5
 _MOST_INVITES = 1000  # in work; others are found at the next start
@@ -63,7 +63,8 @@ class Inbound:
         store: Store,
     ) -> None:
         self._platform, self._jobs, self._store = platform, platform.jobs, store
-        self._owed = store.key(NAME, rooms.client.user_id, "owed")  # what is to be withdrawn
+        # What is to be withdrawn: "<room> <event>", and of the forgotten "<person> <a number>".
+        self._owed, self._withdrawing = store.key("removals", NAME), set[str]()
         self._rooms, self._client = rooms, rooms.client
         self._intake, self._controls = intake, controls
         # Servers that never answer hold up no invitation from the bot's own.
@@ -71,10 +72,12 @@ class Inbound:
         self._invites: set[str] = set()
         self._left: BoundedCache[str, bool] = BoundedCache()
 
-    async def resume(self) -> None:
-        """Go on with what an earlier process has begun."""
+    async def withdraw_owed(self) -> None:
+        """Begin to remove what is to be removed, also of what an earlier process has begun."""
         for one in await self._store.command("SMEMBERS", self._owed):
-            self._jobs.start(self._withdraw(one))
+            if one not in self._withdrawing:
+                self._withdrawing.add(one)
+                self._jobs.start(self._withdraw(one))
 
     async def on_event(self, room: str, event: Event) -> None:
         """Handle an event of a room, of which nothing is certain but that it is an object."""
@@ -173,18 +176,30 @@ class Inbound:
 
         The homeserver hands out only redactions of people who may delete that event.
         """
-        turn, lookup, owed = turn_id(gone), self._intake.lookup, f"{room} {gone}"
-        is_known = await lookup.thread_of_turn(turn) or await lookup.thread_of(NAME, gone)
-        if is_known:
-            await self._store.command("SADD", self._owed, owed)
+        turn, lookup = turn_id(gone), self._intake.lookup
+        if (
+            await lookup.thread_of_turn(turn)
+            or await lookup.thread_of(NAME, gone)
+            or await lookup.is_handled(turn)  # a command
+        ):
+            await self._store.command("SADD", self._owed, f"{room} {gone}")
         await self._intake.changes.forget(turn, platform=NAME, messages=[gone])
-        if is_known:
-            self._jobs.start(self._withdraw(owed))
 
     async def _withdraw(self, owed: str) -> None:
-        await self._platform.withdraw(*owed.split(" ", 1))
-        with suppress(StoreUnavailable):  # it is done once more then
+        where, _, event = owed.partition(" ")
+        platform, is_known = self._platform, self._intake.lookup.thread_of_turn
+        try:
+            for pause in (0.0, _LATE_WRITES):
+                await asyncio.sleep(pause)
+                if where.startswith("!"):
+                    await platform.withdraw(where, event)
+                else:
+                    await platform.withdraw_all(where, is_known=is_known)
             await self._store.command("SREM", self._owed, owed)
+        except StoreUnavailable as error:  # it is done once more then
+            log.debug("The removal of %s is not noted: %s", owed, error)
+        finally:
+            self._withdrawing.discard(owed)
 
     async def _receive(self, said: Said, *, edited_at: float = 0.0) -> None:
         bot, room, rooms = self._client.user_id, said.room, self._rooms

@@ -88,10 +88,15 @@ class Message:
         self.shows, self.is_open = digest(content), bool(mark.get("open"))
 
 
-def page_content(page: Page, turn_id: str) -> dict[str, Any]:
+def marked(turn: Turn, content: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    """Return a content with our key: whose question it answers, and `more`."""
+    return {**content, KEY: {"turn": turn.id, "for": turn.person.id, **more}}
+
+
+def page_content(page: Page, turn: Turn) -> dict[str, Any]:
     """Return the content of a page's message, without what it relates to."""
-    mark = {"turn": turn_id, "page": page.number, "open": not page.final, "last": page.last}
-    return {**content_of(page.text), KEY: mark}
+    shown = {"page": page.number, "open": not page.final, "last": page.last}
+    return marked(turn, content_of(page.text), **shown)
 
 
 def edit_content(message_id: str, content: Mapping[str, Any]) -> dict[str, Any]:
@@ -170,19 +175,23 @@ async def message_of(client: MatrixClient, room: str, message_id: str) -> Messag
     return message
 
 
-async def own_messages(client: MatrixClient, room: str, *, after: str) -> AsyncIterator[Event]:
-    """Yield the bot's messages and edits behind an event, oldest first, without redacted ones."""
-    path, own, number = path_of("rooms", room, "context", after), [client.user_id], 0
-    try:
-        start = str((await client.call("GET", path, query={"limit": 0})).get("end"))
-    except MessageGone:  # the server has purged it
-        return
+async def own_messages(client: MatrixClient, room: str, *, after: str = "") -> AsyncIterator[Event]:
+    """Yield the bot's messages and edits, oldest first, without redacted ones.
+
+    Those behind an event, up to `_MOST_READ`; without one, all of the room.
+    """
+    path, own, start, number = path_of("rooms", room, "context", after), [client.user_id], "", 0
+    if after:
+        try:
+            start = str((await client.call("GET", path, query={"limit": 0})).get("end"))
+        except MessageGone:  # the server has purged it
+            return
     async with aclosing(client.messages(room, start, senders=own, types=[MESSAGE])) as found:
         async for event in found:
             number += 1
             if mark_of(event.get("content")):
                 yield event
-            if number == _MOST_READ:
+            if after and number == _MOST_READ:
                 return
 
 
@@ -195,9 +204,9 @@ async def redact(client: MatrixClient, room: str, events: Iterable[str]) -> None
 
 
 async def withdraw(
-    client: MatrixClient, room: str, *, after: str, wanted: Callable[[Event], bool]
+    client: MatrixClient, room: str, *, wanted: Callable[[Event], bool], after: str = ""
 ) -> None:
-    """Redact the bot's messages behind an event that are `wanted`. Raises SurfaceError."""
+    """Redact those of `own_messages` that are `wanted`. Raises SurfaceError."""
     found = [it async for it in own_messages(client, room, after=after) if wanted(it)]
     # Edits first, the newest last: so no older text comes back, and a server lists no edits of what
     # is redacted.

@@ -5,10 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing, asynccontextmanager, nullcontext, suppress
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from adapters.matrix import context, messages
 from adapters.matrix.client import Event, path_of
@@ -24,22 +32,23 @@ from bot.ports import Downtime, ReadEarlier
 
 log = logging.getLogger(__name__)
 
+_T = TypeVar("_T")
+
 _TYPING_MS, _TYPING_EVERY = 30_000, 20.0  # until it ends by itself; seconds until it is sent again
-_LATE_WRITES = 2.0  # seconds in which a worker hears that an answer is unwanted
 _PAUSES = Backoff(first=1.0, longest=60.0)
 
 
-async def insist(work: partial[Any], what: str) -> None:
-    """Repeat a write until it is done; a failure is only logged."""
+async def insist(work: Callable[[], Awaitable[_T]], what: str) -> _T | None:
+    """Repeat a request until it is answered; None if it is refused, which is only logged."""
     for pause in _PAUSES.pauses():
         try:
-            await work()
+            return await work()
         except (WriteDelayed, WriteFailed) as error:
             await asyncio.sleep(max(error.retry_after, pause))
-            continue
         except SurfaceError as error:
             log.warning("Matrix refuses %s: %s", what, error)
-        return
+            break
+    return None
 
 
 class MatrixPlatform:
@@ -99,20 +108,35 @@ class MatrixPlatform:
         """Redact what belonged to an event, which somebody else has redacted.
 
         That is the answer to a question, or the edits and files of one of its messages: a server
-        leaves them as they are. It is tried until it is done, and once more for what a worker
-        wrote meanwhile; a failure is only logged.
+        leaves them as they are. It is tried until it is done; a failure is only logged.
         """
-        await self._withdraw(room, event)
-        await asyncio.sleep(_LATE_WRITES)
-        await self._withdraw(room, event)
 
-    async def _withdraw(self, room: str, event: str) -> None:
         def wanted(own: Event) -> bool:
             turn = messages.mark_of(own["content"])["turn"]
             return turn == turn_id(event) or messages.belongs_to(own, event)
 
         work = partial(messages.withdraw, self.client, room, after=event, wanted=wanted)
         await insist(work, f"the removal of what belongs to {event} in {room}")
+
+    async def withdraw_all(self, person: str, *, is_known: Callable[[str], Awaitable[Any]]) -> None:
+        """Redact all answers to a person but those to turns that are known, as `withdraw` does."""
+        for room in await insist(self.client.joined_rooms, "the list of the bot's rooms") or ():
+            work = partial(self._withdraw_all, room, person, is_known)
+            await insist(work, f"the removal of answers to {person} in {room}")
+
+    async def _withdraw_all(
+        self, room: str, person: str, is_known: Callable[[str], Awaitable[Any]]
+    ) -> None:
+        turns = set[str]()
+        async for own in messages.own_messages(self.client, room):
+            if (mark := messages.mark_of(own["content"])).get("for") == person:
+                turns.add(mark["turn"])
+        gone = {it for it in turns if not await is_known(it)}
+
+        def wanted(own: Event) -> bool:
+            return messages.mark_of(own["content"])["turn"] in gone
+
+        await messages.withdraw(self.client, room, wanted=wanted)
 
     async def tell(self, person: str, text: str) -> None:
         """Send a person a direct message, the same one once a day. Raises SurfaceError."""

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-import sys
-from argparse import Namespace
 from collections.abc import AsyncIterator, Collection, Sequence
-from getpass import getpass
-from typing import TextIO
 
 import aiohttp
 
@@ -40,8 +35,7 @@ async def examine(
             text = f"{client.server} is not one of ALLOWED_SERVERS, so nobody is answered in rooms"
             yield Finding("Matrix", text, f"add {client.server} to ALLOWED_SERVERS", wrong=True)
         yield Finding("Matrix", _RATE_LIMIT, _LIFTING)
-        found = (await client.call("GET", path_of("joined_rooms"))).get("joined_rooms")
-        joined = found if isinstance(found, list) else []
+        joined = await client.joined_rooms()
         cure = "" if joined else f"invite {client.user_id} to one"
         yield Finding("Matrix", f"The bot is in {len(joined)} rooms", cure)
         for room in rooms:
@@ -100,16 +94,3 @@ async def log_in(homeserver: str, user: str, password: str) -> str:
     if not isinstance(token := found.get("access_token"), str):
         raise CannotStart(f"{homeserver} gives no token")
     return token
-
-
-async def print_token(arguments: Namespace, output: TextIO) -> None:
-    """Ask for the password, and print the token. Raises as `log_in` does."""
-    # Only an exception in the main thread ends the question and restores the terminal's echo.
-    former = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        password = (getpass() if sys.stdin.isatty() else sys.stdin.readline()).rstrip("\n")
-    except (EOFError, KeyboardInterrupt):
-        raise CannotStart("no password was entered") from None
-    finally:
-        signal.signal(signal.SIGINT, former)
-    output.write(f"MATRIX_TOKEN={await log_in(arguments.homeserver, arguments.user, password)}\n")

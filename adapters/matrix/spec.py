@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import TextIO
 
 from adapters.matrix.settings import MatrixSettings
 from bot.domain import Finding
-from bot.platform_spec import Command, Connected, PlatformSpec, Process, Question
+from bot.platform_spec import Connected, PlatformSpec, Process, Question
 from config.settings import Settings
 from config.variables import IdForm
 
@@ -59,11 +57,6 @@ async def _welcome(settings: Settings) -> AsyncIterator[Finding]:
     yield Finding("Matrix", await invitation(own.homeserver, own.token))
 
 
-def _login_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("homeserver", metavar="URL", help="such as https://matrix.example.org")
-    parser.add_argument("user", metavar="USER", help="such as parley, or @parley:example.org")
-
-
 async def _token_of(answer: str, values: Mapping[str, str]) -> str:
     """Return a token as it is; of a user and a password, with a blank between, one is made."""
     from adapters.matrix.setup import log_in
@@ -71,12 +64,6 @@ async def _token_of(answer: str, values: Mapping[str, str]) -> str:
     user, _, password = answer.partition(" ")
     address = values.get("MATRIX_HOMESERVER", "")
     return await log_in(address, user, password) if password else answer
-
-
-async def _log_in(_: Settings, arguments: Namespace, output: TextIO) -> None:
-    from adapters.matrix.setup import print_token
-
-    await print_token(arguments, output)
 
 
 PLATFORM = PlatformSpec(
@@ -91,6 +78,7 @@ PLATFORM = PlatformSpec(
     },
     ids_help="Matrix's begin with ! (a room) or @ (a person); a homeserver has its name",
     sessions=("matrix:*:since", "matrix:*:holder"),
+    removes_answers=True,
     credential="MATRIX_TOKEN",
     examine=_examine,
     welcome=_welcome,
@@ -109,11 +97,6 @@ PLATFORM = PlatformSpec(
             needs=("MATRIX_HOMESERVER",),
             check=_examine,
             value_of=_token_of,
-        ),
-    ),
-    commands=(
-        Command(
-            "matrix-login", "print an access token of a Matrix account", _log_in, _login_arguments
         ),
     ),
     tokens=(("token", "homeserver"),),

@@ -14,7 +14,7 @@ from uuid import uuid4
 from adapters.matrix import messages
 from adapters.matrix.client import MatrixClient
 from adapters.matrix.markup import LIMIT, measure
-from adapters.matrix.messages import ASK, FILE, KEY, MESSAGE, Address, Message, digest
+from adapters.matrix.messages import ASK, FILE, MESSAGE, Address, Message, digest
 from bot.domain import Attachment, EditBudget, Page, Purpose, StepNotes, Turn
 from bot.errors import MessageGone, WriteDelayed, WriteRefused
 
@@ -86,14 +86,12 @@ class MatrixSurface:
         try:
             if page.text:
                 await self._change(message_id, page)
+                await self._put_beside(message_id, page)
             else:
-                await self._delete(message_id)
-                self._drop(message_id, page)
+                await self._delete(message_id, page)
         except (MessageGone, WriteRefused):
             self._drop(message_id, page)
             raise
-        if page.text:
-            await self._put_beside(message_id, page)
 
     async def _read(self) -> None:
         if not self._is_read:
@@ -116,7 +114,7 @@ class MatrixSurface:
         client, turn, address = self._client, self._turn, self._address
         quotes = turn.place.get("refers") is True
         content = {
-            **messages.page_content(page, turn.id),
+            **messages.page_content(page, turn),
             **address.relation(address.question, quotes=quotes),
         }
         txn = digest(turn.id, page.number, self._again[page.number])
@@ -136,7 +134,7 @@ class MatrixSurface:
         if message is None or message.page < 0:
             message = await messages.message_of(client, room, message_id)
             self._messages[message_id] = message
-        content = messages.page_content(page, self._turn.id)
+        content = messages.page_content(page, self._turn)
         wanted = digest(content)
         if message.shows == wanted and not message.edits:
             return
@@ -153,7 +151,7 @@ class MatrixSurface:
             await messages.redact(client, room, message.edits)
             raise messages.redacted(client, event)
 
-    async def _delete(self, message_id: str) -> None:
+    async def _delete(self, message_id: str, page: Page) -> None:
         """Redact a page with what belongs to it, and the page last: until then it is found."""
         client, room = self._client, self._address.room
         wanted = partial(messages.belongs_to, message_id=message_id)
@@ -161,6 +159,7 @@ class MatrixSurface:
         await messages.redact(client, room, [message_id])
         for one in [it.id for it in self._messages.values() if it.beside == message_id]:
             del self._messages[one]
+        self._drop(message_id, page)
 
     async def _put_beside(self, message_id: str, page: Page) -> None:
         """Give a page its files, or the message on which its question is answered, and no others.
@@ -185,8 +184,8 @@ class MatrixSurface:
             log.warning("Turn %s: the answer lacks its files: %s", self._turn.id, error)
 
     async def _send_beside(self, message_id: str, name: str, content: Mapping[str, Any]) -> None:
-        mark = {"turn": self._turn.id, "beside": message_id, "name": name}
-        whole = {**content, KEY: mark, **self._address.relation(message_id, quotes=False)}
+        relation = self._address.relation(message_id, quotes=False)
+        whole = messages.marked(self._turn, {**content, **relation}, beside=message_id, name=name)
         txn = digest(message_id, name)
         id_ = await self._client.send(self._address.room, MESSAGE, txn, whole)
         self._messages[id_] = Message(id=id_, beside=message_id, name=name)

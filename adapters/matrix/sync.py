@@ -90,6 +90,7 @@ class Sync:
         while True:
             try:
                 if await self._lease.claim():
+                    log.info("Matrix: hearing the rooms of %s", self._client.user_id)
                     renewing = asyncio.create_task(self._renew())
                     await together(renewing, asyncio.create_task(self._hear()))
                 self._downtime.note(is_open=True)  # another process hears
@@ -111,6 +112,7 @@ class Sync:
         while True:
             try:
                 since = since or await self._begin()
+                await self._inbound.withdraw_owed()
                 # That it is heard (again) is known at once.
                 is_open = not self._downtime.seconds()
                 found = await self._ask(since, wait=_WAIT if is_open else 0.0)
@@ -136,7 +138,6 @@ class Sync:
 
         An invitation comes only once, so those that wait are asked for at each start.
         """
-        await self._inbound.resume()
         found = await self._ask("", wait=0.0)
         if not (since := await self._lease.since()):
             await self._lease.save(since := _next(found))

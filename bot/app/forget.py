@@ -6,7 +6,7 @@ import asyncio
 import re
 from typing import Literal, TextIO
 
-from bot.app.platforms import all_specs, own_names
+from bot.app.platforms import all_specs, own_names, removing_platforms
 from bot.audit import OPERATOR
 from bot.errors import CannotStart
 from bot.store import connect
@@ -45,7 +45,8 @@ async def forget(
         url=settings.redis_url, data_dir=settings.data_dir, replicas=settings.redis_replicas
     ) as store:
         script = QueueScript(store, **settings.keeping)
-        forgetting = Forgetting(script, own_names=own_names())
+        removing = removing_platforms()
+        forgetting = Forgetting(script, own_names=own_names(), removes_on=removing)
         jobs = [named(kind, platform, written) for kind, platform in kinds]
         tallies = [await _tally(script, who) for who in jobs]
         for who in jobs:

@@ -80,6 +80,11 @@ def own_names() -> dict[str, tuple[str, ...]]:
     return {spec.name: spec.own_names for spec in all_specs()}
 
 
+def removing_platforms() -> frozenset[str]:
+    """Return the platforms that remove their answers to a person who is forgotten."""
+    return frozenset(spec.name for spec in all_specs() if spec.removes_answers)
+
+
 def remote_specs(settings: Settings) -> list[PlatformSpec]:
     """Return the platforms elsewhere for which there are credentials."""
     specs = (spec for spec in all_specs() if not spec.local)

@@ -34,6 +34,7 @@ from bot.app.platforms import (
     check_settings,
     open_platforms,
     own_names,
+    removing_platforms,
     servers,
     uses_terminal,
 )
@@ -183,6 +184,7 @@ async def _open(
         lease_seconds=settings.lease_seconds,
         **settings.keeping,
         own_names=own_names(),
+        removes_on=removing_platforms(),
     )
     history = History(store=store, **settings.keeping)
     models = model_choices(settings, assistant)

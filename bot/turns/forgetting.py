@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal
 from urllib.parse import quote, unquote
@@ -31,13 +31,21 @@ class Forgetting:
 
     A job is stored until nothing is left, and any worker can continue it. Until then the person is
     refused, and their text is removed from all that is saved. Steps can be repeated, also by two
-    workers at once. `own_names` has for each platform what `PlatformSpec.own_names` says.
+    workers at once. `own_names` has for each platform what `PlatformSpec.own_names` says, and
+    `removes_on` are those on which `removes_answers` holds.
     """
 
-    def __init__(self, script: Verbs, *, own_names: Mapping[str, Sequence[str]]) -> None:
+    def __init__(
+        self,
+        script: Verbs,
+        *,
+        own_names: Mapping[str, Sequence[str]],
+        removes_on: Collection[str] = (),
+    ) -> None:
         self._script = script
         self._store = script.store
         self._own_names = own_names
+        self._removes_on = removes_on
         # A job makes room, so it begins in a full store, too.
         self._run = script.store.script("return redis.call(unpack(ARGV))", if_full=True)
 
@@ -74,13 +82,15 @@ class Forgetting:
 
     async def carry_out(self, who: str) -> int:
         """Remove all data, and then the job; return how much this call has removed."""
-        eraser = Eraser(self._script, Subject.of(who, self._own_names))
+        eraser = Eraser(self._script, subject := Subject.of(who, self._own_names))
         began_at, attempt, removed = time.monotonic(), 0, 0
         while looked := await self._look_through(who, eraser):
             found, waits = looked
             removed += found
             if not (found or waits):
                 await eraser.end()
+                if subject.is_person and subject.platform in self._removes_on:
+                    await self._remove_answers(subject)
                 if await self._end(who, time.monotonic() - began_at):
                     _audit("forgotten", who, removed=removed)
                 break
@@ -88,6 +98,11 @@ class Forgetting:
             if waits:
                 await asyncio.sleep(_WAIT.delay(attempt))
         return removed
+
+    async def _remove_answers(self, who: Subject) -> None:
+        key = self._store.key("removals", who.platform)
+        await self._command("SADD", key, f"{who.id} {time.time_ns()}")
+        await self._command("PEXPIRE", key, self._script.keep_ms)
 
     async def _look_through(self, who: str, eraser: Eraser) -> tuple[int, int] | None:
         """Look through all keys; None if there is no such job any more.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from urllib.parse import quote
@@ -160,6 +160,7 @@ class TurnQueue:
         server_days: Mapping[str, int] = EVERYWHERE,
         late_write_leases: float = LATE_WRITE_LEASES,
         own_names: Mapping[str, Sequence[str]] = _NO_NAMES,
+        removes_on: Collection[str] = (),
     ) -> None:
         self._store = store
         self._script = QueueScript(
@@ -176,7 +177,7 @@ class TurnQueue:
         self.changes = TurnChanges(self._script, limits)
         self.lookup = TurnLookup(store)
         self.repairs = Repairs(self._script)
-        self.forgetting = Forgetting(self._script, own_names=own_names)
+        self.forgetting = Forgetting(self._script, own_names=own_names, removes_on=removes_on)
         self.script = self._script
 
     async def admit(

@@ -38,6 +38,11 @@ class Fleet:
         self._running: dict[int, BotProcess] = {}
         self.logs: list[str] = []
 
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """The variables of the first crew."""
+        return self._crews[0].variables
+
     def victim(self, rng: random.Random) -> BotProcess | None:
         """Return one that runs, if any does."""
         ready = [one for one in self._running.values() if one.process.returncode is None]

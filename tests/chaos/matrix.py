@@ -141,6 +141,16 @@ class MatrixTalk(Talk):
         path = f"rooms/{quote(self._room)}/redact/{quote(message)}/{uuid4().hex}"
         await patiently(lambda: self._person.call("PUT", path, {}))
 
+    @property
+    def person(self) -> str:
+        """The id of who asks."""
+        assert self._person
+        return self._person.user_id
+
+    async def say(self, text: str) -> None:
+        """Let the person say something in the thread."""
+        await self._say(self._person, text, called=False)
+
     def messages(self) -> list[str]:
         """Return the ids of the bot's messages."""
         return [one.id for one in self._seen]

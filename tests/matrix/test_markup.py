@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 
 from adapters.matrix.markup import LIMIT, content_of, html_of, measure
 from adapters.matrix.messages import edit_content, page_content
-from bot.domain import Page
+from bot.domain import Page, Person
+from tests.support.at_work import make_turn
 from tests.web.test_page_safety import PAYLOADS
 
 # Specification v1.11, "m.room.message msgtypes": tags and attributes that clients may show.
@@ -148,7 +150,9 @@ def test_half_a_character_is_replaced() -> None:
 )
 def test_the_longest_page_and_its_edit_fit_an_event(letter: str) -> None:
     text = letter * (LIMIT // measure(letter))
-    content = page_content(Page(99, text, final=False), "matrix:$" + "e" * 200)
+    asker = Person("@" + "p" * 254, "Ann")
+    turn = replace(make_turn(person=asker), id="matrix:$" + "e" * 200)
+    content = page_content(Page(99, text, final=False), turn)
 
     size = len(json.dumps(edit_content("$" + "e" * 200, content), ensure_ascii=False).encode())
 

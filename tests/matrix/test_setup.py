@@ -12,7 +12,6 @@ from bot.app.init import Terminal, init, write
 from bot.errors import CannotStart, Unreachable
 from tests.app.test_init import loaded, run
 from tests.emulators.model import ModelEmulator
-from tests.support.process import press_at_prompt, python
 from tests.support.settings import value_of
 from tests.support.synapse import PASSWORD, SERVER, Member, Synapse
 
@@ -87,20 +86,6 @@ async def test_each_login_is_on_the_same_device_so_that_answers_are_posted_once(
     assert [one["display_name"] for one in devices if one["device_id"] == "PARLEY"] == ["Parley"]
 
 
-async def test_the_command_prints_the_setting(synapse: Synapse, tmp_path: Path) -> None:
-    bot = await synapse.person("parley")
-
-    command = ("-m", "bot", "matrix-login", synapse.url, bot.name)
-    async with python(*command, folder=tmp_path, variables={}) as process:
-        out, said = await process.communicate(f"{PASSWORD}\n".encode())
-
-    assert process.returncode == 0, said
-    name, _, token = out.decode().strip().partition("=")
-    assert name == "MATRIX_TOKEN"
-    who = await Member(synapse, bot.user_id, token).call("GET", "account/whoami")
-    assert who["user_id"] == bot.user_id
-
-
 @pytest.mark.parametrize(
     ("address", "said"),
     [
@@ -113,18 +98,6 @@ async def test_a_login_elsewhere_names_the_address(address: str, said: str) -> N
         await log_in(address, "parley", PASSWORD)
 
     assert str(raised.value).startswith(said)
-
-
-@pytest.mark.parametrize("key", [b"\x03", b"\x04"], ids=["Ctrl-C", "Ctrl-D"])
-def test_a_login_without_a_password_gives_the_echo_back(tmp_path: Path, key: bytes) -> None:
-    command = ("-m", "bot", "matrix-login", "http://127.0.0.1:1", "parley")
-    shown, status, echoes = press_at_prompt(
-        *command, folder=tmp_path, prompt=b"Password: ", keys=key
-    )
-
-    assert shown.split() == b"Password: bot: no password was entered".split()
-    assert status == 1
-    assert echoes
 
 
 async def test_init_asks_for_the_homeserver_and_the_token(

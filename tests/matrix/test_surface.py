@@ -447,6 +447,31 @@ class TestDeleting:
         assert await either.texts() == ["stays"]
         assert "secret" not in json.dumps(await either.sent())
 
+    async def test_all_answers_to_a_person_go_but_those_to_later_questions(
+        self, either: Scene
+    ) -> None:
+        turn, later = await either.ask(), await either.ask("and?")
+        of_ben = replace(await either.ask("or?"), person=Person("@ben:synapse.test", "Ben"))
+        files = (Attachment("code.py", b"secret"),)
+        async with either.surface(turn) as surface:
+            message = await surface.post(page("secret"))
+            await surface.edit(message, page("secret too", last=True, attachments=files))
+        for one in (later, of_ben):
+            async with either.surface(one) as surface:
+                await surface.post(page(f"stays {one.person.name}", last=True))
+        elsewhere = await either.ann.create_room(either.bot)
+        await either.bot.join(elsewhere)
+
+        async def is_known(id_: str) -> bool:
+            return id_ == later.id
+
+        async with either.platform() as platform:
+            either.proxy.fail(503)
+            await platform.withdraw_all(turn.person.id, is_known=is_known)
+
+        assert await either.texts() == ["stays Ann", "stays Ben"]
+        assert "secret" not in json.dumps(await either.sent())
+
 
 class TestOrphans:
     async def test_they_are_named_but_for_ended_ones(self, either: Scene) -> None:

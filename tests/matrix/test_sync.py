@@ -325,9 +325,7 @@ async def test_what_belongs_to_a_deleted_question_is_withdrawn_by_the_next_proce
         await there.call("first")
         await there.heard("first")
         await there.ann.redact(there.room, asked)
-        await store.command(
-            *("SADD", store.key("matrix", there.bot.user_id, "owed"), f"{there.room} {asked}")
-        )
+        await store.command(*("SADD", store.key("removals", "matrix"), f"{there.room} {asked}"))
 
     async with there.ear() as ear:
 
@@ -339,7 +337,7 @@ async def test_what_belongs_to_a_deleted_question_is_withdrawn_by_the_next_proce
 
 
 async def _owes_nothing(there: Hearing) -> bool:
-    key = there.store.key("matrix", there.bot.user_id, "owed")
+    key = there.store.key("removals", "matrix")
     return not await there.store.command("EXISTS", key)
 
 

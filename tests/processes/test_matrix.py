@@ -23,7 +23,7 @@ from tests.chaos.run import HEARS, Report, run
 from tests.chaos.talks import answer
 from tests.emulators.model import ModelEmulator
 from tests.support.matrix_proxy import in_front_of
-from tests.support.process import model_variables
+from tests.support.process import model_variables, python
 from tests.support.synapse import eventually, python_of_synapse
 from tests.support.waiting import until
 
@@ -140,7 +140,7 @@ async def test_an_answer_that_grows_for_long_has_few_edits(
         assert 2 <= edits <= MOST_EDITS
 
 
-@pytest.mark.parametrize("removed", ["question", "answer"])
+@pytest.mark.parametrize("removed", ["question", "answer", "forget", "forget-me"])
 async def test_what_is_forgotten_is_in_no_row_of_the_servers_database(
     folder: Path, model: ModelEmulator, monkeypatch: pytest.MonkeyPatch, removed: str
 ) -> None:
@@ -156,7 +156,15 @@ async def test_what_is_forgotten_is_in_no_row_of_the_servers_database(
         assert await talk.edits_of_an_answer() > 1
         assert rows_with(canary, at.synapse.database)
 
-        await talk.remove(talk.message_of(1) if removed == "question" else talk.messages()[0])
+        if removed == "forget":
+            command = "-m", "bot", "forget", talk.person
+            async with python(*command, folder=folder, variables=running.variables) as process:
+                out, _ = await process.communicate()
+            assert b"Nothing of @ann" in out
+        elif removed == "forget-me":
+            await talk.say("!parley forget-me yes")
+        else:
+            await talk.remove(talk.message_of(1) if removed == "question" else talk.messages()[0])
 
         await eventually(partial(gone, canary, at.synapse.database))
 

@@ -469,6 +469,19 @@ async def test_threads_of_their_own_go_whole_and_open_pages_learn_of_it(store: S
     assert await PreferenceStore(store=store).read_all() == {}
 
 
+async def test_a_platform_learns_whose_answers_it_is_to_remove(store: Store) -> None:
+    await talk(store)
+    script, key = QueueScript(store, keep_seconds=60), store.key("removals", PLATFORM)
+    forgetting = Forgetting(script, own_names={}, removes_on=[PLATFORM])
+    for who in (WHO, named("server", PLATFORM, "g1"), named("person", "slack", ANN.id)):
+        await forgetting.begin(who)
+        await work_due(forgetting)
+
+    (owed,) = await store.command("SMEMBERS", key)
+    assert owed.split(" ")[0] == ANN.id
+    assert 0 < await store.command("TTL", key) <= 60
+
+
 async def test_a_command_in_a_thread_of_their_own_leaves_nothing(store: Store) -> None:
     queue, own = make_queue(store), replace(SHARED, thread=f"ask-{ANN.id}")
     forgetting = Forgetting(QueueScript(store, keep_seconds=60), own_names={PLATFORM: ("-{id}:",)})

@@ -57,6 +57,9 @@ async def forget(
         finally:
             hint.cancel()
     looked = f"{' or '.join(f'a {kind}' for kind, _ in kinds)} of {kinds[0][1]}"
+    for kind, platform in kinds:
+        if kind == "person" and platform in removing:
+            _tell(output, f"A running bot removes its answers to {shown} on {platform}.\n")
     if not found:
         raise CannotStart(f"the store has nothing of {shown} ({looked}): is the id right?")
     for (kind, _), tally in zip(kinds, tallies, strict=True):

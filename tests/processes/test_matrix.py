@@ -160,7 +160,7 @@ async def test_what_is_forgotten_is_in_no_row_of_the_servers_database(
             command = "-m", "bot", "forget", talk.person
             async with python(*command, folder=folder, variables=running.variables) as process:
                 out, _ = await process.communicate()
-            assert b"Nothing of @ann" in out
+            assert f"its answers to {talk.person} on matrix.\nOf this person".encode() in out
         elif removed == "forget-me":
             await talk.say("!parley forget-me yes")
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -155,22 +155,49 @@ async def test_an_answer_of_any_shape_is_an_error_of_the_core(
             return web.json_response({"event_id": "$it"})
         return web.Response(status=status, text=body, headers=headers)
 
+    async with client_before(answer) as client:
+        with pytest.raises(SurfaceError) as caught:
+            await client.send("!r", "m.room.message", "1", TEXT)
+
+        assert type(caught.value) is kind
+        assert 0 <= caught.value.retry_after <= 600
+
+
+@asynccontextmanager
+async def client_before(
+    answer: Callable[[web.Request], Awaitable[web.Response]],
+) -> AsyncIterator[MatrixClient]:
+    """Open a client of a server that answers so."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", answer)
     runner = web.AppRunner(app)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
         port = runner.addresses[0][1]
         async with connected(f"http://127.0.0.1:{port}", "token") as client:
-            with pytest.raises(SurfaceError) as caught:
-                await client.send("!r", "m.room.message", "1", TEXT)
-
-            assert type(caught.value) is kind
-            assert 0 <= caught.value.retry_after <= 600
+            yield client
     finally:
         await runner.cleanup()
+
+
+async def test_a_page_without_events_is_not_the_last() -> None:
+    pages = {
+        "": {"chunk": [{"event_id": "$1"}], "end": "a"},
+        "a": {"chunk": [], "end": "b"},
+        "b": {"chunk": [{"event_id": "$2"}], "end": "c"},
+        "c": {"chunk": [], "end": "c"},
+    }
+
+    async def answer(request: web.Request) -> web.Response:
+        if request.path.endswith("whoami"):
+            return web.json_response({"user_id": "@a:b"})
+        return web.json_response(pages[request.query.get("from", "")])
+
+    async with client_before(answer) as client:
+        found = [one["event_id"] async for one in client.messages("!r", "")]
+
+        assert found == ["$1", "$2"]
 
 
 def test_ids_of_strangers_stay_in_their_part_of_a_path() -> None:

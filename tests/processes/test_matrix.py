@@ -187,7 +187,8 @@ async def gone(word: str, database: Path) -> bool:
 def rows_with(word: str, database: Path) -> list[str]:
     """Return the table of each row that has a word in it."""
     found = []
-    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as opened:
+    with sqlite3.connect(f"file:{database}?mode=ro", uri=True, isolation_level=None) as opened:
+        opened.execute("BEGIN")  # Synapse drops some tables
         tables = opened.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
         for (table,) in tables:
             rows = opened.execute(f'SELECT * FROM "{table}"')

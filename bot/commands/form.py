@@ -52,6 +52,13 @@ class Field:
     most: int = 12
     is_required: bool = False
 
+    @property
+    def more(self) -> str:
+        """What stands behind the label where there are no forms; perhaps empty."""
+        options = ", ".join(f"{number} {label}" for number, label in self.options)
+        optional = "" if self.is_required else say("may be empty")
+        return "; ".join(filter(None, (self.hint, options, optional)))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:

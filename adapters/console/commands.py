@@ -42,7 +42,6 @@ KEYS = {
 _ONLY_IN_THE_WINDOW = ("/regenerate", "/edit", "/stop", "/save")
 # Also without the window; there, any other line that begins with a slash is a question.
 PLAIN = [name for name in COMMANDS if name not in _ONLY_IN_THE_WINDOW]
-_OFF = "off"  # instead of a name or a text: clears the choice
 _FIELDS = {"temperature": "temperature", "longest": "max_tokens"}  # of the form of the answers
 
 # How a call of a tool is allowed or denied.
@@ -122,7 +121,7 @@ class ThreadCommands:
         Returns FORGETTING if the erasure takes longer; then `forgotten` waits for its end.
         """
         name, text, call = command.name[1:], command.argument, self._call()
-        if text.casefold() == _OFF and name != "tools":
+        if text.casefold() == "off" and name != "tools":
             text = handlers.DEFAULT
         if field := _FIELDS.get(name):
             if not text:

@@ -131,12 +131,8 @@ class Parley:
             return views.forget_question()
         if name not in COMMANDS:
             known = ", ".join(f"`{one}`" for one in COMMANDS)
-            return CommandAnswer(
-                say(
-                    "I do not know this command. Try one of these after `/parley`: {known}.",
-                    known=known,
-                )
-            )
+            unknown = "I do not know this command. Try one of these after `/parley`: {known}."
+            return CommandAnswer(say(unknown, known=known))
         if name not in ("stop", "usage", "me"):
             call = await self._permissions.call_with_rights(id_, location, user)
         if name in ("model", "persona") and not words:

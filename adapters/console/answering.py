@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from adapters.console.commands import ALLOW, VISITED
-from bot.commands.form import Field, Form
+from bot.commands.form import Form
 from bot.domain import LINK
 from bot.languages import say
 
@@ -20,7 +20,10 @@ class Answering:
     @property
     def prompt(self) -> str:
         """What is asked now; empty once every field has its line."""
-        return _prompt(self._left[0]) if self._left else ""
+        if not self._left:
+            return ""
+        field = self._left[0]
+        return f"{field.label} ({field.more}): " if field.more else f"{field.label}: "
 
     def take(self, line: str) -> None:
         """Take the line for what is asked now."""
@@ -34,10 +37,3 @@ class Answering:
 def prompt_of(call_id: str) -> str:
     """Return how a person is asked for one word."""
     return say(VISITED if call_id.startswith(LINK) else ALLOW)
-
-
-def _prompt(field: Field) -> str:
-    options = ", ".join(f"{number} {label}" for number, label in field.options)
-    parts = filter(None, (field.hint, options, "" if field.is_required else say("may be empty")))
-    more = "; ".join(parts)
-    return f"{field.label} ({more}): " if more else f"{field.label}: "

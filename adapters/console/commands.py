@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from bot.commands import handlers
+from bot.commands.words import Words
 from bot.domain import LINK, Asker, Consent, Person, ThreadKey
 from bot.intake.addressed import is_help
 from bot.intake.intake import Intake
@@ -41,8 +42,6 @@ KEYS = {
 _ONLY_IN_THE_WINDOW = ("/regenerate", "/edit", "/stop", "/save")
 # Also without the window; there, any other line that begins with a slash is a question.
 PLAIN = [name for name in COMMANDS if name not in _ONLY_IN_THE_WINDOW]
-_OFF = ("off", handlers.DEFAULT)  # instead of a name or a text: clears the choice
-_YES = "yes"
 _FIELDS = {"temperature": "temperature", "longest": "max_tokens"}  # of the form of the answers
 
 # How a call of a tool is allowed or denied.
@@ -113,7 +112,7 @@ class ThreadCommands:
     """Carries out the commands of one conversation. Raises Refused and StoreUnavailable."""
 
     def __init__(self, intake: Intake, key: ThreadKey, person: Person) -> None:
-        self._handlers = handlers.CommandHandlers(intake)
+        self._words = Words(intake, written="/{name}", scopes={}, rights=None)
         self._key, self._person = key, person
 
     async def run(self, command: Command) -> str:
@@ -122,22 +121,17 @@ class ThreadCommands:
         Returns FORGETTING if the erasure takes longer; then `forgotten` waits for its end.
         """
         name, text, call = command.name[1:], command.argument, self._call()
-        is_off = text.casefold() in _OFF
-        if name == "forget-me":
-            if text.casefold() == _YES:
-                return await self._handlers.forget_me(call)
-            return f"{say(handlers.FORGET_QUESTION)}\n{say('If so, write: /forget-me yes')}"
-        if name not in _FIELDS:
-            clears = is_off and name != "tools"
-            return await self._handlers.run(name, call, handlers.DEFAULT if clears else text)
-        if not text:
-            return (await self._handlers.overview(call)).text
-        filled = {_FIELDS[name]: "" if is_off else text}
-        return await self._handlers.fill_in(call, "thread", "answers", filled, seen="")
+        if text.casefold() == "off" and name != "tools":
+            text = handlers.DEFAULT
+        if field := _FIELDS.get(name):
+            if not text:
+                return (await self._words.handlers.overview(call)).text
+            name, text = "settings", f"{field} {text}"
+        return await self._words.run(f"{name} {text}", call)
 
     async def forgotten(self) -> str:
         """Wait until the person is erased, and return the message for them."""
-        return await self._handlers.forgotten(self._call())
+        return await self._words.handlers.forgotten(self._call())
 
     def _call(self) -> handlers.Call:
         return handlers.Call(

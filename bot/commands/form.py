@@ -23,9 +23,9 @@ PARTS: tuple[Part, ...] = get_args(Part)
 Filled = Mapping[str, str | Sequence[str]]
 
 _SCOPES: Mapping[str, Scope] = {one: one for one in SCOPES}
-_PARTS: Mapping[str, Part] = {one: one for one in PARTS}
-# The scope and the part of a name; None for another text.
-scope_of, part_of = _SCOPES.get, _PARTS.get
+_FORMS = {f"{scope}:{part}": (scope, part) for scope in SCOPES for part in PARTS}
+# The scope of a name, and the scope and the part of a form's; None for another text.
+scope_of, form_named = _SCOPES.get, _FORMS.get
 
 _AS_BEFORE = later("Default")
 _DIGEST = 4  # characters of a field in `Form.seen`
@@ -51,6 +51,13 @@ class Field:
     options: tuple[tuple[str, str], ...] = ()
     most: int = 12
     is_required: bool = False
+
+    @property
+    def more(self) -> str:
+        """What stands behind the label where there are no forms; perhaps empty."""
+        options = ", ".join(f"{number} {label}" for number, label in self.options)
+        optional = "" if self.is_required else say("may be empty")
+        return "; ".join(filter(None, (self.hint, options, optional)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,10 +11,7 @@ from bot import audit
 from bot.access.preferences import Scope as Scope
 from bot.access.preferences import resolved
 from bot.access.quotas import MILLION, money_of
-from bot.commands.form import PARTS, Filled, changes_in, chosen_lines, form_of
-from bot.commands.form import Field as Field
-from bot.commands.form import Form as Form
-from bot.commands.form import Part as Part
+from bot.commands.form import PARTS, Filled, Form, Part, changes_in, chosen_lines, form_of
 from bot.concurrency import Backoff
 from bot.domain import ANYBODY, Asker, Json, Person, Preferences, ThreadKey
 from bot.errors import ParleyError, Refused, StoreUnavailable, SurfaceError, TooFewReplicas, until

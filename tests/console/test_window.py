@@ -288,7 +288,7 @@ async def test_words_wrap_as_wide_as_the_window_is_at_the_moment(person: Person)
 async def test_the_model_and_the_persona_are_chosen_shown_and_taken_back(person: Person) -> None:
     person.type("/model clever" + ENTER)
     await person.reads("From now on Clever answers in this conversation.")
-    person.type("/persona A pirate." + ENTER)
+    person.type("/persona server A pirate." + ENTER)
     await person.reads("From now on I use this persona in this conversation.")
     chosen = await person.queue.preferences.read_all()
     person.type("/model" + ENTER)
@@ -302,12 +302,14 @@ async def test_the_model_and_the_persona_are_chosen_shown_and_taken_back(person:
     person.type("/temperature 0.5" + ENTER + "/longest 50" + ENTER)
     await person.reads("Saved for this conversation: Longest answer.")
     (numbers,) = (await person.queue.preferences.read_all()).values()
+    person.type("/temperature" + ENTER)
+    await person.reads("- Temperature: 0.5\n- Longest answer: 50\n\n")
     person.type("/temperature off" + ENTER + "/longest off" + ENTER)
     person.type("/model off" + ENTER + "/persona off" + ENTER)
     await person.reads("I no longer use that persona in this conversation.")
     left = await person.queue.preferences.read_all()
 
-    assert [*chosen.values()] == [Preferences(model="large/one", persona="A pirate.")]
+    assert [*chosen.values()] == [Preferences(model="large/one", persona="server A pirate.")]
     assert (numbers.temperature, numbers.max_tokens) == (0.5, 50)
     assert "Clever" in shown
     assert left == {}

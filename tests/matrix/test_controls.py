@@ -12,7 +12,7 @@ import pytest
 
 from adapters.matrix.controls import Controls
 from adapters.matrix.rooms import Rooms
-from bot.commands.handlers import MayNotChange
+from bot.commands.handlers import FORGETTING, FORGOTTEN, MayNotChange
 from bot.concurrency import BackgroundTasks
 from bot.domain import FORM, LINK, Asker, Json, Page, Person, Purpose, Rating, Standing, Turn
 from bot.errors import HasEnded, NothingAsked, NotTheAsker, StoreUnavailable, ThreadBusy
@@ -411,14 +411,33 @@ class TestCommands:
         assert "`people`" in unknown
         assert "`roles`" not in unknown
 
+    async def test_who_began_a_thread_chooses_for_it(self, desk: Desk, store: Store) -> None:
+        desk.controls = Controls(desk.rooms, NotedIntake(store), jobs=BackgroundTasks())
+        ben, cleo = [await desk.synapse.person(it) for it in ("ben", "cleo")]
+        for one in (ben, cleo):
+            await desk.ann.invite(desk.room, one)
+            await one.join(desk.room)
+        root = await ben.say(desk.room, "why?")
+
+        for desk.ann in (cleo, ben):
+            await desk.write("persona briefly", thread=root)
+
+        texts = [one.text for one in await desk.notices()]
+        assert texts == [
+            str(MayNotChange("thread")),
+            "From now on I use this persona in this thread.",
+        ]
+
     async def test_a_direct_room_has_no_other_scopes(self, direct: Desk, store: Store) -> None:
         direct.controls = Controls(direct.rooms, NotedIntake(store), jobs=BackgroundTasks())
 
         await direct.write("settings")
         await direct.write("settings room temperature 1")
+        await direct.write("settings temperature 1")
 
-        how, refused = [one.text for one in await direct.notices()]
+        how, refused, saved = [one.text for one in await direct.notices()]
         assert "`!parley settings NAME VALUE`" in how
+        assert saved == "Saved for our conversation: Temperature."
         assert refused == "Here you can only choose for this conversation."
 
     async def test_what_follows_a_list_stands_below_it(self, desk: Desk, store: Store) -> None:
@@ -449,6 +468,20 @@ class TestCommands:
         question, done = await desk.notices()
         assert "`!parley forget-me yes`" in question.text
         assert done.text.startswith("I have forgotten")
+
+    async def test_forgetting_that_takes_longer_is_reported_when_it_is_done(
+        self, desk: Desk
+    ) -> None:
+        desk.queue.is_quick = False
+        await desk.write("forget-me yes")
+        begun = [one.text for one in await desk.notices()]
+        desk.queue.is_quick = True
+
+        async def is_told() -> bool:
+            return [one.text for one in await desk.notices()] == [FORGETTING, FORGOTTEN]
+
+        await eventually(is_told)
+        assert begun == [FORGETTING]
 
     async def test_a_refused_question_is_told_once(self, desk: Desk) -> None:
         turn = await desk.ask()

@@ -31,8 +31,8 @@ from adapters.discord.gateway.responses import (
 )
 from adapters.discord.rest import RestClient, fetch_messages, own_id, translated
 from bot.commands import handlers
-from bot.commands.form import part_of, scope_of
-from bot.commands.handlers import Call, CommandHandlers, NotOffered, Part, Scope
+from bot.commands.form import Part, form_named, scope_of
+from bot.commands.handlers import Call, CommandHandlers, NotOffered, Scope
 from bot.concurrency import BackgroundTasks
 from bot.domain import ContextMessage, FileRef, Turn
 from bot.errors import PlaceGone, StoreUnavailable, SurfaceError
@@ -117,8 +117,8 @@ class Commands:
                 text = await self._respond(interaction, self._handlers.forget_me)
                 if text == say(handlers.FORGETTING):
                     self._tasks.start(self._report_forgotten(interaction))
-            case ["settings", scope, part] if (it := scope_of(scope)) and (of := part_of(part)):
-                await self._open_form(interaction, it, of)
+            case ["settings", scope, part] if named := form_named(f"{scope}:{part}"):
+                await self._open_form(interaction, *named)
             case _:
                 raise Unknown
 
@@ -130,12 +130,10 @@ class Commands:
         match name.split(":"):
             case ["about", message]:
                 await self._ask_about_stored(interaction, message, values)
-            case ["settings", scope, part, seen] if (it := scope_of(scope)) and (
-                of := part_of(part)
-            ):
+            case ["settings", scope, part, seen] if named := form_named(f"{scope}:{part}"):
                 await self._respond(
                     interaction,
-                    lambda call: self._handlers.fill_in(call, it, of, values, seen=seen),
+                    lambda call: self._handlers.fill_in(call, *named, values, seen=seen),
                 )
             case _:
                 raise Unknown

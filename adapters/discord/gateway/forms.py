@@ -7,7 +7,7 @@ from typing import Any
 
 import discord
 
-from bot.commands.handlers import Field, Form
+from bot.commands.form import Field, Form
 from bot.languages import say
 
 ABOUT, SETTINGS, ANSWER = "about:", "settings:", "answer:"  # a form's custom id begins so

@@ -16,17 +16,14 @@ from adapters.slack.errors import translated
 from adapters.slack.manifest import MODEL_ID, PERSONA_ID
 from adapters.slack.reading import string_field
 from adapters.slack.workspace import Workspace
-from bot.commands.form import scope_of
+from bot.commands.form import Field, Form, Part, form_named, scope_of
 from bot.commands.handlers import (
     COMMANDS,
     DEFAULT,
     FORGETTING,
     Call,
     CommandHandlers,
-    Field,
-    Form,
     NotAThread,
-    Part,
     Scope,
     excuse,
 )
@@ -134,12 +131,8 @@ class Parley:
             return views.forget_question()
         if name not in COMMANDS:
             known = ", ".join(f"`{one}`" for one in COMMANDS)
-            return CommandAnswer(
-                say(
-                    "I do not know this command. Try one of these after `/parley`: {known}.",
-                    known=known,
-                )
-            )
+            unknown = "I do not know this command. Try one of these after `/parley`: {known}."
+            return CommandAnswer(say(unknown, known=known))
         if name not in ("stop", "usage", "me"):
             call = await self._permissions.call_with_rights(id_, location, user)
         if name in ("model", "persona") and not words:
@@ -183,7 +176,7 @@ class Parley:
 
     async def _open_form(self, body: Body, value: str, *, user: str, trigger: str) -> None:
         """Open a settings form, or a notice instead: the trigger expires in three seconds."""
-        named, location = views.form_of(value), location_of(body)
+        named, location = form_named(value), location_of(body)
         if named is None:
             log.warning("Cannot read a press of %s on a form's button", user)
             return

@@ -17,7 +17,8 @@ from adapters.slack.errors import NotInvited, missing_scopes, translated
 from adapters.slack.manifest import ASK_ABOUT_ID, QUESTION_ID
 from adapters.slack.reading import string_field
 from adapters.slack.workspace import Workspace
-from bot.commands.handlers import ASK_ABOUT, SUMMARISE, SUMMARY_QUESTION, Field, Form, excuse
+from bot.commands.form import Field, Form
+from bot.commands.handlers import ASK_ABOUT, SUMMARISE, SUMMARY_QUESTION, excuse
 from bot.domain import Person
 from bot.errors import ParleyError, SurfaceError, WriteDelayed
 from bot.intake.intake import Intake

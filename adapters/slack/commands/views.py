@@ -10,8 +10,8 @@ from typing import Any, cast
 from adapters.slack.commands.calls import CommandLocation
 from adapters.slack.manifest import FORM_ID
 from adapters.slack.reading import string_field
-from bot.commands.form import part_of, scope_of
-from bot.commands.handlers import FORGET, FORGET_QUESTION, Field, Form, Overview, Part, Scope
+from bot.commands.form import Field, Form, Part
+from bot.commands.handlers import FORGET, FORGET_QUESTION, Overview, Scope
 from bot.languages import say
 from bot.text.sanitize import escape_markup
 
@@ -93,13 +93,6 @@ def overview_blocks(overview: Overview) -> list[Block]:
         for scope, part, label in overview.forms
     ]
     return [{"type": "actions", "elements": buttons[:25]}] if buttons else []
-
-
-def form_of(value: str) -> tuple[Scope, Part] | None:
-    """Return the form that a button opens; None for other buttons."""
-    scope, _, part = value.partition(":")
-    found = scope_of(scope), part_of(part)
-    return (found[0], found[1]) if found[0] and found[1] else None
 
 
 def notice_view(text: str, *, title: str = "Parley") -> View:

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
+from adapters.matrix.events import mapping
 from adapters.matrix.events import turn_id as id_of
 from adapters.matrix.markup import content_of
-from adapters.matrix.messages import ASK, MESSAGE, SIGNS, Address, digest, mark_of
+from adapters.matrix.messages import ASK, MESSAGE, SIGNS, Address, digest, mark_of, marked
 from adapters.matrix.platform import insist
 from adapters.matrix.rooms import Rooms
 from bot.cache import BoundedCache
@@ -61,7 +62,8 @@ class Controls:
         if sign not in _KNOWN or await self._lookup.is_handled(press):
             return
         event = await self._client.event(room, target)
-        mark = mark_of(event.get("content"))
+        content = mapping(event, "content")
+        mark = mark_of(content) if content.get("msgtype") != "m.notice" else {}
         if not mark or event.get("sender") != self._client.user_id:
             return
         turn_id, call_id = str(mark["turn"]), str(mark.get("name", "")).partition(ASK)[2]
@@ -97,7 +99,9 @@ class Controls:
         except ParleyError as error:
             log.info("Command in %s failed: %r", turn.key, error)
             said = excuse(error)
-        await self.notify(_where(turn), said, of=turn.id)
+        # What a person is told at the end of forgetting stays.
+        to = None if words.casefold().startswith("forget-me") else turn
+        await self.notify(_where(turn), said, of=turn.id, to=to)
         if said == say(FORGETTING):
             self._jobs.start(self._report_forgotten(call, _where(turn)))
         await self._lookup.note_handled(turn.id)
@@ -110,11 +114,15 @@ class Controls:
             said = await self._words.run("help", call, ways=_ways(call))
         await self.notify(_where(turn), said, of=turn.id)
 
-    async def notify(self, address: Address, text: str, *, of: str) -> None:
-        """Post a notice below an event, once for `of`, perhaps later; a failure is only logged."""
+    async def notify(self, address: Address, text: str, *, of: str, to: Turn | None = None) -> None:
+        """Post a notice below an event, once for `of`, perhaps later; a failure is only logged.
+
+        An answer `to` a command goes when its person is forgotten.
+        """
         relation = address.relation(address.question, quotes=True)
         text = _AFTER_LIST.sub(r"\1\n\n", text)
         content = {**content_of(text, kind="m.notice"), **relation}
+        content = marked(to, content) if to else content
         if len(self._jobs) < _MOST_WAITING:
             send = partial(self._client.send, address.room, MESSAGE, digest("notice", of), content)
             job = self._jobs.start(insist(send, f"a notice in {address.room}"))
@@ -147,6 +155,7 @@ class Controls:
             in_thread=in_thread,
             own_thread=asker.direct,
             manages_messages=partial(self._rooms.manages, key.channel, person.id),
+            removes_answers=True,
         )
 
     async def _with_rights(self, call: Call) -> Call:

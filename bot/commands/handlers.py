@@ -58,6 +58,10 @@ FORGOTTEN = (
     "I have forgotten everything you have said to me. Messages that you can still see are not "
     "deleted: please delete them yourself if you want. Today's usage still counts."
 )
+FORGOTTEN_AND_REMOVED = (
+    "I have forgotten everything you have said to me, and I remove my answers to you here. Your "
+    "own messages stay: please delete them yourself if you want. Today's usage still counts."
+)
 AWAY = "I cannot do this at the moment. Please try again in a minute."
 
 
@@ -99,7 +103,7 @@ class Call:
     `scopes` are the scopes that can have preferences, the nearest first, with the names that people
     read, such as "this channel". `asker` decides whether the person may use the bot there.
     `own_thread`: the person began this conversation, or is alone in it with the bot.
-    `manages_messages` may be a function that looks it up.
+    `manages_messages` may be a function that looks it up. `removes_answers` is as the platform's.
     """
 
     id: str
@@ -112,6 +116,7 @@ class Call:
     manages_messages: bool | Callable[[], Awaitable[bool]] = False
     manages_channel: bool = False
     manages_server: bool = False
+    removes_answers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +271,7 @@ class CommandHandlers:
                 if await self._intake.has_forgotten(call.thread.platform, call.person):
                     break
             await asyncio.sleep(pause)
-        return say(FORGOTTEN)
+        return say(FORGOTTEN_AND_REMOVED if call.removes_answers else FORGOTTEN)
 
     async def help(self, call: Call, here: HelpContext) -> str:
         """Return what works in a place, for which people, and what an admin can switch on."""

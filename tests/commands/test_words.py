@@ -140,7 +140,7 @@ async def test_settings_that_may_not_be_changed_are_refused(store: Store) -> Non
     for line in ("settings room temperature 1", "settings room nonsense"):
         with pytest.raises(MayNotChange):
             await words.run(line, VISITOR)
-    with pytest.raises(NotOffered, match="no server"):
+    with pytest.raises(NotOffered, match="only choose for this conversation"):
         await words.run("settings house follow all", replace(OWNER, scopes={"thread": "here"}))
 
     assert "with one of these names" not in await words.run("settings", VISITOR)

@@ -12,7 +12,7 @@ import pytest
 
 from adapters.matrix.controls import Controls
 from adapters.matrix.rooms import Rooms
-from bot.commands.handlers import FORGETTING, FORGOTTEN, MayNotChange
+from bot.commands.handlers import FORGETTING, FORGOTTEN_AND_REMOVED, MayNotChange
 from bot.concurrency import BackgroundTasks
 from bot.domain import FORM, LINK, Asker, Json, Page, Person, Purpose, Rating, Standing, Turn
 from bot.errors import HasEnded, NothingAsked, NotTheAsker, StoreUnavailable, ThreadBusy
@@ -424,7 +424,7 @@ class TestCommands:
 
         texts = [one.text for one in await desk.notices()]
         assert texts == [
-            str(MayNotChange("thread")),
+            str(MayNotChange("thread", "this room")),
             "From now on I use this persona in this thread.",
         ]
 
@@ -478,10 +478,27 @@ class TestCommands:
         desk.queue.is_quick = True
 
         async def is_told() -> bool:
-            return [one.text for one in await desk.notices()] == [FORGETTING, FORGOTTEN]
+            return [one.text for one in await desk.notices()] == [FORGETTING, FORGOTTEN_AND_REMOVED]
 
         await eventually(is_told)
         assert begun == [FORGETTING]
+
+    async def test_answers_to_commands_go_with_their_person(self, desk: Desk, store: Store) -> None:
+        async def is_known(_: str) -> bool:
+            return False
+
+        async with BackgroundTasks() as jobs:
+            desk.controls = Controls(desk.rooms, NotedIntake(store), jobs=jobs)
+            await desk.write("persona like a secret agent")
+            await desk.write("persona")
+            await desk.write("forget-me yes")
+            notice = (await desk.notices())[1]
+            await desk.react("🔁", notice.id)
+        async with desk.platform() as platform:
+            await platform.withdraw_all(desk.ann.user_id, is_known=is_known)
+
+        assert "secret agent" in notice.text
+        assert [one.text for one in await desk.notices()] == [FORGETTING]
 
     async def test_a_refused_question_is_told_once(self, desk: Desk) -> None:
         turn = await desk.ask()

@@ -125,6 +125,7 @@ class LiveSurface:
 
     limit = sys.maxsize  # one page holds every reply
     shows_work = True
+    has_buttons = True
 
     def __init__(
         self, *, store: Store, turn: Turn, remembers: bool = True, shows_thoughts: bool = False

@@ -82,6 +82,10 @@ class Surface(Protocol):
     def shows_thoughts(self) -> bool:
         """Whether people can read there what the model has thought."""
 
+    @property
+    def has_buttons(self) -> bool:
+        """Whether a reply has buttons, which go when another reply follows it."""
+
     def note_step(self, steps: StepNotes) -> bool:
         """Show by the platform's own sign what is done now (`doing`), such as "Searching the web".
 

@@ -40,6 +40,7 @@ class MatrixSurface:
     limit = LIMIT
     shows_work = True
     shows_thoughts = False
+    has_buttons = False
     measure = staticmethod(measure)
 
     def __init__(self, client: MatrixClient, turn: Turn, purpose: Purpose) -> None:

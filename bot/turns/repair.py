@@ -140,7 +140,7 @@ class Reconciler:
             log.exception("Turn %s: cannot remove its buttons", turn_id)
 
     async def _remove_buttons(self, turn: Turn, surface: Surface) -> None:
-        for _ in range(self._policy.button_attempts):
+        for _ in range(self._policy.button_attempts if surface.has_buttons else 0):
             # It may be rewritten meanwhile, if the reply after it was forgotten.
             result = await self._queue.lookup.result(turn.id)
             if result is None or not (result.message_ids and result.text and result.end == "older"):

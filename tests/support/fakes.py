@@ -167,6 +167,7 @@ class FakeSurface:
     shows_work: bool = True
     shows_steps: bool = False
     shows_thoughts: bool = False
+    has_buttons: bool = True
     edits: EditBudget = field(default_factory=lambda: EditBudget("edit", 1000, 1.0))
     posts: EditBudget = field(default_factory=lambda: EditBudget("post", 1000, 1.0))
     latency: float = 0.0

@@ -436,6 +436,25 @@ async def test_a_reply_that_is_the_newest_again_keeps_its_buttons(store: Store) 
     assert platform.shown.screen["m1"] == page
 
 
+@pytest.mark.parametrize("has_buttons", [True, False])
+async def test_an_older_reply_is_written_again_where_it_has_buttons(
+    store: Store, has_buttons: bool
+) -> None:
+    surface, queue = FakeSurface(has_buttons=has_buttons), make_queue(store)
+    for number in (1, 2):
+        await queue.admit(make_turn(number))
+        shown = Shown((f"m{number}",), "Hi", "Hi", outcome="done")
+        await queue.leases.finish(await take(queue), shown, None)
+        await surface.post(Page(0, "Hi", final=True, last=True))
+    platform = Counting(shown=surface)
+
+    async with repairing(queue, platform) as reconciler:
+        reconciler.take_buttons_away("console:1")
+        await until(lambda: platform.closed)
+
+    assert (surface.screen["m1"].end == "older") is has_buttons
+
+
 async def test_a_page_whose_rest_went_below_is_closed_after_the_end_of_the_turn(
     store: Store,
 ) -> None:

@@ -71,6 +71,7 @@ class ChannelSurface:
     limit = LIMIT
     shows_work = True
     shows_thoughts = False
+    has_buttons = True
     shows_whole = staticmethod(is_narrow)
 
     def __init__(

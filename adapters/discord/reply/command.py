@@ -131,6 +131,7 @@ class CommandSurface:
         # Discord shows "thinking" below a command, and nothing below a press.
         self.shows_work = address.press is None
         self.shows_thoughts = False
+        self.has_buttons = True
 
     def budget(self, page: Page, *, new: bool) -> EditBudget:
         """Return the budget of the newest webhook, or the channel's for its own messages."""

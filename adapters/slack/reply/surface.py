@@ -81,6 +81,7 @@ class SlackSurface:
         self._attached: set[tuple[str, tuple[Attachment, ...]]] = set()  # tried for a message
 
     shows_thoughts = False
+    has_buttons = True
 
     @property
     def shows_work(self) -> bool:

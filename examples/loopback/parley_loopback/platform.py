@@ -95,6 +95,7 @@ class LoopbackSurface:
     limit = LONGEST
     shows_work = False
     shows_thoughts = False
+    has_buttons = False
 
     def __init__(self, client: Client, turn: Turn, room: str) -> None:
         self._client, self._turn, self._room = client, turn, room

@@ -87,7 +87,9 @@ class Inbound:
             self._jobs.start(self._leave_encrypted(room))
         if sender in ("", self._client.user_id):
             return
-        if kind == "m.room.redaction" and (gone := read.redacted_event(event)):
+        if kind == "m.room.tombstone":
+            self._follow(event, sender)
+        elif kind == "m.room.redaction" and (gone := read.redacted_event(event)):
             await self._on_redaction(room, gone)
         elif read.time_of(event) < time.time() - _OLDEST:
             return
@@ -104,31 +106,44 @@ class Inbound:
         found = [it for it in state if read.own_membership(it, own)[1] == "invite"]
         # What stands before the last one is what the inviter's server says (Synapse 1.163).
         inviter = read.user_id(found[-1], "sender") if found else ""
+        is_direct = bool(found) and mapping(found[-1], "content").get("is_direct") is True
+        self._join(room, inviter, is_direct=is_direct)
+
+    def _follow(self, event: Event, sender: str) -> None:
+        """Go where a room has gone, as if its sender had invited the bot there."""
+        room = mapping(event, "content").get("replacement_room")
+        # Anybody may write what is no state event.
+        if event.get("state_key") == "" and isinstance(room, str) and room.startswith("!"):
+            self._join(room, sender, is_direct=False)
+
+    def _join(self, room: str, inviter: str, *, is_direct: bool) -> None:
         if inviter and room not in self._invites and len(self._invites) < _MOST_INVITES:
             self._invites.add(room)
-            is_direct = mapping(found[-1], "content").get("is_direct") is True
             self._jobs.start(self._answer_invite(room, inviter, is_direct=is_direct))
 
     async def _answer_invite(self, room: str, inviter: str, *, is_direct: bool) -> None:
         thread, person = ThreadKey(NAME, self._client.server, room, room), Person(inviter, inviter)
-        asker, verb = self._asker(inviter, is_direct=is_direct), "join"
+        asker, path = self._asker(inviter, is_direct=is_direct), path_of("join", room)
+        # A server that is not in the room asks that one; it was named otherwise before v1.12.
+        via = dict.fromkeys(("via", "server_name"), inviter.partition(":")[2])
         try:
             for pause in islice(_JOIN_PAUSES.pauses(), _JOIN_TRIES):
                 try:
                     await self._intake.access.check(thread, person, asker, called=False)
                 except NotAllowed as refused:
                     log.info("Room %s: %s may not invite the bot: %s", room, inviter, refused.rule)
-                    verb = "leave"
+                    path = path_of("rooms", room, "leave")
                 except StoreUnavailable:
                     await asyncio.sleep(pause)
                     continue
                 try:
                     async with self._joins[bool(asker.home)]:
-                        path = path_of("rooms", room, verb)
-                        await self._client.call("POST", path, body={}, timeout=_JOIN_SECONDS)
+                        await self._client.call(
+                            "POST", path, query=via, body={}, timeout=_JOIN_SECONDS
+                        )
                         return
                 except (WriteDelayed, WriteFailed) as error:
-                    log.warning("Room %s: cannot %s it yet: %s", room, verb, error)
+                    log.warning("Room %s cannot be joined or left yet: %s", room, error)
                     await asyncio.sleep(max(pause, error.retry_after))
         except SurfaceError as error:  # it was taken back, or the room is gone
             log.info("Room %s: the invitation of %s cannot be answered: %s", room, inviter, error)

@@ -35,7 +35,14 @@ _MOST_READ = 1000  # events between an invitation and now
 _EXPIRE_SECONDS = 30 * 24 * 3600
 _PAUSES = Backoff(first=0.5, longest=30.0)
 _TRIES = 6  # of an event, if the homeserver fails while it is handled
-_KINDS = ("m.room.message", "m.reaction", "m.room.redaction", "m.room.encrypted", *CHANGES)
+_KINDS = (
+    "m.room.message",
+    "m.reaction",
+    "m.room.redaction",
+    "m.room.encrypted",
+    "m.room.tombstone",
+    *CHANGES,
+)
 # Takes or renews the lease. KEYS: the holder, and where to go on. ARGV: the process, the
 # milliseconds of its lease, and, to save it, the place and the seconds for which it is kept.
 _LEASE = """

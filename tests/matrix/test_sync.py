@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -312,6 +313,29 @@ async def test_a_third_member_makes_a_direct_room_another_one(
         turns = await there.heard("for the bot", "why?")
         assert not turns[1].asker.direct
         assert turns[1].key.thread == str(turns[1].place["question"])
+
+
+async def test_the_bot_goes_where_its_room_has_gone(synapse: Synapse, store: Store) -> None:
+    there = await hearing_of(synapse, store)
+    ann, bot, old = there.ann, there.bot, await there.ann.create_room(preset="public_chat")
+    mallory = await synapse.person("mallory")
+    elsewhere = await mallory.create_room(preset="public_chat")
+    for one in (bot, mallory):
+        await one.join(old)
+    async with there.ear() as ear:
+        gone = {"type": "m.room.tombstone", "sender": mallory.user_id, "event_id": "$gone"}
+        await ear.inbound.on_event(old, {**gone, "content": {"replacement_room": elsewhere}})
+        upgraded = await ann.call("POST", f"rooms/{quote(old)}/upgrade", {"new_version": "12"})
+        there.room = upgraded["replacement_room"]
+
+        async def is_there() -> bool:
+            return (await ann.members(there.room)).get(bot.user_id) == "join"
+
+        await eventually(is_there)
+        await there.call("why?")
+        await there.heard("why?")
+
+    assert bot.user_id not in await mallory.members(elsewhere)
 
 
 async def test_what_belongs_to_a_deleted_question_is_withdrawn_by_the_next_process(

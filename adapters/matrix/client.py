@@ -196,7 +196,9 @@ class MatrixClient:
         path = path_of("media", "download", *found.groups(), base=f"{CLIENT}/v1")
         headers = {"Accept-Encoding": "identity"}  # a small file could become a large one
         timeout = aiohttp.ClientTimeout(None, connect=10.0, sock_read=20.0)
-        async with self._request("GET", path, headers=headers, timeout=timeout) as response:
+        # A server may keep its files elsewhere (MSC3916): aiohttp sends the token nowhere else.
+        options: Any = {"headers": headers, "timeout": timeout, "allow_redirects": True}
+        async with self._request("GET", path, **options, max_redirects=3) as response:
             async for chunk in response.content.iter_chunked(_CHUNK):
                 yield chunk
 
@@ -207,8 +209,8 @@ class MatrixClient:
         url, headers = URL(self._homeserver + path, encoded=True), options.pop("headers", {})
         if self._token:  # a login has none yet
             headers = {**headers, "Authorization": f"Bearer {self._token}"}
-        # The token is this server's alone.
-        options |= {"headers": headers, "proxy": proxy_for(str(url)), "allow_redirects": False}
+        options = {"allow_redirects": False, **options}
+        options |= {"headers": headers, "proxy": proxy_for(str(url))}
         try:
             async with self._session.request(method, url, **options) as response:
                 if response.status != 200:

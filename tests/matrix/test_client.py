@@ -24,6 +24,7 @@ from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
 from tests.support.synapse import Member, Synapse
 
+Answer = Callable[[web.Request], Awaitable[web.Response]]
 TEXT = {"msgtype": "m.text", "body": "hello"}
 
 
@@ -164,21 +165,44 @@ async def test_an_answer_of_any_shape_is_an_error_of_the_core(
 
 
 @asynccontextmanager
-async def client_before(
-    answer: Callable[[web.Request], Awaitable[web.Response]],
-) -> AsyncIterator[MatrixClient]:
+async def client_before(answer: Answer) -> AsyncIterator[MatrixClient]:
     """Open a client of a server that answers so."""
+    async with server(answer) as address, connected(address, "token") as client:
+        yield client
+
+
+@asynccontextmanager
+async def server(answer: Answer) -> AsyncIterator[str]:
+    """Run a server that answers so; yield its address."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", answer)
     runner = web.AppRunner(app)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        port = runner.addresses[0][1]
-        async with connected(f"http://127.0.0.1:{port}", "token") as client:
-            yield client
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
+
+
+async def test_a_file_that_is_kept_elsewhere_is_fetched_without_the_token() -> None:
+    asked = list[web.Request]()
+
+    async def keep(request: web.Request) -> web.Response:
+        asked.append(request)
+        return web.Response(body=b"a file")
+
+    async def answer(request: web.Request) -> web.Response:
+        if request.path.endswith("whoami"):
+            return web.json_response({"user_id": "@a:b"})
+        assert request.headers["Authorization"] == "Bearer token"
+        raise web.HTTPTemporaryRedirect(f"{elsewhere}/it")
+
+    async with server(keep) as elsewhere, client_before(answer) as client:
+        found = [chunk async for chunk in client.download("mxc://b/it")]
+
+        assert found == [b"a file"]
+        assert ["Authorization" in one.headers for one in asked] == [False]
 
 
 async def test_a_page_without_events_is_not_the_last() -> None:

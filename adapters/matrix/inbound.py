@@ -149,7 +149,7 @@ class Inbound:
             log.warning("Room %s is encrypted, and cannot be left: %s", room, error)
 
     async def _on_edit(self, room: str, event: Event) -> None:
-        target, new = read.edited_event(event), mapping(mapping(event, "content"), "m.new_content")
+        target, new = read.edited_event(event), mapping(event, "content", "m.new_content")
         if not (
             self._client.user_id in read.mentioned(new)
             or await self._intake.lookup.thread_of_turn(turn_id(target))
@@ -157,7 +157,7 @@ class Inbound:
         ):
             return
         original = await self._client.event(room, target)
-        said = to_said(room, original, content=new) if mapping(original, "content") else None
+        said = to_said(room, original, content=new)
         # Synapse 1.163 lets anybody send an edit of anything.
         if said and original.get("sender") == event.get("sender"):
             await self._receive(said, edited_at=read.time_of(event))

@@ -156,7 +156,7 @@ class TakenAway(MessageGone):
 
 def redacted(client: MatrixClient, event: Event) -> MessageGone:
     """Return how a message that shows nothing of an answer is gone."""
-    because = mapping(mapping(event, "unsigned"), "redacted_because")
+    because = mapping(event, "unsigned", "redacted_because")
     kind = TakenAway if because.get("sender") == client.user_id else MessageGone
     return kind(f"{event.get('event_id')} was redacted, or is no message of an answer")
 

@@ -158,7 +158,7 @@ class Sync:
 
     async def _handle(self, found: Event, since: str) -> None:
         self._invite(found)
-        joined, until = mapping(mapping(found, "rooms"), "join"), _next(found)
+        joined, until = mapping(found, "rooms", "join"), _next(found)
         for room in joined:
             try:
                 between = self._events(room, mapping(joined, room), since, until)
@@ -169,10 +169,10 @@ class Sync:
                 self._leave_out(room, error)
 
     def _invite(self, found: Event) -> None:
-        invited = mapping(mapping(found, "rooms"), "invite")
+        invited = mapping(found, "rooms", "invite")
         for room in invited:
-            state = mapping(mapping(invited, room), "invite_state")
-            self._inbound.on_invite(room, objects(state.get("events")))
+            state = mapping(invited, room, "invite_state").get("events")
+            self._inbound.on_invite(room, objects(state))
 
     async def _events(self, room: str, news: Event, since: str, to: str) -> AsyncGenerator[Event]:
         """Yield the state and the events of a room between two places, oldest first."""

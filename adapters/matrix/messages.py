@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from adapters.matrix.client import Event, MatrixClient, path_of
-from adapters.matrix.events import edited_event, mapping
+from adapters.matrix.events import edited_event, event_of, mapping
 from adapters.matrix.markup import content_of
 from bot.domain import Consent, Page, Turn, choices
 from bot.errors import MessageGone, PlaceGone
@@ -203,20 +203,22 @@ async def redact(client: MatrixClient, room: str, events: Iterable[str]) -> None
             await client.call("PUT", path, body={}, counted=True)
 
 
-async def withdraw(
-    client: MatrixClient, room: str, *, wanted: Callable[[Event], bool], after: str = ""
-) -> None:
-    """Redact those of `own_messages` that are `wanted`. Raises SurfaceError."""
-    found = [it async for it in own_messages(client, room, after=after) if wanted(it)]
+async def withdraw(client: MatrixClient, room: str, event: str) -> None:
+    """Redact the answer to an event, its edits, and what stands beside it. Raises SurfaceError."""
+    found = []
+    async for own in own_messages(client, room, after=event):
+        mark = mark_of(own["content"])
+        if event in (event_of(mark["turn"]), edited_event(own), mark.get("beside")):
+            found.append(own)
+    await redact_all(client, room, found)
+
+
+async def redact_all(client: MatrixClient, room: str, found: Iterable[Event]) -> None:
+    """Redact some of `own_messages`. Raises SurfaceError."""
     # Edits first, the newest last: so no older text comes back, and a server lists no edits of what
     # is redacted.
-    found.sort(key=lambda it: not edited_event(it))
-    await redact(client, room, [str(one["event_id"]) for one in found])
-
-
-def belongs_to(event: Event, message_id: str) -> bool:
-    """Whether an event of ours is an edit of a message, or stands beside it."""
-    return message_id in (edited_event(event), mark_of(event["content"]).get("beside"))
+    ordered = sorted(found, key=lambda it: not edited_event(it))
+    await redact(client, room, [str(one["event_id"]) for one in ordered])
 
 
 def _message(id_: str, content: Mapping[str, Any]) -> Message:

@@ -20,7 +20,6 @@ from typing import Any, TypeVar
 
 from adapters.matrix import context, messages
 from adapters.matrix.client import Event, path_of
-from adapters.matrix.events import turn_id
 from adapters.matrix.markup import content_of
 from adapters.matrix.messages import Address
 from adapters.matrix.rooms import Rooms
@@ -110,12 +109,7 @@ class MatrixPlatform:
         That is the answer to a question, or the edits and files of one of its messages: a server
         leaves them as they are. It is tried until it is done; a failure is only logged.
         """
-
-        def wanted(own: Event) -> bool:
-            turn = messages.mark_of(own["content"])["turn"]
-            return turn == turn_id(event) or messages.belongs_to(own, event)
-
-        work = partial(messages.withdraw, self.client, room, after=event, wanted=wanted)
+        work = partial(messages.withdraw, self.client, room, event)
         await insist(work, f"the removal of what belongs to {event} in {room}")
 
     async def withdraw_all(self, person: str, *, is_known: Callable[[str], Awaitable[Any]]) -> None:
@@ -127,16 +121,13 @@ class MatrixPlatform:
     async def _withdraw_all(
         self, room: str, person: str, is_known: Callable[[str], Awaitable[Any]]
     ) -> None:
-        turns = set[str]()
+        by_turn: dict[str, list[Event]] = {}
         async for own in messages.own_messages(self.client, room):
             if (mark := messages.mark_of(own["content"])).get("for") == person:
-                turns.add(mark["turn"])
-        gone = {it for it in turns if not await is_known(it)}
-
-        def wanted(own: Event) -> bool:
-            return messages.mark_of(own["content"])["turn"] in gone
-
-        await messages.withdraw(self.client, room, wanted=wanted)
+                by_turn.setdefault(mark["turn"], []).append(own)
+        for turn, found in by_turn.items():
+            if not await is_known(turn):
+                await messages.redact_all(self.client, room, found)
 
     async def tell(self, person: str, text: str) -> None:
         """Send a person a direct message, the same one once a day. Raises SurfaceError."""

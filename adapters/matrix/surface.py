@@ -7,7 +7,6 @@ import mimetypes
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -155,8 +154,7 @@ class MatrixSurface:
     async def _delete(self, message_id: str, page: Page) -> None:
         """Redact a page with what belongs to it, and the page last: until then it is found."""
         client, room = self._client, self._address.room
-        wanted = partial(messages.belongs_to, message_id=message_id)
-        await messages.withdraw(client, room, after=message_id, wanted=wanted)
+        await messages.withdraw(client, room, message_id)
         await messages.redact(client, room, [message_id])
         for one in [it.id for it in self._messages.values() if it.beside == message_id]:
             del self._messages[one]

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
-from adapters.matrix.events import mapping
+from adapters.matrix.client import Event
+from adapters.matrix.events import event_id, mapping, reacted_to
 from adapters.matrix.events import turn_id as id_of
 from adapters.matrix.markup import content_of
 from adapters.matrix.messages import ASK, MESSAGE, SIGNS, Address, digest, mark_of, marked
@@ -54,17 +55,16 @@ class Controls:
         )
         self._refused: BoundedCache[tuple[str, ...], bool] = BoundedCache()
 
-    async def react(
-        self, *, room: str, reaction: str, target: str, key: str, person: Person, asker: Asker
-    ) -> None:
+    async def react(self, room: str, event: Event, *, person: Person, asker: Asker) -> None:
         """Do what a reaction to a message of an answer stands for; others mean nothing."""
+        (target, key), reaction = reacted_to(event), event_id(event, "event_id")
         sign, press = key.translate(_LOOKS), id_of(reaction)
-        if sign not in _KNOWN or await self._lookup.is_handled(press):
+        if not (target and reaction) or sign not in _KNOWN or await self._lookup.is_handled(press):
             return
-        event = await self._client.event(room, target)
-        content = mapping(event, "content")
+        message = await self._client.event(room, target)
+        content = mapping(message, "content")
         mark = mark_of(content) if content.get("msgtype") != "m.notice" else {}
-        if not mark or event.get("sender") != self._client.user_id:
+        if not mark or message.get("sender") != self._client.user_id:
             return
         turn_id, call_id = str(mark["turn"]), str(mark.get("name", "")).partition(ASK)[2]
         thread, said = await self._lookup.thread_of_turn(turn_id), ""

@@ -92,7 +92,9 @@ class Inbound:
         elif read.time_of(event) < time.time() - _OLDEST:
             return
         elif kind == "m.reaction":
-            await self._on_reaction(room, event, sender)
+            is_direct = (await self._rooms.room(room)).is_direct
+            person, asker = self._who(sender, is_direct=is_direct)
+            await self._controls.react(room, event, person=person, asker=asker)
         elif kind == "m.room.message" and read.edited_event(event):
             await self._on_edit(room, event)
         elif said := to_said(room, event):
@@ -110,8 +112,8 @@ class Inbound:
             self._jobs.start(self._answer_invite(room, inviter, is_direct=is_direct))
 
     async def _answer_invite(self, room: str, inviter: str, *, is_direct: bool) -> None:
-        thread, person = ThreadKey(NAME, self._client.server, room, room), Person(inviter, inviter)
-        asker, verb = self._asker(inviter, is_direct=is_direct), "join"
+        thread, verb = ThreadKey(NAME, self._client.server, room, room), "join"
+        person, asker = self._who(inviter, is_direct=is_direct)
         try:
             for pause in islice(_JOIN_PAUSES.pauses(), _JOIN_TRIES):
                 try:
@@ -161,15 +163,6 @@ class Inbound:
         # Synapse 1.163 lets anybody send an edit of anything.
         if said and original.get("sender") == event.get("sender"):
             await self._receive(said, edited_at=read.time_of(event))
-
-    async def _on_reaction(self, room: str, event: Event, sender: str) -> None:
-        (target, key), reaction = read.reacted_to(event), read.event_id(event, "event_id")
-        if target and reaction:
-            is_direct = (await self._rooms.room(room)).is_direct
-            person, asker = Person(sender, sender), self._asker(sender, is_direct=is_direct)
-            await self._controls.react(
-                room=room, reaction=reaction, target=target, key=key, person=person, asker=asker
-            )
 
     async def _on_redaction(self, room: str, gone: str) -> None:
         """Forget a question, an answer, or what a prompt has shown of others.
@@ -227,17 +220,18 @@ class Inbound:
         if facts.direct:
             # If history is hidden, the next person there may not read the last one's.
             alone = room if await rooms.shows_history(room) else f"{room} {said.sender}"
+        person, asker = self._who(said.sender, is_direct=facts.direct)
         turn = Turn(
             id=turn_id(said.event),
             key=ThreadKey(NAME, self._client.server, room, root or alone),
-            person=Person(said.sender, said.sender),
+            person=person,
             text=text,
             place={"room": room, "thread": root, "question": said.event},
             asked_at=said.at,
             where="" if facts.direct else where.name,
             files=said.files,
             joins=True,
-            asker=self._asker(said.sender, is_direct=facts.direct),
+            asker=asker,
         )
         received = Received(
             turn=turn,
@@ -265,6 +259,7 @@ class Inbound:
             turn = replace(turn, quote=quote)
         return turn
 
-    def _asker(self, user: str, *, is_direct: bool) -> Asker:
+    def _who(self, user: str, *, is_direct: bool) -> tuple[Person, Asker]:
         home = user.partition(":")[2]
-        return Asker(direct=is_direct, home="" if home == self._client.server else home)
+        asker = Asker(direct=is_direct, home="" if home == self._client.server else home)
+        return Person(user, user), asker

@@ -68,10 +68,10 @@ class Desk(Scene):
 
     async def again(self, key: str, to: str, reaction: str, *, by: Member | None = None) -> None:
         who = by or self.ann
+        relation = {"rel_type": "m.annotation", "event_id": to, "key": key}
+        event = {"event_id": reaction, "content": {"m.relates_to": relation}}
         person, asker = Person(who.user_id, who.name), Asker(direct=self.direct)
-        await self.controls.react(
-            room=self.room, reaction=reaction, target=to, key=key, person=person, asker=asker
-        )
+        await self.controls.react(self.room, event, person=person, asker=asker)
 
     async def write(self, words: str, *, thread: str = "") -> Turn:
         turn = await self.ask(f"!parley {words}", thread=thread)

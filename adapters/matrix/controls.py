@@ -10,16 +10,14 @@ from dataclasses import replace
 from functools import partial
 
 from adapters.matrix.client import Event
-from adapters.matrix.events import event_id, mapping, reacted_to
+from adapters.matrix.events import NAME, event_id, mapping, reacted_to
 from adapters.matrix.events import turn_id as id_of
 from adapters.matrix.markup import content_of
 from adapters.matrix.messages import ASK, MESSAGE, SIGNS, Address, digest, mark_of, marked
-from adapters.matrix.platform import insist
-from adapters.matrix.rooms import Rooms
+from adapters.matrix.platform import MatrixPlatform, insist
 from bot.cache import BoundedCache
 from bot.commands.handlers import FORGETTING, Call, Scope, excuse
 from bot.commands.words import Words
-from bot.concurrency import BackgroundTasks
 from bot.domain import Asker, Person, Rating, ThreadKey, Turn, choices
 from bot.errors import NothingAsked, ParleyError, Refused, StoreUnavailable
 from bot.intake.intake import REPEAT_SECONDS, Intake
@@ -47,8 +45,8 @@ class Controls:
     Raises StoreUnavailable and SurfaceError if it is to be handled again.
     """
 
-    def __init__(self, rooms: Rooms, intake: Intake, *, jobs: BackgroundTasks) -> None:
-        self._rooms, self._client, self._jobs = rooms, rooms.client, jobs
+    def __init__(self, platform: MatrixPlatform, intake: Intake) -> None:
+        self._rooms, self._client, self._jobs = platform.rooms, platform.client, platform.jobs
         self._lookup, self._answers = intake.lookup, intake.answers
         self._words = Words(
             intake, written="`!parley {name}`", scopes=_SCOPES, rights=self._with_rights
@@ -68,7 +66,7 @@ class Controls:
             return
         turn_id, call_id = str(mark["turn"]), str(mark.get("name", "")).partition(ASK)[2]
         thread, said = await self._lookup.thread_of_turn(turn_id), ""
-        at = ThreadKey("matrix", self._client.server, room, reaction)
+        at = ThreadKey(NAME, self._client.server, room, reaction)
         call = self._call(press, at, person, asker)
         chosen = [it for it in choices(call_id) if _CONSENTS[it] == sign] if call_id else []
         try:

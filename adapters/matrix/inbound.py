@@ -16,7 +16,6 @@ from adapters.matrix.context import context_messages, message_at
 from adapters.matrix.controls import Controls
 from adapters.matrix.events import NAME, Said, mapping, to_said, turn_id
 from adapters.matrix.platform import MatrixPlatform
-from adapters.matrix.rooms import Rooms
 from bot.cache import BoundedCache
 from bot.concurrency import Backoff
 from bot.domain import Asker, Person, ThreadKey, Turn
@@ -53,20 +52,12 @@ class Inbound:
     Every method raises StoreUnavailable, and SurfaceError if the homeserver could not be asked.
     """
 
-    def __init__(
-        self,
-        platform: MatrixPlatform,
-        rooms: Rooms,
-        *,
-        intake: Intake,
-        controls: Controls,
-        store: Store,
-    ) -> None:
+    def __init__(self, platform: MatrixPlatform, *, intake: Intake, store: Store) -> None:
         self._platform, self._jobs, self._store = platform, platform.jobs, store
         # What is to be withdrawn: "<room> <event>", and of the forgotten "<person> <a number>".
         self._owed, self._withdrawing = store.key("removals", NAME), set[str]()
-        self._rooms, self._client = rooms, rooms.client
-        self._intake, self._controls = intake, controls
+        self._rooms, self._client = platform.rooms, platform.client
+        self._intake, self._controls = intake, Controls(platform, intake)
         # Servers that never answer hold up no invitation from the bot's own.
         self._joins = [asyncio.Semaphore(_JOINS_AT_ONCE) for _ in range(2)]
         self._invites: set[str] = set()

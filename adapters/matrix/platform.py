@@ -19,7 +19,8 @@ from functools import partial
 from typing import Any, TypeVar
 
 from adapters.matrix import context, messages
-from adapters.matrix.client import Event, path_of
+from adapters.matrix.client import Event, MatrixClient, path_of
+from adapters.matrix.events import NAME
 from adapters.matrix.markup import content_of
 from adapters.matrix.messages import Address
 from adapters.matrix.rooms import Rooms
@@ -56,10 +57,10 @@ class MatrixPlatform:
     `jobs` is to be entered while the platform is used.
     """
 
-    name = "matrix"
+    name = NAME
 
-    def __init__(self, rooms: Rooms) -> None:
-        self._rooms, self.client = rooms, rooms.client
+    def __init__(self, client: MatrixClient) -> None:
+        self.client, self.rooms = client, Rooms(client)
         self.downtime = Downtime()
         self.jobs = BackgroundTasks(grace_seconds=1.0)
         self._telling = asyncio.Lock()
@@ -78,11 +79,11 @@ class MatrixPlatform:
 
     async def read_context(self, turn: Turn, *, since: str, most: int) -> Sequence[ContextMessage]:
         """Return the messages before a question in its thread. Raises SurfaceError."""
-        return await context.read_context(self._rooms, turn, since=since, most=most)
+        return await context.read_context(self.rooms, turn, since=since, most=most)
 
     def earlier(self, turn: Turn) -> ReadEarlier | None:
         """Return what reads the room or the thread of a question; None in a direct room."""
-        return context.earlier(self._rooms, turn)
+        return context.earlier(self.rooms, turn)
 
     async def fetch_file(self, file: FileRef) -> AsyncGenerator[bytes]:
         """Yield the bytes of a file from the homeserver, as long as its message is there.

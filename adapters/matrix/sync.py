@@ -9,9 +9,10 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from uuid import uuid4
 
-from adapters.matrix.client import Event, MatrixClient, TokenRefused, objects, path_of
+from adapters.matrix.client import Event, TokenRefused, objects, path_of
 from adapters.matrix.events import NAME, mapping, own_membership
 from adapters.matrix.inbound import Inbound
+from adapters.matrix.platform import MatrixPlatform
 from adapters.matrix.rooms import CHANGES
 from bot.concurrency import Backoff, together
 from bot.errors import (
@@ -23,7 +24,6 @@ from bot.errors import (
     WriteFailed,
     WriteRefused,
 )
-from bot.ports import Downtime
 from bot.store import Store
 
 log = logging.getLogger(__name__)
@@ -78,11 +78,9 @@ class Sync:
     asked for again, and its events are handed over twice.
     """
 
-    def __init__(
-        self, client: MatrixClient, inbound: Inbound, lease: Lease, *, downtime: Downtime
-    ) -> None:
-        self._client, self._inbound = client, inbound
-        self._lease, self._downtime = lease, downtime
+    def __init__(self, platform: MatrixPlatform, inbound: Inbound, lease: Lease) -> None:
+        self._client, self._downtime = platform.client, platform.downtime
+        self._inbound, self._lease = inbound, lease
         self._failed: dict[str, int] = {}  # tries, by event or room
 
     async def run(self) -> None:

@@ -48,9 +48,7 @@ async def test_words_without_a_mention_are_for_others(there: Hearing) -> None:
 
 
 async def test_a_thread_of_the_bot_is_followed_while_one_person_speaks(there: Hearing) -> None:
-    ben = await there.synapse.person("ben")
-    await there.ann.invite(there.room, ben)
-    await ben.join(there.room)
+    ben = await there.ann.bring(there.room, "ben")
     asked = await there.call("why?")
     await there.heard("why?")
     await there.ann.say(there.room, "and then?", thread=asked)
@@ -78,9 +76,7 @@ async def test_a_reply_to_the_bot_is_for_it_without_a_mention(there: Hearing) ->
 
 
 async def test_a_reply_to_somebody_else_is_quoted_and_not_for_the_bot(there: Hearing) -> None:
-    ben = await there.synapse.person("ben")
-    await there.ann.invite(there.room, ben)
-    await ben.join(there.room)
+    ben = await there.ann.bring(there.room, "ben")
     said = await ben.say(there.room, "The sky is grene")
     await ben.say(there.room, "The sky is green", edit_of=said)
     await there.ann.say(there.room, "It is blue", reply_to=said)
@@ -98,9 +94,7 @@ async def test_what_a_member_may_not_have_read_is_not_quoted(there: Hearing) -> 
     said = await there.ann.say(there.room, "a secret of before")
     state = f"rooms/{there.room}/state/m.room.history_visibility/"
     await there.ann.call("PUT", state, {"history_visibility": "joined"})
-    ben = await there.synapse.person("ben")
-    await there.ann.invite(there.room, ben)
-    await ben.join(there.room)
+    ben = await there.ann.bring(there.room, "ben")
 
     await there.call("what is it?", by=ben, reply_to=said)
 
@@ -140,9 +134,7 @@ async def test_an_edit_that_adds_the_mention_is_a_question(there: Hearing) -> No
 
 
 async def test_nobody_edits_the_question_of_another_person(there: Hearing) -> None:
-    ben = await there.synapse.person("ben")
-    await there.ann.invite(there.room, ben)
-    await ben.join(there.room)
+    ben = await there.ann.bring(there.room, "ben")
     asked = await there.call("why?")
     await there.heard("why?")
 

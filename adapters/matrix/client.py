@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
@@ -280,8 +279,7 @@ def objects(value: object) -> list[Event]:
 
 def _seconds(milliseconds: object, header: str | None) -> float:
     """Return for how long a 429 asks to wait: v1.10 moved it from the body into the header."""
+    wait = float(header) if header and header.isdecimal() else _PATIENCE
     if isinstance(milliseconds, int | float) and not isinstance(milliseconds, bool):
-        wait = milliseconds / 1000
-    else:
-        wait = float(header) if header and header.isdecimal() else _PATIENCE
-    return min(max(wait, 0.1), _LONGEST) if math.isfinite(wait) else _PATIENCE
+        wait = min(_LONGEST * 1000, milliseconds) / 1000  # a NaN is not less
+    return max(0.1, min(_LONGEST, wait))

@@ -141,6 +141,7 @@ async def test_a_wrong_token_and_an_absent_server_are_told_apart(synapse: Synaps
         (429, "slow", {}, WriteDelayed),
         (429, '{"retry_after_ms": 1e999}', {}, WriteDelayed),
         (429, '{"retry_after_ms": NaN}', {}, WriteDelayed),
+        (429, f'{{"retry_after_ms": 1{"0" * 400}}}', {}, WriteDelayed),
         (429, '{"retry_after_ms": -5}', {"Retry-After": "7"}, WriteDelayed),
         (429, "{}", {"Retry-After": "Fri, 31 Dec 1999 23:59:59 GMT"}, WriteDelayed),
     ],

@@ -223,11 +223,6 @@ async def redact_all(client: MatrixClient, room: str, found: Iterable[Event]) ->
 
 def _message(id_: str, content: Mapping[str, Any]) -> Message:
     mark = mark_of(content)
-    message = Message(
-        id=id_,
-        page=mark.get("page", -1),
-        beside=mark.get("beside", ""),
-        name=mark.get("name", ""),
-    )
+    message = Message(id=id_, **{it: mark[it] for it in ("page", "beside", "name") if it in mark})
     message.note({name: it for name, it in content.items() if name != "m.relates_to"})
     return message

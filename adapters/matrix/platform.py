@@ -5,15 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Collection,
-    Mapping,
-    Sequence,
-)
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import aclosing, asynccontextmanager, nullcontext, suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -160,16 +152,17 @@ class MatrixPlatform:
             async with running(self._type_often(room)):
                 yield
         finally:
-            self.jobs.start(self._type(room, {"typing": False}))
+            self.jobs.start(self._type(room, is_busy=False))
 
     async def _type_often(self, room: str) -> None:
         while True:
-            await self._type(room, {"typing": True, "timeout": _TYPING_MS})
+            await self._type(room, is_busy=True)
             await asyncio.sleep(_TYPING_EVERY)
 
-    async def _type(self, room: str, body: Mapping[str, Any]) -> None:
+    async def _type(self, room: str, *, is_busy: bool) -> None:
+        path = path_of("rooms", room, "typing", self.client.user_id)
+        body = {"typing": is_busy, "timeout": _TYPING_MS}
         try:
-            path = path_of("rooms", room, "typing", self.client.user_id)
             await self.client.call("PUT", path, body=body)
         except SurfaceError as error:
             log.debug("Room %s: cannot show typing: %s", room, error)

@@ -247,25 +247,25 @@ async def test_only_invitations_of_people_with_access_are_accepted(
 
     async with there.ear():
 
-        async def answered() -> bool:
-            own = (await there.ann.members(there.room))[there.bot.user_id]
-            return own == "join" and (await ben.members(of_ben))[there.bot.user_id] == "leave"
+        async def is_refused() -> bool:
+            return (await ben.members(of_ben))[there.bot.user_id] == "leave"
 
-        await eventually(answered)
+        await eventually(is_refused)
+        await eventually(lambda: _bot_is(there, "join", there.room))
 
 
 async def test_an_encrypted_room_gets_one_sentence_and_is_left(there: Hearing) -> None:
     secret = await there.ann.create_room(there.bot, encrypted=True)
 
     async with there.ear():
-
-        async def is_left() -> bool:
-            return (await there.ann.members(secret))[there.bot.user_id] == "leave"
-
-        await eventually(is_left)
+        await eventually(lambda: _bot_is(there, "leave", secret))
 
         (said,) = await there.ann.screen(secret)
         assert "cannot read encrypted messages" in said.text
+
+
+async def _bot_is(there: Hearing, membership: str, room: str) -> bool:
+    return (await there.ann.members(room))[there.bot.user_id] == membership
 
 
 async def test_a_room_that_becomes_encrypted_is_left(there: Hearing) -> None:
@@ -275,10 +275,7 @@ async def test_a_room_that_becomes_encrypted_is_left(there: Hearing) -> None:
         path = f"rooms/{there.room}/state/m.room.encryption/"
         await there.ann.call("PUT", path, {"algorithm": "m.megolm.v1.aes-sha2"})
 
-        async def is_left() -> bool:
-            return (await there.ann.members(there.room))[there.bot.user_id] == "leave"
-
-        await eventually(is_left)
+        await eventually(lambda: _bot_is(there, "leave", there.room))
         said = [one for one in await there.ann.screen(there.room) if one.kind == "m.notice"]
         assert len(said) == 1
 
@@ -309,17 +306,16 @@ async def test_what_belongs_to_a_deleted_question_is_withdrawn_by_the_next_proce
         await there.call("first")
         await there.heard("first")
         await there.ann.redact(there.room, asked)
-        await there.store.command(
-            *("SADD", there.store.key("removals", "matrix"), f"{there.room} {asked}")
-        )
+        owed = there.store.key("removals", "matrix")
+        await there.store.command("SADD", owed, f"{there.room} {asked}")
 
     async with there.ear() as ear:
-
-        async def is_gone() -> bool:
-            return not (await ear.client.event(there.room, answer))["content"]
-
-        await eventually(is_gone)
+        await eventually(lambda: _is_gone(ear, there.room, answer))
         await eventually(lambda: _owes_nothing(there))
+
+
+async def _is_gone(ear: Ear, room: str, event: str) -> bool:
+    return not (await ear.client.event(room, event))["content"]
 
 
 async def _owes_nothing(there: Hearing) -> bool:
@@ -336,10 +332,7 @@ async def test_a_redacted_question_takes_its_answer_along(there: Hearing) -> Non
 
         await there.ann.redact(there.room, asked)
 
-        async def is_gone() -> bool:
-            return not (await ear.client.event(there.room, answer))["content"]
-
-        await eventually(is_gone)
+        await eventually(lambda: _is_gone(ear, there.room, answer))
         await eventually(lambda: _owes_nothing(there))
 
 
@@ -396,10 +389,7 @@ async def test_rooms_of_a_silent_server_hold_up_no_invitation_of_the_own(there: 
             ear.inbound.on_invite(f"!{number}:evil.test", [event])
         room = await there.ann.create_room(there.bot)
 
-        async def is_in() -> bool:
-            return (await there.ann.members(room))[there.bot.user_id] == "join"
-
-        await eventually(is_in, seconds=20)
+        await eventually(lambda: _bot_is(there, "join", room), seconds=20)
 
 
 async def test_a_429_of_the_hearing_is_obeyed(there: Hearing) -> None:

@@ -130,12 +130,12 @@ class MatrixClient:
             raise WriteFailed(f"{path}: the answer is no JSON object")
         return found
 
-    async def send(self, room: str, kind: str, txn: str, content: Mapping[str, Any]) -> str:
-        """Send an event and return its id; the same `txn` again returns the same event's.
+    async def send(self, room: str, txn: str, content: Mapping[str, Any]) -> str:
+        """Send a message and return its event's id; the same `txn` again returns the same one's.
 
         Synapse 1.163 remembers it for a day.
         """
-        path = path_of("rooms", room, "send", kind, txn)
+        path = path_of("rooms", room, "send", "m.room.message", txn)
         event = (await self.call("PUT", path, body=content, counted=True)).get("event_id")
         if not isinstance(event, str):
             raise WriteFailed(f"{path}: the answer names no event")

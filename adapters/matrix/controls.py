@@ -10,10 +10,10 @@ from dataclasses import replace
 from functools import partial
 
 from adapters.matrix.client import Event
-from adapters.matrix.events import NAME, event_id, mapping, reacted_to
+from adapters.matrix.events import NAME, event_id, mapping, reacted_to, related_to
 from adapters.matrix.events import turn_id as id_of
 from adapters.matrix.markup import content_of
-from adapters.matrix.messages import ASK, MESSAGE, SIGNS, Address, digest, mark_of, marked
+from adapters.matrix.messages import ASK, SIGNS, Address, digest, mark_of, marked
 from adapters.matrix.platform import MatrixPlatform, insist
 from bot.cache import BoundedCache
 from bot.commands.handlers import FORGETTING, Call, Scope, excuse
@@ -65,7 +65,7 @@ class Controls:
         if not mark or message.get("sender") != self._client.user_id:
             return
         turn_id, call_id = str(mark["turn"]), str(mark.get("name", "")).partition(ASK)[2]
-        thread, said = await self._lookup.thread_of_turn(turn_id), ""
+        said = ""
         at = ThreadKey(NAME, self._client.server, room, reaction)
         call = self._call(press, at, person, asker)
         chosen = [it for it in choices(call_id) if _CONSENTS[it] == sign] if call_id else []
@@ -81,8 +81,8 @@ class Controls:
                 self._refused.put(same, True, seconds=REPEAT_SECONDS)
                 said = refused.apology
         if said:
-            root = thread.thread if thread and thread.thread.startswith("$") else ""
-            await self.notify(Address(room, root, target), said, of=press)
+            address = Address(room, related_to(message, "m.thread"), target)
+            await self.notify(address, said, of=press)
         await self._lookup.note_handled(press)
 
     async def command(self, turn: Turn, words: str) -> None:
@@ -122,7 +122,7 @@ class Controls:
         content = {**content_of(text, kind="m.notice"), **relation}
         content = marked(to, content) if to else content
         if len(self._jobs) < _MOST_WAITING:
-            send = partial(self._client.send, address.room, MESSAGE, digest("notice", of), content)
+            send = partial(self._client.send, address.room, digest("notice", of), content)
             job = self._jobs.start(insist(send, f"a notice in {address.room}"))
             await asyncio.wait((job,), timeout=_NOTICE_SECONDS)
 

@@ -81,7 +81,7 @@ def to_said(room: str, event: Event, *, content: Event | None = None) -> Said | 
         return None
     if kind not in (*_SAID, "m.notice") or relation.get("rel_type") == "m.replace":
         return None
-    thread = _related(event, "m.thread")
+    thread = related_to(event, "m.thread")
     # In a thread a reply may stand in for one, for clients that know no threads (v1.4).
     is_reply = not (thread and relation.get("is_falling_back") is True)
     files = _files(room, id_, shown)
@@ -110,15 +110,21 @@ def as_it_stands(room: str, event: Event) -> Said | None:
     return to_said(room, event, content=new or None)
 
 
+def related_to(event: Event, kind: str) -> str:
+    """Return the event to which one has a relation of this type; "" if there is none."""
+    relation = mapping(event, "content", "m.relates_to")
+    return event_id(relation, "event_id") if relation.get("rel_type") == kind else ""
+
+
 def edited_event(event: Event) -> str:
     """Return the event that an event replaces; "" if it is no edit."""
-    return _related(event, "m.replace")
+    return related_to(event, "m.replace")
 
 
 def reacted_to(event: Event) -> tuple[str, str]:
     """Return the event to which a reaction reacts, and its key, such as "👍"."""
     key = mapping(event, "content", "m.relates_to").get("key")
-    return _related(event, "m.annotation"), key[:20] if isinstance(key, str) else ""
+    return related_to(event, "m.annotation"), key[:20] if isinstance(key, str) else ""
 
 
 def redacted_event(event: Event) -> str:
@@ -167,11 +173,6 @@ def event_id(holder: Event, name: str) -> str:
 def user_id(holder: Event, name: str) -> str:
     """Return a field that is a person's id; "" if it is none."""
     return _like(_USER, holder.get(name))
-
-
-def _related(event: Event, kind: str) -> str:
-    relation = mapping(event, "content", "m.relates_to")
-    return event_id(relation, "event_id") if relation.get("rel_type") == kind else ""
 
 
 def _like(form: re.Pattern[str], value: object) -> str:

@@ -136,7 +136,7 @@ class Inbound:
             if not await self._rooms.is_encrypted(room) or self._left.get(room):
                 return
             self._left.put(room, True, seconds=10.0)
-            await self._client.send(room, "m.room.message", "encrypted", content)
+            await self._client.send(room, "encrypted", content)
             await self._client.call("POST", path_of("rooms", room, "leave"), body={})
         except SurfaceError as error:  # the next message tries it again
             log.warning("Room %s is encrypted, and cannot be left: %s", room, error)

@@ -19,7 +19,7 @@ from bot.domain import Consent, Page, Turn, choices
 from bot.errors import MessageGone, PlaceGone
 from bot.languages import say
 
-KEY, MESSAGE = "dev.parley.reply", "m.room.message"
+KEY = "dev.parley.reply"
 FILE, ASK = "file:", "ask:"  # what a message beside a page is
 # The reactions that answer what a person is asked.
 SIGNS: Mapping[Consent, str] = {
@@ -180,13 +180,14 @@ async def own_messages(client: MatrixClient, room: str, *, after: str = "") -> A
 
     Those behind an event, up to `_MOST_READ`; without one, all of the room.
     """
-    path, own, start, number = path_of("rooms", room, "context", after), [client.user_id], "", 0
+    own, kinds, start, number = [client.user_id], ["m.room.message"], "", 0
     if after:
+        path = path_of("rooms", room, "context", after)
         try:
             start = str((await client.call("GET", path, query={"limit": 0})).get("end"))
         except MessageGone:  # the server has purged it
             return
-    async with aclosing(client.messages(room, start, senders=own, types=[MESSAGE])) as found:
+    async with aclosing(client.messages(room, start, senders=own, types=kinds)) as found:
         async for event in found:
             number += 1
             if mark_of(event.get("content")):

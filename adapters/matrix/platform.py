@@ -127,7 +127,7 @@ class MatrixPlatform:
         async with self._telling:
             room = await self._direct_room(person)
         txn = messages.digest("tell", person, text, time.strftime("%j", time.gmtime()))
-        await self.client.send(room, messages.MESSAGE, txn, content_of(text))
+        await self.client.send(room, txn, content_of(text))
 
     async def _direct_room(self, person: str) -> str:
         """Return the direct room with a person; it is made if there is none."""

@@ -13,7 +13,7 @@ from uuid import uuid4
 from adapters.matrix import messages
 from adapters.matrix.client import MatrixClient
 from adapters.matrix.markup import LIMIT, measure
-from adapters.matrix.messages import ASK, FILE, MESSAGE, Address, Message, digest
+from adapters.matrix.messages import ASK, FILE, Address, Message, digest
 from bot.domain import Attachment, EditBudget, Page, Purpose, StepNotes, Turn
 from bot.errors import MessageGone, WriteDelayed, WriteRefused
 
@@ -118,7 +118,7 @@ class MatrixSurface:
             **address.relation(address.question, quotes=quotes),
         }
         txn = digest(turn.id, page.number, self._again[page.number])
-        id_ = await client.send(address.room, MESSAGE, txn, content)
+        id_ = await client.send(address.room, txn, content)
         try:
             message = self._messages[id_] = await messages.message_of(client, address.room, id_)
         except MessageGone:
@@ -143,7 +143,7 @@ class MatrixSurface:
                 bucket = self._bucket(page)
                 raise WriteDelayed("the page has its edits", retry_after=_PAUSE, bucket=bucket)
             txn = digest(self._own, message_id, len(message.edits), wanted)
-            edit = await client.send(room, MESSAGE, txn, messages.edit_content(message_id, content))
+            edit = await client.send(room, txn, messages.edit_content(message_id, content))
             message.note(content, edit)
         # Synapse takes edits of a redacted message, which anybody could read by their ids.
         event = await client.event(room, message_id)
@@ -186,7 +186,7 @@ class MatrixSurface:
         relation = self._address.relation(message_id, quotes=False)
         whole = messages.marked(self._turn, {**content, **relation}, beside=message_id, name=name)
         txn = digest(message_id, name)
-        id_ = await self._client.send(self._address.room, MESSAGE, txn, whole)
+        id_ = await self._client.send(self._address.room, txn, whole)
         self._messages[id_] = Message(id=id_, beside=message_id, name=name)
 
     async def _upload(self, file: Attachment) -> dict[str, Any]:

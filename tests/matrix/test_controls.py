@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -74,10 +75,7 @@ class Desk(Scene):
 
     async def write(self, words: str, *, thread: str = "") -> Turn:
         turn = await self.ask(f"!parley {words}", thread=thread)
-        turn = Turn(
-            *(turn.id, turn.key, turn.person, turn.text, turn.place, turn.asked_at),
-            asker=Asker(direct=self.direct),
-        )
+        turn = replace(turn, asker=Asker(direct=self.direct))
         await self.controls.command(turn, words)
         return turn
 
@@ -104,8 +102,7 @@ class Desk(Scene):
 @asynccontextmanager
 async def desk_of(synapse: Synapse, store: Store, *, direct: bool) -> AsyncIterator[Desk]:
     async with scene_of(synapse, store, direct=direct) as scene, scene.platform() as platform:
-        parts = scene.synapse, scene.ann, scene.bot, scene.room, scene.proxy, scene.budgets, direct
-        desk = Desk(*parts)
+        desk = Desk(**vars(scene))
         desk.queue = Queue()
         desk.process, desk.controls = platform, Controls(platform, desk.queue.intake)
         yield desk
@@ -402,10 +399,7 @@ class TestCommands:
 
     async def test_who_began_a_thread_chooses_for_it(self, desk: Desk, store: Store) -> None:
         desk.controls = Controls(desk.process, NotedIntake(store))
-        ben, cleo = [await desk.synapse.person(it) for it in ("ben", "cleo")]
-        for one in (ben, cleo):
-            await desk.ann.invite(desk.room, one)
-            await one.join(desk.room)
+        ben, cleo = [await desk.ann.bring(desk.room, it) for it in ("ben", "cleo")]
         root = await ben.say(desk.room, "why?")
 
         for desk.ann in (cleo, ben):

@@ -82,7 +82,7 @@ class Controls:
                 said = refused.apology
         if said:
             address = Address(room, related_to(message, "m.thread"), target)
-            await self.notify(address, said, of=press)
+            await self._post(address, said, of=press)
         await self._lookup.note_handled(press)
 
     async def command(self, turn: Turn, words: str) -> None:
@@ -99,7 +99,7 @@ class Controls:
             said = excuse(error)
         # What a person is told at the end of forgetting stays.
         to = None if words.casefold().startswith("forget-me") else turn
-        await self.notify(_where(turn), said, of=turn.id, to=to)
+        await self._post(_where(turn), said, of=turn.id, to=to)
         if said == say(FORGETTING):
             self._jobs.start(self._report_forgotten(call, _where(turn)))
         await self._lookup.note_handled(turn.id)
@@ -110,9 +110,9 @@ class Controls:
         if isinstance(refused, NothingAsked):
             call = self._call(turn.id, turn.key, turn.person, turn.asker)
             said = await self._words.run("help", call, ways=_ways(call))
-        await self.notify(_where(turn), said, of=turn.id)
+        await self._post(_where(turn), said, of=turn.id)
 
-    async def notify(self, address: Address, text: str, *, of: str, to: Turn | None = None) -> None:
+    async def _post(self, address: Address, text: str, *, of: str, to: Turn | None = None) -> None:
         """Post a notice below an event, once for `of`, perhaps later; a failure is only logged.
 
         An answer `to` a command goes when its person is forgotten.
@@ -138,7 +138,7 @@ class Controls:
 
     async def _report_forgotten(self, call: Call, where: Address) -> None:
         said = await self._words.handlers.forgotten(call)
-        await self.notify(where, said, of=f"{call.id}/end")
+        await self._post(where, said, of=f"{call.id}/end")
 
     def _call(self, id_: str, key: ThreadKey, person: Person, asker: Asker) -> Call:
         # An event outside of threads is the root of its own.

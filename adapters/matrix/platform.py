@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from adapters.matrix import context, messages
 from adapters.matrix.client import Event, MatrixClient, path_of
-from adapters.matrix.events import NAME
+from adapters.matrix.events import NAME, event_of
 from adapters.matrix.markup import content_of
 from adapters.matrix.messages import Address
 from adapters.matrix.rooms import Rooms
@@ -83,7 +83,7 @@ class MatrixPlatform:
         A homeserver keeps a file whose message is redacted. Raises SurfaceError.
         """
         room, mxc = str(file.place.get("room")), str(file.place.get("mxc"))
-        event = await self.client.event(room, file.message.partition(":")[2])
+        event = await self.client.event(room, event_of(file.message))
         if not event.get("content"):
             raise MessageGone(f"the message of {file.id} was redacted")
         async with aclosing(self.client.download(mxc)) as chunks:

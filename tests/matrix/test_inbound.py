@@ -266,7 +266,6 @@ async def test_no_thread_begins_with_what_relates_to_another_message(there: Hear
 async def test_a_direct_room_that_is_handed_on_keeps_what_its_members_may_not_read(
     there: Hearing,
 ) -> None:
-    ben = await there.synapse.person("ben")
     hidden = {"type": "m.room.history_visibility", "content": {"history_visibility": "joined"}}
     there.room = await there.ann.create_room(
         there.bot, direct=True, initial_state=[{**hidden, "state_key": ""}]
@@ -274,8 +273,7 @@ async def test_a_direct_room_that_is_handed_on_keeps_what_its_members_may_not_re
     await there.bot.join(there.room)
     await there.ann.say(there.room, "a secret")
     await there.heard("a secret")
-    await there.ann.invite(there.room, ben)
-    await ben.join(there.room)
+    ben = await there.ann.bring(there.room, "ben")
     await there.ann.leave(there.room)
 
     await ben.say(there.room, "what was said?")

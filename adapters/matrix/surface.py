@@ -112,11 +112,8 @@ class MatrixSurface:
     async def _send(self, page: Page) -> Message:
         """Post a page; it is read back, since an earlier post may have another text."""
         client, turn, address = self._client, self._turn, self._address
-        quotes = turn.place.get("refers") is True
-        content = {
-            **messages.page_content(page, turn),
-            **address.relation(address.question, quotes=quotes),
-        }
+        relation = address.relation(address.question, quotes=turn.place.get("refers") is True)
+        content = {**messages.page_content(page, turn), **relation}
         txn = digest(turn.id, page.number, self._again[page.number])
         id_ = await client.send(address.room, txn, content)
         try:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
@@ -131,12 +130,12 @@ class MatrixClient:
             raise WriteFailed(f"{path}: the answer is no JSON object")
         return found
 
-    async def send(self, room: str, kind: str, txn: str, content: Mapping[str, Any]) -> str:
-        """Send an event and return its id; the same `txn` again returns the same event's.
+    async def send(self, room: str, txn: str, content: Mapping[str, Any]) -> str:
+        """Send a message and return its event's id; the same `txn` again returns the same one's.
 
         Synapse 1.163 remembers it for a day.
         """
-        path = path_of("rooms", room, "send", kind, txn)
+        path = path_of("rooms", room, "send", "m.room.message", txn)
         event = (await self.call("PUT", path, body=content, counted=True)).get("event_id")
         if not isinstance(event, str):
             raise WriteFailed(f"{path}: the answer names no event")
@@ -282,8 +281,7 @@ def objects(value: object) -> list[Event]:
 
 def _seconds(milliseconds: object, header: str | None) -> float:
     """Return for how long a 429 asks to wait: v1.10 moved it from the body into the header."""
+    wait = float(header) if header and header.isdecimal() else _PATIENCE
     if isinstance(milliseconds, int | float) and not isinstance(milliseconds, bool):
-        wait = milliseconds / 1000
-    else:
-        wait = float(header) if header and header.isdecimal() else _PATIENCE
-    return min(max(wait, 0.1), _LONGEST) if math.isfinite(wait) else _PATIENCE
+        wait = min(_LONGEST * 1000, milliseconds) / 1000  # a NaN is not less
+    return max(0.1, min(_LONGEST, wait))

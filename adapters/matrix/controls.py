@@ -9,16 +9,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
-from adapters.matrix.events import mapping
+from adapters.matrix.client import Event
+from adapters.matrix.events import NAME, event_id, mapping, reacted_to, related_to
 from adapters.matrix.events import turn_id as id_of
 from adapters.matrix.markup import content_of
-from adapters.matrix.messages import ASK, MESSAGE, SIGNS, Address, digest, mark_of, marked
-from adapters.matrix.platform import insist
-from adapters.matrix.rooms import Rooms
+from adapters.matrix.messages import ASK, SIGNS, Address, digest, mark_of, marked
+from adapters.matrix.platform import MatrixPlatform, insist
 from bot.cache import BoundedCache
 from bot.commands.handlers import FORGETTING, Call, Scope, excuse
 from bot.commands.words import Words
-from bot.concurrency import BackgroundTasks
 from bot.domain import Asker, Person, Rating, ThreadKey, Turn, choices
 from bot.errors import NothingAsked, ParleyError, Refused, StoreUnavailable
 from bot.intake.intake import REPEAT_SECONDS, Intake
@@ -46,29 +45,28 @@ class Controls:
     Raises StoreUnavailable and SurfaceError if it is to be handled again.
     """
 
-    def __init__(self, rooms: Rooms, intake: Intake, *, jobs: BackgroundTasks) -> None:
-        self._rooms, self._client, self._jobs = rooms, rooms.client, jobs
+    def __init__(self, platform: MatrixPlatform, intake: Intake) -> None:
+        self._rooms, self._client, self._jobs = platform.rooms, platform.client, platform.jobs
         self._lookup, self._answers = intake.lookup, intake.answers
         self._words = Words(
             intake, written="`!parley {name}`", scopes=_SCOPES, rights=self._with_rights
         )
         self._refused: BoundedCache[tuple[str, ...], bool] = BoundedCache()
 
-    async def react(
-        self, *, room: str, reaction: str, target: str, key: str, person: Person, asker: Asker
-    ) -> None:
+    async def react(self, room: str, event: Event, *, person: Person, asker: Asker) -> None:
         """Do what a reaction to a message of an answer stands for; others mean nothing."""
+        (target, key), reaction = reacted_to(event), event_id(event, "event_id")
         sign, press = key.translate(_LOOKS), id_of(reaction)
-        if sign not in _KNOWN or await self._lookup.is_handled(press):
+        if not (target and reaction) or sign not in _KNOWN or await self._lookup.is_handled(press):
             return
-        event = await self._client.event(room, target)
-        content = mapping(event, "content")
+        message = await self._client.event(room, target)
+        content = mapping(message, "content")
         mark = mark_of(content) if content.get("msgtype") != "m.notice" else {}
-        if not mark or event.get("sender") != self._client.user_id:
+        if not mark or message.get("sender") != self._client.user_id:
             return
         turn_id, call_id = str(mark["turn"]), str(mark.get("name", "")).partition(ASK)[2]
-        thread, said = await self._lookup.thread_of_turn(turn_id), ""
-        at = ThreadKey("matrix", self._client.server, room, reaction)
+        said = ""
+        at = ThreadKey(NAME, self._client.server, room, reaction)
         call = self._call(press, at, person, asker)
         chosen = [it for it in choices(call_id) if _CONSENTS[it] == sign] if call_id else []
         try:
@@ -83,8 +81,8 @@ class Controls:
                 self._refused.put(same, True, seconds=REPEAT_SECONDS)
                 said = refused.apology
         if said:
-            root = thread.thread if thread and thread.thread.startswith("$") else ""
-            await self.notify(Address(room, root, target), said, of=press)
+            address = Address(room, related_to(message, "m.thread"), target)
+            await self._post(address, said, of=press)
         await self._lookup.note_handled(press)
 
     async def command(self, turn: Turn, words: str) -> None:
@@ -101,7 +99,7 @@ class Controls:
             said = excuse(error)
         # What a person is told at the end of forgetting stays.
         to = None if words.casefold().startswith("forget-me") else turn
-        await self.notify(_where(turn), said, of=turn.id, to=to)
+        await self._post(_where(turn), said, of=turn.id, to=to)
         if said == say(FORGETTING):
             self._jobs.start(self._report_forgotten(call, _where(turn)))
         await self._lookup.note_handled(turn.id)
@@ -112,9 +110,9 @@ class Controls:
         if isinstance(refused, NothingAsked):
             call = self._call(turn.id, turn.key, turn.person, turn.asker)
             said = await self._words.run("help", call, ways=_ways(call))
-        await self.notify(_where(turn), said, of=turn.id)
+        await self._post(_where(turn), said, of=turn.id)
 
-    async def notify(self, address: Address, text: str, *, of: str, to: Turn | None = None) -> None:
+    async def _post(self, address: Address, text: str, *, of: str, to: Turn | None = None) -> None:
         """Post a notice below an event, once for `of`, perhaps later; a failure is only logged.
 
         An answer `to` a command goes when its person is forgotten.
@@ -124,7 +122,7 @@ class Controls:
         content = {**content_of(text, kind="m.notice"), **relation}
         content = marked(to, content) if to else content
         if len(self._jobs) < _MOST_WAITING:
-            send = partial(self._client.send, address.room, MESSAGE, digest("notice", of), content)
+            send = partial(self._client.send, address.room, digest("notice", of), content)
             job = self._jobs.start(insist(send, f"a notice in {address.room}"))
             await asyncio.wait((job,), timeout=_NOTICE_SECONDS)
 
@@ -140,7 +138,7 @@ class Controls:
 
     async def _report_forgotten(self, call: Call, where: Address) -> None:
         said = await self._words.handlers.forgotten(call)
-        await self.notify(where, said, of=f"{call.id}/end")
+        await self._post(where, said, of=f"{call.id}/end")
 
     def _call(self, id_: str, key: ThreadKey, person: Person, asker: Asker) -> Call:
         # An event outside of threads is the root of its own.

@@ -77,11 +77,11 @@ def to_said(room: str, event: Event, *, content: Event | None = None) -> Said | 
     shown = original if content is None else content
     kind, relation = shown.get("msgtype"), mapping(original, "m.relates_to")
     sender, id_ = user_id(event, "sender"), event_id(event, "event_id")
-    if event.get("type") != "m.room.message" or not (sender and id_):
+    if event.get("type") != "m.room.message" or not (sender and id_ and original):
         return None
     if kind not in (*_SAID, "m.notice") or relation.get("rel_type") == "m.replace":
         return None
-    thread = event_id(relation, "event_id") if relation.get("rel_type") == "m.thread" else ""
+    thread = related_to(event, "m.thread")
     # In a thread a reply may stand in for one, for clients that know no threads (v1.4).
     is_reply = not (thread and relation.get("is_falling_back") is True)
     files = _files(room, id_, shown)
@@ -103,27 +103,28 @@ def to_said(room: str, event: Event, *, content: Event | None = None) -> Said | 
 
 def as_it_stands(room: str, event: Event) -> Said | None:
     """Return the message of an event with the last edit that the homeserver has put beside it."""
-    relations = mapping(mapping(event, "unsigned"), "m.relations")
-    edit = mapping(relations, "m.replace")
-    new = mapping(mapping(edit, "content"), "m.new_content")
+    edit = mapping(event, "unsigned", "m.relations", "m.replace")
     # The homeserver promises it to be the author's (v1.4, "Event replacements").
-    own = bool(new) and edit.get("sender") == event.get("sender") and mapping(event, "content")
-    return to_said(room, event, content=new if own else None)
+    is_own = edit.get("sender") == event.get("sender")
+    new = mapping(edit, "content", "m.new_content") if is_own else {}
+    return to_said(room, event, content=new or None)
+
+
+def related_to(event: Event, kind: str) -> str:
+    """Return the event to which one has a relation of this type; "" if there is none."""
+    relation = mapping(event, "content", "m.relates_to")
+    return event_id(relation, "event_id") if relation.get("rel_type") == kind else ""
 
 
 def edited_event(event: Event) -> str:
     """Return the event that an event replaces; "" if it is no edit."""
-    relation = mapping(mapping(event, "content"), "m.relates_to")
-    return event_id(relation, "event_id") if relation.get("rel_type") == "m.replace" else ""
+    return related_to(event, "m.replace")
 
 
 def reacted_to(event: Event) -> tuple[str, str]:
     """Return the event to which a reaction reacts, and its key, such as "👍"."""
-    relation = mapping(mapping(event, "content"), "m.relates_to")
-    key = relation.get("key")
-    if relation.get("rel_type") != "m.annotation" or not isinstance(key, str):
-        return "", ""
-    return event_id(relation, "event_id"), key[:20]
+    key = mapping(event, "content", "m.relates_to").get("key")
+    return related_to(event, "m.annotation"), key[:20] if isinstance(key, str) else ""
 
 
 def redacted_event(event: Event) -> str:
@@ -152,14 +153,16 @@ def own_membership(event: Event, user: str) -> tuple[object, object]:
     """Return what a user was in a room and is by this event, such as "join"; else None."""
     if event.get("type") != "m.room.member" or event.get("state_key") != user:
         return None, None
-    before = mapping(mapping(event, "unsigned"), "prev_content")
+    before = mapping(event, "unsigned", "prev_content")
     return before.get("membership"), mapping(event, "content").get("membership")
 
 
-def mapping(holder: Event, name: str) -> Event:
-    """Return an object in an object; {} if it is none."""
-    found = holder.get(name)
-    return found if isinstance(found, dict) else {}
+def mapping(holder: Event, *names: str) -> Event:
+    """Return an object in objects; {} if it, or one on the way, is none."""
+    for name in names:
+        found = holder.get(name)
+        holder = found if isinstance(found, dict) else {}
+    return holder
 
 
 def event_id(holder: Event, name: str) -> str:

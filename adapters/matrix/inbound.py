@@ -16,7 +16,6 @@ from adapters.matrix.context import context_messages, message_at
 from adapters.matrix.controls import Controls
 from adapters.matrix.events import NAME, Said, mapping, to_said, turn_id
 from adapters.matrix.platform import MatrixPlatform
-from adapters.matrix.rooms import Rooms
 from bot.cache import BoundedCache
 from bot.concurrency import Backoff
 from bot.domain import Asker, Person, ThreadKey, Turn
@@ -53,20 +52,12 @@ class Inbound:
     Every method raises StoreUnavailable, and SurfaceError if the homeserver could not be asked.
     """
 
-    def __init__(
-        self,
-        platform: MatrixPlatform,
-        rooms: Rooms,
-        *,
-        intake: Intake,
-        controls: Controls,
-        store: Store,
-    ) -> None:
+    def __init__(self, platform: MatrixPlatform, *, intake: Intake, store: Store) -> None:
         self._platform, self._jobs, self._store = platform, platform.jobs, store
         # What is to be withdrawn: "<room> <event>", and of the forgotten "<person> <a number>".
         self._owed, self._withdrawing = store.key("removals", NAME), set[str]()
-        self._rooms, self._client = rooms, rooms.client
-        self._intake, self._controls = intake, controls
+        self._rooms, self._client = platform.rooms, platform.client
+        self._intake, self._controls = intake, Controls(platform, intake)
         # Servers that never answer hold up no invitation from the bot's own.
         self._joins = [asyncio.Semaphore(_JOINS_AT_ONCE) for _ in range(2)]
         self._invites: set[str] = set()
@@ -94,7 +85,9 @@ class Inbound:
         elif read.time_of(event) < time.time() - _OLDEST:
             return
         elif kind == "m.reaction":
-            await self._on_reaction(room, event, sender)
+            is_direct = (await self._rooms.room(room)).is_direct
+            person, asker = self._who(sender, is_direct=is_direct)
+            await self._controls.react(room, event, person=person, asker=asker)
         elif kind == "m.room.message" and read.edited_event(event):
             await self._on_edit(room, event)
         elif said := to_said(room, event):
@@ -122,8 +115,8 @@ class Inbound:
             self._jobs.start(self._answer_invite(room, inviter, is_direct=is_direct))
 
     async def _answer_invite(self, room: str, inviter: str, *, is_direct: bool) -> None:
-        thread, person = ThreadKey(NAME, self._client.server, room, room), Person(inviter, inviter)
-        asker, path = self._asker(inviter, is_direct=is_direct), path_of("join", room)
+        thread, path = ThreadKey(NAME, self._client.server, room, room), path_of("join", room)
+        person, asker = self._who(inviter, is_direct=is_direct)
         # A server that is not in the room asks that one; it was named otherwise before v1.12.
         via = dict.fromkeys(("via", "server_name"), inviter.partition(":")[2])
         try:
@@ -158,13 +151,13 @@ class Inbound:
             if not await self._rooms.is_encrypted(room) or self._left.get(room):
                 return
             self._left.put(room, True, seconds=10.0)
-            await self._client.send(room, "m.room.message", "encrypted", content)
+            await self._client.send(room, "encrypted", content)
             await self._client.call("POST", path_of("rooms", room, "leave"), body={})
         except SurfaceError as error:  # the next message tries it again
             log.warning("Room %s is encrypted, and cannot be left: %s", room, error)
 
     async def _on_edit(self, room: str, event: Event) -> None:
-        target, new = read.edited_event(event), mapping(mapping(event, "content"), "m.new_content")
+        target, new = read.edited_event(event), mapping(event, "content", "m.new_content")
         if not (
             self._client.user_id in read.mentioned(new)
             or await self._intake.lookup.thread_of_turn(turn_id(target))
@@ -172,19 +165,10 @@ class Inbound:
         ):
             return
         original = await self._client.event(room, target)
-        said = to_said(room, original, content=new) if mapping(original, "content") else None
+        said = to_said(room, original, content=new)
         # Synapse 1.163 lets anybody send an edit of anything.
         if said and original.get("sender") == event.get("sender"):
             await self._receive(said, edited_at=read.time_of(event))
-
-    async def _on_reaction(self, room: str, event: Event, sender: str) -> None:
-        (target, key), reaction = read.reacted_to(event), read.event_id(event, "event_id")
-        if target and reaction:
-            is_direct = (await self._rooms.room(room)).is_direct
-            person, asker = Person(sender, sender), self._asker(sender, is_direct=is_direct)
-            await self._controls.react(
-                room=room, reaction=reaction, target=target, key=key, person=person, asker=asker
-            )
 
     async def _on_redaction(self, room: str, gone: str) -> None:
         """Forget a question, an answer, or what a prompt has shown of others.
@@ -242,17 +226,18 @@ class Inbound:
         if facts.direct:
             # If history is hidden, the next person there may not read the last one's.
             alone = room if await rooms.shows_history(room) else f"{room} {said.sender}"
+        person, asker = self._who(said.sender, is_direct=facts.direct)
         turn = Turn(
             id=turn_id(said.event),
             key=ThreadKey(NAME, self._client.server, room, root or alone),
-            person=Person(said.sender, said.sender),
+            person=person,
             text=text,
             place={"room": room, "thread": root, "question": said.event},
             asked_at=said.at,
             where="" if facts.direct else where.name,
             files=said.files,
             joins=True,
-            asker=self._asker(said.sender, is_direct=facts.direct),
+            asker=asker,
         )
         received = Received(
             turn=turn,
@@ -280,6 +265,7 @@ class Inbound:
             turn = replace(turn, quote=quote)
         return turn
 
-    def _asker(self, user: str, *, is_direct: bool) -> Asker:
+    def _who(self, user: str, *, is_direct: bool) -> tuple[Person, Asker]:
         home = user.partition(":")[2]
-        return Asker(direct=is_direct, home="" if home == self._client.server else home)
+        asker = Asker(direct=is_direct, home="" if home == self._client.server else home)
+        return Person(user, user), asker

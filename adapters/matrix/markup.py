@@ -84,7 +84,9 @@ def _safe(tokens: Sequence[Token]) -> Iterator[Token]:
                 token.attrs = {"href": link}  # without a title
             case "image":
                 source = "" if link else str(token.attrs.get("src") or "")
-                yield from _linked(token.content or source, source)
+                words = Token("text", "", 0, content=token.content or source)
+                begin = Token("link_open", "a", 1, attrs={"href": source})
+                yield from (begin, words, Token("link_close", "a", -1)) if source else (words,)
                 continue
             case "s_open" | "s_close":
                 token.tag = "del"
@@ -93,11 +95,3 @@ def _safe(tokens: Sequence[Token]) -> Iterator[Token]:
             yield token
         if token.type == "link_close":
             link = ""
-
-
-def _linked(words: str, address: str) -> Iterator[Token]:
-    if address:
-        yield Token("link_open", "a", 1, attrs={"href": address})
-    yield Token("text", "", 0, content=words)
-    if address:
-        yield Token("link_close", "a", -1)

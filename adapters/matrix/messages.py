@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from adapters.matrix.client import Event, MatrixClient, path_of
-from adapters.matrix.events import edited_event, mapping
+from adapters.matrix.events import edited_event, event_of, mapping
 from adapters.matrix.markup import content_of
 from bot.domain import Consent, Page, Turn, choices
 from bot.errors import MessageGone, PlaceGone
 from bot.languages import say
 
-KEY, MESSAGE = "dev.parley.reply", "m.room.message"
+KEY = "dev.parley.reply"
 FILE, ASK = "file:", "ask:"  # what a message beside a page is
 # The reactions that answer what a person is asked.
 SIGNS: Mapping[Consent, str] = {
@@ -156,7 +156,7 @@ class TakenAway(MessageGone):
 
 def redacted(client: MatrixClient, event: Event) -> MessageGone:
     """Return how a message that shows nothing of an answer is gone."""
-    because = mapping(mapping(event, "unsigned"), "redacted_because")
+    because = mapping(event, "unsigned", "redacted_because")
     kind = TakenAway if because.get("sender") == client.user_id else MessageGone
     return kind(f"{event.get('event_id')} was redacted, or is no message of an answer")
 
@@ -180,13 +180,14 @@ async def own_messages(client: MatrixClient, room: str, *, after: str = "") -> A
 
     Those behind an event, up to `_MOST_READ`; without one, all of the room.
     """
-    path, own, start, number = path_of("rooms", room, "context", after), [client.user_id], "", 0
+    own, kinds, start, number = [client.user_id], ["m.room.message"], "", 0
     if after:
+        path = path_of("rooms", room, "context", after)
         try:
             start = str((await client.call("GET", path, query={"limit": 0})).get("end"))
         except MessageGone:  # the server has purged it
             return
-    async with aclosing(client.messages(room, start, senders=own, types=[MESSAGE])) as found:
+    async with aclosing(client.messages(room, start, senders=own, types=kinds)) as found:
         async for event in found:
             number += 1
             if mark_of(event.get("content")):
@@ -203,29 +204,26 @@ async def redact(client: MatrixClient, room: str, events: Iterable[str]) -> None
             await client.call("PUT", path, body={}, counted=True)
 
 
-async def withdraw(
-    client: MatrixClient, room: str, *, wanted: Callable[[Event], bool], after: str = ""
-) -> None:
-    """Redact those of `own_messages` that are `wanted`. Raises SurfaceError."""
-    found = [it async for it in own_messages(client, room, after=after) if wanted(it)]
+async def withdraw(client: MatrixClient, room: str, event: str) -> None:
+    """Redact the answer to an event, its edits, and what stands beside it. Raises SurfaceError."""
+    found = []
+    async for own in own_messages(client, room, after=event):
+        mark = mark_of(own["content"])
+        if event in (event_of(mark["turn"]), edited_event(own), mark.get("beside")):
+            found.append(own)
+    await redact_all(client, room, found)
+
+
+async def redact_all(client: MatrixClient, room: str, found: Iterable[Event]) -> None:
+    """Redact some of `own_messages`. Raises SurfaceError."""
     # Edits first, the newest last: so no older text comes back, and a server lists no edits of what
     # is redacted.
-    found.sort(key=lambda it: not edited_event(it))
-    await redact(client, room, [str(one["event_id"]) for one in found])
-
-
-def belongs_to(event: Event, message_id: str) -> bool:
-    """Whether an event of ours is an edit of a message, or stands beside it."""
-    return message_id in (edited_event(event), mark_of(event["content"]).get("beside"))
+    ordered = sorted(found, key=lambda it: not edited_event(it))
+    await redact(client, room, [str(one["event_id"]) for one in ordered])
 
 
 def _message(id_: str, content: Mapping[str, Any]) -> Message:
     mark = mark_of(content)
-    message = Message(
-        id=id_,
-        page=mark.get("page", -1),
-        beside=mark.get("beside", ""),
-        name=mark.get("name", ""),
-    )
+    message = Message(id=id_, **{it: mark[it] for it in ("page", "beside", "name") if it in mark})
     message.note({name: it for name, it in content.items() if name != "m.relates_to"})
     return message

@@ -5,22 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Collection,
-    Mapping,
-    Sequence,
-)
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import aclosing, asynccontextmanager, nullcontext, suppress
 from functools import partial
 from typing import Any, TypeVar
 
 from adapters.matrix import context, messages
-from adapters.matrix.client import Event, path_of
-from adapters.matrix.events import turn_id
+from adapters.matrix.client import Event, MatrixClient, path_of
+from adapters.matrix.events import NAME, event_of
 from adapters.matrix.markup import content_of
 from adapters.matrix.messages import Address
 from adapters.matrix.rooms import Rooms
@@ -57,10 +49,10 @@ class MatrixPlatform:
     `jobs` is to be entered while the platform is used.
     """
 
-    name = "matrix"
+    name = NAME
 
-    def __init__(self, rooms: Rooms) -> None:
-        self._rooms, self.client = rooms, rooms.client
+    def __init__(self, client: MatrixClient) -> None:
+        self.client, self.rooms = client, Rooms(client)
         self.downtime = Downtime()
         self.jobs = BackgroundTasks(grace_seconds=1.0)
         self._telling = asyncio.Lock()
@@ -79,11 +71,11 @@ class MatrixPlatform:
 
     async def read_context(self, turn: Turn, *, since: str, most: int) -> Sequence[ContextMessage]:
         """Return the messages before a question in its thread. Raises SurfaceError."""
-        return await context.read_context(self._rooms, turn, since=since, most=most)
+        return await context.read_context(self.rooms, turn, since=since, most=most)
 
     def earlier(self, turn: Turn) -> ReadEarlier | None:
         """Return what reads the room or the thread of a question; None in a direct room."""
-        return context.earlier(self._rooms, turn)
+        return context.earlier(self.rooms, turn)
 
     async def fetch_file(self, file: FileRef) -> AsyncGenerator[bytes]:
         """Yield the bytes of a file from the homeserver, as long as its message is there.
@@ -91,7 +83,7 @@ class MatrixPlatform:
         A homeserver keeps a file whose message is redacted. Raises SurfaceError.
         """
         room, mxc = str(file.place.get("room")), str(file.place.get("mxc"))
-        event = await self.client.event(room, file.message.partition(":")[2])
+        event = await self.client.event(room, event_of(file.message))
         if not event.get("content"):
             raise MessageGone(f"the message of {file.id} was redacted")
         async with aclosing(self.client.download(mxc)) as chunks:
@@ -110,12 +102,7 @@ class MatrixPlatform:
         That is the answer to a question, or the edits and files of one of its messages: a server
         leaves them as they are. It is tried until it is done; a failure is only logged.
         """
-
-        def wanted(own: Event) -> bool:
-            turn = messages.mark_of(own["content"])["turn"]
-            return turn == turn_id(event) or messages.belongs_to(own, event)
-
-        work = partial(messages.withdraw, self.client, room, after=event, wanted=wanted)
+        work = partial(messages.withdraw, self.client, room, event)
         await insist(work, f"the removal of what belongs to {event} in {room}")
 
     async def withdraw_all(self, person: str, *, is_known: Callable[[str], Awaitable[Any]]) -> None:
@@ -127,23 +114,20 @@ class MatrixPlatform:
     async def _withdraw_all(
         self, room: str, person: str, is_known: Callable[[str], Awaitable[Any]]
     ) -> None:
-        turns = set[str]()
+        by_turn: dict[str, list[Event]] = {}
         async for own in messages.own_messages(self.client, room):
             if (mark := messages.mark_of(own["content"])).get("for") == person:
-                turns.add(mark["turn"])
-        gone = {it for it in turns if not await is_known(it)}
-
-        def wanted(own: Event) -> bool:
-            return messages.mark_of(own["content"])["turn"] in gone
-
-        await messages.withdraw(self.client, room, wanted=wanted)
+                by_turn.setdefault(mark["turn"], []).append(own)
+        for turn, found in by_turn.items():
+            if not await is_known(turn):
+                await messages.redact_all(self.client, room, found)
 
     async def tell(self, person: str, text: str) -> None:
         """Send a person a direct message, the same one once a day. Raises SurfaceError."""
         async with self._telling:
             room = await self._direct_room(person)
         txn = messages.digest("tell", person, text, time.strftime("%j", time.gmtime()))
-        await self.client.send(room, messages.MESSAGE, txn, content_of(text))
+        await self.client.send(room, txn, content_of(text))
 
     async def _direct_room(self, person: str) -> str:
         """Return the direct room with a person; it is made if there is none."""
@@ -168,16 +152,17 @@ class MatrixPlatform:
             async with running(self._type_often(room)):
                 yield
         finally:
-            self.jobs.start(self._type(room, {"typing": False}))
+            self.jobs.start(self._type(room, is_busy=False))
 
     async def _type_often(self, room: str) -> None:
         while True:
-            await self._type(room, {"typing": True, "timeout": _TYPING_MS})
+            await self._type(room, is_busy=True)
             await asyncio.sleep(_TYPING_EVERY)
 
-    async def _type(self, room: str, body: Mapping[str, Any]) -> None:
+    async def _type(self, room: str, *, is_busy: bool) -> None:
+        path = path_of("rooms", room, "typing", self.client.user_id)
+        body = {"typing": is_busy, "timeout": _TYPING_MS}
         try:
-            path = path_of("rooms", room, "typing", self.client.user_id)
             await self.client.call("PUT", path, body=body)
         except SurfaceError as error:
             log.debug("Room %s: cannot show typing: %s", room, error)

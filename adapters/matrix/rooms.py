@@ -115,7 +115,7 @@ def _is_direct(members: list[Event], *, named: bool) -> bool:
     contents = [mapping(one, "content") for one in members]
     there = [one for one in contents if one.get("membership") in ("join", "invite")]
     # Who accepts an invitation has no mark of it any more; the event before has.
-    before = [mapping(mapping(one, "unsigned"), "prev_content") for one in members]
+    before = [mapping(one, "unsigned", "prev_content") for one in members]
     marked = any(one.get("is_direct") is True for one in (*contents, *before))
     return len(there) == 2 and (marked or not named)
 

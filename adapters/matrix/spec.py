@@ -18,22 +18,16 @@ _SERVER = r"(?:(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z0-9-]{1,63}|localhost)(?::\d{1,5}
 @asynccontextmanager
 async def _connect(process: Process) -> AsyncIterator[Connected]:
     from adapters.matrix.client import connected
-    from adapters.matrix.controls import Controls
     from adapters.matrix.inbound import Inbound
     from adapters.matrix.platform import MatrixPlatform
-    from adapters.matrix.rooms import Rooms
     from adapters.matrix.sync import Lease, Sync
 
     own, settings = MatrixSettings.of(process.settings), process.settings
     async with connected(own.homeserver, own.token, budgets=process.budgets) as client:
-        rooms = Rooms(client)
-        platform = MatrixPlatform(rooms)
-        controls = Controls(rooms, process.intake, jobs=platform.jobs)
+        platform = MatrixPlatform(client)
+        inbound = Inbound(platform, intake=process.intake, store=process.store)
         lease = Lease(process.store, account=client.user_id, seconds=settings.lease_seconds)
-        inbound = Inbound(
-            platform, rooms, intake=process.intake, controls=controls, store=process.store
-        )
-        sync = Sync(client, inbound, lease, downtime=platform.downtime)
+        sync = Sync(platform, inbound, lease)
         async with platform.jobs:
             yield Connected(platform, sync.run, platform.downtime.seconds, tell=platform.tell)
 

@@ -7,14 +7,13 @@ import mimetypes
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import partial
 from typing import Any
 from uuid import uuid4
 
 from adapters.matrix import messages
 from adapters.matrix.client import MatrixClient
 from adapters.matrix.markup import LIMIT, measure
-from adapters.matrix.messages import ASK, FILE, MESSAGE, Address, Message, digest
+from adapters.matrix.messages import ASK, FILE, Address, Message, digest
 from bot.domain import Attachment, EditBudget, Page, Purpose, StepNotes, Turn
 from bot.errors import MessageGone, WriteDelayed, WriteRefused
 
@@ -113,13 +112,10 @@ class MatrixSurface:
     async def _send(self, page: Page) -> Message:
         """Post a page; it is read back, since an earlier post may have another text."""
         client, turn, address = self._client, self._turn, self._address
-        quotes = turn.place.get("refers") is True
-        content = {
-            **messages.page_content(page, turn),
-            **address.relation(address.question, quotes=quotes),
-        }
+        relation = address.relation(address.question, quotes=turn.place.get("refers") is True)
+        content = {**messages.page_content(page, turn), **relation}
         txn = digest(turn.id, page.number, self._again[page.number])
-        id_ = await client.send(address.room, MESSAGE, txn, content)
+        id_ = await client.send(address.room, txn, content)
         try:
             message = self._messages[id_] = await messages.message_of(client, address.room, id_)
         except MessageGone:
@@ -144,7 +140,7 @@ class MatrixSurface:
                 bucket = self._bucket(page)
                 raise WriteDelayed("the page has its edits", retry_after=_PAUSE, bucket=bucket)
             txn = digest(self._own, message_id, len(message.edits), wanted)
-            edit = await client.send(room, MESSAGE, txn, messages.edit_content(message_id, content))
+            edit = await client.send(room, txn, messages.edit_content(message_id, content))
             message.note(content, edit)
         # Synapse takes edits of a redacted message, which anybody could read by their ids.
         event = await client.event(room, message_id)
@@ -155,8 +151,7 @@ class MatrixSurface:
     async def _delete(self, message_id: str, page: Page) -> None:
         """Redact a page with what belongs to it, and the page last: until then it is found."""
         client, room = self._client, self._address.room
-        wanted = partial(messages.belongs_to, message_id=message_id)
-        await messages.withdraw(client, room, after=message_id, wanted=wanted)
+        await messages.withdraw(client, room, message_id)
         await messages.redact(client, room, [message_id])
         for one in [it.id for it in self._messages.values() if it.beside == message_id]:
             del self._messages[one]
@@ -188,7 +183,7 @@ class MatrixSurface:
         relation = self._address.relation(message_id, quotes=False)
         whole = messages.marked(self._turn, {**content, **relation}, beside=message_id, name=name)
         txn = digest(message_id, name)
-        id_ = await self._client.send(self._address.room, MESSAGE, txn, whole)
+        id_ = await self._client.send(self._address.room, txn, whole)
         self._messages[id_] = Message(id=id_, beside=message_id, name=name)
 
     async def _upload(self, file: Attachment) -> dict[str, Any]:

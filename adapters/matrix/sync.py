@@ -9,9 +9,10 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from uuid import uuid4
 
-from adapters.matrix.client import Event, MatrixClient, TokenRefused, objects, path_of
+from adapters.matrix.client import Event, TokenRefused, objects, path_of
 from adapters.matrix.events import NAME, mapping, own_membership
 from adapters.matrix.inbound import Inbound
+from adapters.matrix.platform import MatrixPlatform
 from adapters.matrix.rooms import CHANGES
 from bot.concurrency import Backoff, together
 from bot.errors import (
@@ -23,7 +24,6 @@ from bot.errors import (
     WriteFailed,
     WriteRefused,
 )
-from bot.ports import Downtime
 from bot.store import Store
 
 log = logging.getLogger(__name__)
@@ -85,11 +85,9 @@ class Sync:
     asked for again, and its events are handed over twice.
     """
 
-    def __init__(
-        self, client: MatrixClient, inbound: Inbound, lease: Lease, *, downtime: Downtime
-    ) -> None:
-        self._client, self._inbound = client, inbound
-        self._lease, self._downtime = lease, downtime
+    def __init__(self, platform: MatrixPlatform, inbound: Inbound, lease: Lease) -> None:
+        self._client, self._downtime = platform.client, platform.downtime
+        self._inbound, self._lease = inbound, lease
         self._failed: dict[str, int] = {}  # tries, by event or room
 
     async def run(self) -> None:
@@ -165,7 +163,7 @@ class Sync:
 
     async def _handle(self, found: Event, since: str) -> None:
         self._invite(found)
-        joined, until = mapping(mapping(found, "rooms"), "join"), _next(found)
+        joined, until = mapping(found, "rooms", "join"), _next(found)
         for room in joined:
             try:
                 between = self._events(room, mapping(joined, room), since, until)
@@ -176,10 +174,10 @@ class Sync:
                 self._leave_out(room, error)
 
     def _invite(self, found: Event) -> None:
-        invited = mapping(mapping(found, "rooms"), "invite")
+        invited = mapping(found, "rooms", "invite")
         for room in invited:
-            state = mapping(mapping(invited, room), "invite_state")
-            self._inbound.on_invite(room, objects(state.get("events")))
+            state = mapping(invited, room, "invite_state").get("events")
+            self._inbound.on_invite(room, objects(state))
 
     async def _events(self, room: str, news: Event, since: str, to: str) -> AsyncGenerator[Event]:
         """Yield the state and the events of a room between two places, oldest first."""

@@ -6,14 +6,14 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from adapters.matrix.controls import Controls
-from adapters.matrix.rooms import Rooms
+from adapters.matrix.platform import MatrixPlatform
 from bot.commands.handlers import FORGETTING, FORGOTTEN_AND_REMOVED, MayNotChange
-from bot.concurrency import BackgroundTasks
 from bot.domain import FORM, LINK, Asker, Json, Page, Person, Purpose, Rating, Standing, Turn
 from bot.errors import HasEnded, NothingAsked, NotTheAsker, StoreUnavailable, ThreadBusy
 from bot.intake.answers import NOT_WAITING
@@ -56,7 +56,7 @@ class Desk(Scene):
     """A scene with a process that hears of what people do."""
 
     queue: Queue
-    rooms: Rooms
+    process: MatrixPlatform
     controls: Controls
 
     async def react(self, key: str, to: str, *, by: Member | None = None) -> str:
@@ -68,17 +68,14 @@ class Desk(Scene):
 
     async def again(self, key: str, to: str, reaction: str, *, by: Member | None = None) -> None:
         who = by or self.ann
+        relation = {"rel_type": "m.annotation", "event_id": to, "key": key}
+        event = {"event_id": reaction, "content": {"m.relates_to": relation}}
         person, asker = Person(who.user_id, who.name), Asker(direct=self.direct)
-        await self.controls.react(
-            room=self.room, reaction=reaction, target=to, key=key, person=person, asker=asker
-        )
+        await self.controls.react(self.room, event, person=person, asker=asker)
 
     async def write(self, words: str, *, thread: str = "") -> Turn:
         turn = await self.ask(f"!parley {words}", thread=thread)
-        turn = Turn(
-            *(turn.id, turn.key, turn.person, turn.text, turn.place, turn.asked_at),
-            asker=Asker(direct=self.direct),
-        )
+        turn = replace(turn, asker=Asker(direct=self.direct))
         await self.controls.command(turn, words)
         return turn
 
@@ -105,13 +102,10 @@ class Desk(Scene):
 @asynccontextmanager
 async def desk_of(synapse: Synapse, store: Store, *, direct: bool) -> AsyncIterator[Desk]:
     async with scene_of(synapse, store, direct=direct) as scene, scene.platform() as platform:
-        parts = scene.synapse, scene.ann, scene.bot, scene.room, scene.proxy, scene.budgets, direct
-        desk = Desk(*parts)
+        desk = Desk(**vars(scene))
         desk.queue = Queue()
-        async with BackgroundTasks() as jobs:
-            desk.rooms = Rooms(platform.client)
-            desk.controls = Controls(desk.rooms, desk.queue.intake, jobs=jobs)
-            yield desk
+        desk.process, desk.controls = platform, Controls(platform, desk.queue.intake)
+        yield desk
 
 
 @pytest.fixture
@@ -174,9 +168,7 @@ class TestReactions:
 
     async def test_a_refusal_is_told_once_in_the_thread(self, desk: Desk) -> None:
         turn, message = await desk.answered()
-        ben = await desk.synapse.person("ben")
-        await desk.ann.invite(desk.room, ben)
-        await ben.join(desk.room)
+        ben = await desk.ann.bring(desk.room, "ben")
 
         reaction = await desk.react("🔁", message, by=ben)
         desk.queue.handled.clear()
@@ -189,9 +181,7 @@ class TestReactions:
 
     async def test_a_flood_of_refusals_is_one_notice(self, desk: Desk) -> None:
         _, message = await desk.answered()
-        ben = await desk.synapse.person("ben")
-        await desk.ann.invite(desk.room, ben)
-        await ben.join(desk.room)
+        ben = await desk.ann.bring(desk.room, "ben")
 
         for key in ("🔁", "🔁\ufe0f", "▶️", "🔁\ufe0f\ufe0f", "▶"):
             await desk.react(key, message, by=ben)
@@ -290,9 +280,7 @@ class TestConsent:
 
     async def test_another_person_may_not_allow_it(self, desk: Desk) -> None:
         _, message = await desk.asked("call12345")
-        ben = await desk.synapse.person("ben")
-        await desk.ann.invite(desk.room, ben)
-        await ben.join(desk.room)
+        ben = await desk.ann.bring(desk.room, "ben")
 
         await desk.react("✅", message, by=ben)
 
@@ -377,10 +365,8 @@ class TestCommands:
         assert notice.text == "I do not know this command. Write `!parley help`."
 
     async def test_who_manages_the_room_chooses_for_it(self, desk: Desk, store: Store) -> None:
-        desk.controls = Controls(desk.rooms, NotedIntake(store), jobs=BackgroundTasks())
-        ben = await desk.synapse.person("ben")
-        await desk.ann.invite(desk.room, ben)
-        await ben.join(desk.room)
+        desk.controls = Controls(desk.process, NotedIntake(store))
+        ben = await desk.ann.bring(desk.room, "ben")
 
         await desk.write("persona room briefly")
         await desk.write("settings room temperature 0.5")
@@ -400,7 +386,7 @@ class TestCommands:
     async def test_settings_of_a_scope_that_may_not_be_changed_are_refused(
         self, desk: Desk, store: Store
     ) -> None:
-        desk.controls = Controls(desk.rooms, NotedIntake(store), jobs=BackgroundTasks())
+        desk.controls = Controls(desk.process, NotedIntake(store))
 
         await desk.write("settings server follow all")
         await desk.write("settings room nonsense")
@@ -412,11 +398,8 @@ class TestCommands:
         assert "`roles`" not in unknown
 
     async def test_who_began_a_thread_chooses_for_it(self, desk: Desk, store: Store) -> None:
-        desk.controls = Controls(desk.rooms, NotedIntake(store), jobs=BackgroundTasks())
-        ben, cleo = [await desk.synapse.person(it) for it in ("ben", "cleo")]
-        for one in (ben, cleo):
-            await desk.ann.invite(desk.room, one)
-            await one.join(desk.room)
+        desk.controls = Controls(desk.process, NotedIntake(store))
+        ben, cleo = [await desk.ann.bring(desk.room, it) for it in ("ben", "cleo")]
         root = await ben.say(desk.room, "why?")
 
         for desk.ann in (cleo, ben):
@@ -429,7 +412,7 @@ class TestCommands:
         ]
 
     async def test_a_direct_room_has_no_other_scopes(self, direct: Desk, store: Store) -> None:
-        direct.controls = Controls(direct.rooms, NotedIntake(store), jobs=BackgroundTasks())
+        direct.controls = Controls(direct.process, NotedIntake(store))
 
         await direct.write("settings")
         await direct.write("settings room temperature 1")
@@ -441,7 +424,7 @@ class TestCommands:
         assert refused == "Here you can only choose for this conversation."
 
     async def test_what_follows_a_list_stands_below_it(self, desk: Desk, store: Store) -> None:
-        desk.controls = Controls(desk.rooms, NotedIntake(store), jobs=BackgroundTasks())
+        desk.controls = Controls(desk.process, NotedIntake(store))
 
         await desk.write("settings temperature 1")
         await desk.write("settings")
@@ -487,15 +470,13 @@ class TestCommands:
         async def is_known(_: str) -> bool:
             return False
 
-        async with BackgroundTasks() as jobs:
-            desk.controls = Controls(desk.rooms, NotedIntake(store), jobs=jobs)
-            await desk.write("persona like a secret agent")
-            await desk.write("persona")
-            await desk.write("forget-me yes")
-            notice = (await desk.notices())[1]
-            await desk.react("🔁", notice.id)
-        async with desk.platform() as platform:
-            await platform.withdraw_all(desk.ann.user_id, is_known=is_known)
+        desk.controls = Controls(desk.process, NotedIntake(store))
+        await desk.write("persona like a secret agent")
+        await desk.write("persona")
+        await desk.write("forget-me yes")
+        notice = (await desk.notices())[1]
+        await desk.react("🔁", notice.id)
+        await desk.process.withdraw_all(desk.ann.user_id, is_known=is_known)
 
         assert "secret agent" in notice.text
         assert [one.text for one in await desk.notices()] == [FORGETTING]
@@ -547,7 +528,7 @@ class TestTelling:
 
 
 async def test_a_notice_that_waits_for_the_limit_holds_up_nothing_else(desk: Desk) -> None:
-    client = desk.rooms.client
+    client = desk.process.client
 
     async def waiting(*_: Any, **__: Any) -> str:
         await asyncio.sleep(3600)

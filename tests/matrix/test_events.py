@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.matrix.events import (
+    Said,
     as_it_stands,
     edited_event,
     event_of,
@@ -50,16 +51,22 @@ def message(text: str, **more: Any) -> dict[str, Any]:
     }
 
 
+def said(text: str, **more: Any) -> Said:
+    found = to_said(ROOM, message(text, **more))
+    assert found
+    return found
+
+
 @given(st.dictionaries(NAMES, ANYTHING, max_size=8), st.booleans())
 def test_nothing_that_a_server_sends_raises(event: dict[str, Any], looks_right: bool) -> None:
     if looks_right:
         event = {**event, "type": "m.room.message", "sender": ANN, "event_id": "$it"}
 
-    for said in (to_said(ROOM, event), as_it_stands(ROOM, event)):
-        if said:
-            said.text.encode()
-            said.without("parley", "")
-            assert said.command is None or said.text
+    for found in (to_said(ROOM, event), as_it_stands(ROOM, event)):
+        if found:
+            found.text.encode()
+            found.without("parley", "")
+            assert found.command is None or found.text
     edited_event(event)
     redacted_event(event)
     reacted_to(event)
@@ -83,54 +90,39 @@ def test_nothing_that_a_server_sends_raises(event: dict[str, Any], looks_right: 
     ],
 )
 def test_the_name_at_the_beginning_is_no_part_of_the_question(body: str, text: str) -> None:
-    said = to_said(ROOM, message(body))
-
-    assert said
-    assert said.without("@parley:example.org", "Parley", "parley") == text
+    assert said(body).without("@parley:example.org", "Parley", "parley") == text
 
 
 def test_the_fallback_of_a_reply_is_no_part_of_the_text() -> None:
     relation = {"m.in_reply_to": {"event_id": "$other"}}
 
-    said = to_said(
-        ROOM, message("> <@ben:b.org> first\n> more\n\nI see", **{"m.relates_to": relation})
-    )
-    quoting = to_said(ROOM, message("> a quote\n\nI see"))
+    replying = said("> <@ben:b.org> first\n> more\n\nI see", **{"m.relates_to": relation})
+    quoting = said("> a quote\n\nI see")
 
-    assert said
-    assert (said.text, said.reply_to) == ("I see", "$other")
-    assert quoting
+    assert (replying.text, replying.reply_to) == ("I see", "$other")
     assert quoting.text == "> a quote\n\nI see"
 
 
 def test_the_text_of_a_file_is_its_caption() -> None:
     named = {"msgtype": "m.image", "url": "mxc://a/b"}
 
-    alone = to_said(ROOM, message("cat.png", **named))
-    captioned = to_said(ROOM, message("What is it?", **named, filename="cat.png"))
-
-    twice = to_said(ROOM, message("cat.png", **named, filename="cat.png"))
-
-    assert alone
-    assert alone.text == "[file: cat.png]"
-    assert twice
-    assert twice.text == "[file: cat.png]"
-    assert captioned
+    assert said("cat.png", **named).text == "[file: cat.png]"
+    assert said("cat.png", **named, filename="cat.png").text == "[file: cat.png]"
+    captioned = said("What is it?", **named, filename="cat.png")
     assert captioned.text == "What is it?\n[file: cat.png]"
 
 
 def test_a_thread_is_told_from_a_reply() -> None:
-    def said(**relation: object) -> tuple[str, str]:
-        found = to_said(ROOM, message("x", **{"m.relates_to": relation}))
-        assert found
+    def related(**relation: object) -> tuple[str, str]:
+        found = said("x", **{"m.relates_to": relation})
         return found.thread, found.reply_to
 
     in_thread = {"rel_type": "m.thread", "event_id": "$root", "m.in_reply_to": {"event_id": "$a"}}
 
-    assert said(**in_thread, is_falling_back=True) == ("$root", "")
-    assert said(**in_thread, is_falling_back=False) == ("$root", "$a")
-    assert said(**in_thread) == ("$root", "$a")
-    assert said(**{"m.in_reply_to": {"event_id": "$a"}}) == ("", "$a")
+    assert related(**in_thread, is_falling_back=True) == ("$root", "")
+    assert related(**in_thread, is_falling_back=False) == ("$root", "$a")
+    assert related(**in_thread) == ("$root", "$a")
+    assert related(**{"m.in_reply_to": {"event_id": "$a"}}) == ("", "$a")
 
 
 def test_an_edit_is_no_message_of_its_own_and_shows_in_the_first_one() -> None:
@@ -164,16 +156,11 @@ def test_a_redacted_message_says_nothing() -> None:
 
 
 def test_a_command_begins_with_its_name() -> None:
-    def command(text: str) -> str | None:
-        said = to_said(ROOM, message(text))
-        assert said
-        return said.command
-
-    assert command("!parley help") == "help"
-    assert command("!Parley  model demo") == "model demo"
-    assert command("!parley") == ""
-    assert command("!parleys help") is None
-    assert command("say !parley help") is None
+    assert said("!parley help").command == "help"
+    assert said("!Parley  model demo").command == "model demo"
+    assert said("!parley").command == ""
+    assert said("!parleys help").command is None
+    assert said("say !parley help").command is None
 
 
 def test_an_event_is_told_by_the_id_of_its_turn() -> None:

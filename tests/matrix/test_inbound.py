@@ -48,9 +48,7 @@ async def test_words_without_a_mention_are_for_others(there: Hearing) -> None:
 
 
 async def test_a_thread_of_the_bot_is_followed_while_one_person_speaks(there: Hearing) -> None:
-    ben = await there.synapse.person("ben")
-    await there.ann.invite(there.room, ben)
-    await ben.join(there.room)
+    ben = await there.ann.bring(there.room, "ben")
     asked = await there.call("why?")
     await there.heard("why?")
     await there.ann.say(there.room, "and then?", thread=asked)
@@ -78,9 +76,7 @@ async def test_a_reply_to_the_bot_is_for_it_without_a_mention(there: Hearing) ->
 
 
 async def test_a_reply_to_somebody_else_is_quoted_and_not_for_the_bot(there: Hearing) -> None:
-    ben = await there.synapse.person("ben")
-    await there.ann.invite(there.room, ben)
-    await ben.join(there.room)
+    ben = await there.ann.bring(there.room, "ben")
     said = await ben.say(there.room, "The sky is grene")
     await ben.say(there.room, "The sky is green", edit_of=said)
     await there.ann.say(there.room, "It is blue", reply_to=said)
@@ -98,9 +94,7 @@ async def test_what_a_member_may_not_have_read_is_not_quoted(there: Hearing) -> 
     said = await there.ann.say(there.room, "a secret of before")
     state = f"rooms/{there.room}/state/m.room.history_visibility/"
     await there.ann.call("PUT", state, {"history_visibility": "joined"})
-    ben = await there.synapse.person("ben")
-    await there.ann.invite(there.room, ben)
-    await ben.join(there.room)
+    ben = await there.ann.bring(there.room, "ben")
 
     await there.call("what is it?", by=ben, reply_to=said)
 
@@ -140,9 +134,7 @@ async def test_an_edit_that_adds_the_mention_is_a_question(there: Hearing) -> No
 
 
 async def test_nobody_edits_the_question_of_another_person(there: Hearing) -> None:
-    ben = await there.synapse.person("ben")
-    await there.ann.invite(there.room, ben)
-    await ben.join(there.room)
+    ben = await there.ann.bring(there.room, "ben")
     asked = await there.call("why?")
     await there.heard("why?")
 
@@ -274,7 +266,6 @@ async def test_no_thread_begins_with_what_relates_to_another_message(there: Hear
 async def test_a_direct_room_that_is_handed_on_keeps_what_its_members_may_not_read(
     there: Hearing,
 ) -> None:
-    ben = await there.synapse.person("ben")
     hidden = {"type": "m.room.history_visibility", "content": {"history_visibility": "joined"}}
     there.room = await there.ann.create_room(
         there.bot, direct=True, initial_state=[{**hidden, "state_key": ""}]
@@ -282,8 +273,7 @@ async def test_a_direct_room_that_is_handed_on_keeps_what_its_members_may_not_re
     await there.bot.join(there.room)
     await there.ann.say(there.room, "a secret")
     await there.heard("a secret")
-    await there.ann.invite(there.room, ben)
-    await ben.join(there.room)
+    ben = await there.ann.bring(there.room, "ben")
     await there.ann.leave(there.room)
 
     await ben.say(there.room, "what was said?")

@@ -16,7 +16,6 @@ import pytest
 from adapters.matrix.client import connected
 from adapters.matrix.messages import KEY
 from adapters.matrix.platform import MatrixPlatform
-from adapters.matrix.rooms import Rooms
 from adapters.matrix.surface import MOST_EDITS, MatrixSurface
 from bot.domain import Attachment, Page, Person, Purpose, ThreadKey, Turn
 from bot.errors import MessageGone, PlaceGone, WriteDelayed, WriteFailed
@@ -53,7 +52,7 @@ class Scene:
         """A process of the bot."""
         address, budgets = self.proxy.url, self.budgets
         async with connected(address, token or self.bot.token, budgets=budgets) as client:
-            platform = MatrixPlatform(Rooms(client))
+            platform = MatrixPlatform(client)
             async with platform.jobs:
                 yield platform
 

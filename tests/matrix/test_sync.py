@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -24,6 +26,28 @@ from tests.support.matrix_hearing import Ear, Hearing, hearing_of
 from tests.support.synapse import Synapse, eventually
 from tests.support.waiting import until
 
+Ask = Callable[[], Awaitable[Event]]
+
+
+def changing(change: Callable[[str, Ask], Awaitable[Event]]) -> Callable[[MatrixClient], None]:
+    """Return what hands the requests of a client, by their paths, to `change`."""
+
+    def prepare(client: MatrixClient) -> None:
+        call = client.call
+
+        async def changed(method: str, path: str, **options: Any) -> Event:
+            return await change(path, partial(call, method, path, **options))
+
+        client.call = changed  # type: ignore[method-assign]
+
+    return prepare
+
+
+@pytest.fixture
+async def there(synapse: Synapse, store: Store) -> Hearing:
+    """A room with a person and a bot, which hears nothing before `ear`."""
+    return await hearing_of(synapse, store)
+
 
 class Stumbling:
     """Handles events after some failures of each kind; `came` are the bodies of all."""
@@ -41,10 +65,7 @@ class Stumbling:
         await self._real(room, event)
 
 
-async def test_a_question_after_the_first_start_is_heard_and_none_before(
-    synapse: Synapse, store: Store
-) -> None:
-    there = await hearing_of(synapse, store)
+async def test_a_question_after_the_first_start_is_heard_and_none_before(there: Hearing) -> None:
     await there.call("too early")
 
     async with there.ear():
@@ -56,10 +77,7 @@ async def test_a_question_after_the_first_start_is_heard_and_none_before(
         assert turn.where == "Garden"
 
 
-async def test_an_invited_bot_hears_what_was_asked_with_the_invitation(
-    synapse: Synapse, store: Store
-) -> None:
-    there = await hearing_of(synapse, store, joins=False)
+async def test_an_invited_bot_hears_what_was_asked_with_the_invitation(there: Hearing) -> None:
     before = await there.ann.create_room(name="Old")
     await there.ann.say(before, "before it was invited", to=[there.bot])
     await there.ann.invite(before, there.bot)
@@ -77,10 +95,7 @@ async def test_an_invited_bot_hears_what_was_asked_with_the_invitation(
         assert turn.key.thread == direct
 
 
-async def test_what_was_said_while_nobody_heard_comes_whole_and_in_order(
-    synapse: Synapse, store: Store
-) -> None:
-    there = await hearing_of(synapse, store)
+async def test_what_was_said_while_nobody_heard_comes_whole_and_in_order(there: Hearing) -> None:
     async with there.ear():
         await there.call("first")
         await there.heard("first")
@@ -96,8 +111,7 @@ async def test_what_was_said_while_nobody_heard_comes_whole_and_in_order(
         await there.heard(*wanted)
 
 
-async def test_after_a_failure_the_same_events_come_again(synapse: Synapse, store: Store) -> None:
-    there = await hearing_of(synapse, store)
+async def test_after_a_failure_the_same_events_come_again(there: Hearing) -> None:
     async with there.ear() as ear:
         stumbling = Stumbling(ear, StoreUnavailable("away"), WriteFailed("slow"))
         await there.call("why?")
@@ -106,10 +120,7 @@ async def test_after_a_failure_the_same_events_come_again(synapse: Synapse, stor
         assert len(stumbling.came) == 3
 
 
-async def test_a_place_is_saved_only_behind_what_was_handed_over(
-    synapse: Synapse, store: Store
-) -> None:
-    there = await hearing_of(synapse, store)
+async def test_a_place_is_saved_only_behind_what_was_handed_over(there: Hearing) -> None:
     async with there.ear() as ear:
         Stumbling(ear, *[StoreUnavailable("away")] * 50)
         await there.call("why?")
@@ -120,8 +131,7 @@ async def test_a_place_is_saved_only_behind_what_was_handed_over(
         await there.heard("why?")
 
 
-async def test_what_was_handed_over_does_not_come_again(synapse: Synapse, store: Store) -> None:
-    there = await hearing_of(synapse, store)
+async def test_what_was_handed_over_does_not_come_again(there: Hearing) -> None:
     async with there.ear() as ear:
         began = await ear.lease.since()
         await there.call("first")
@@ -133,10 +143,7 @@ async def test_what_was_handed_over_does_not_come_again(synapse: Synapse, store:
         await eventually(is_saved)
 
 
-async def test_an_event_that_cannot_be_handled_holds_up_no_other(
-    synapse: Synapse, store: Store
-) -> None:
-    there = await hearing_of(synapse, store)
+async def test_an_event_that_cannot_be_handled_holds_up_no_other(there: Hearing) -> None:
     async with there.ear() as ear:
         Stumbling(ear, RuntimeError("a bug"))
         await there.call("poison")
@@ -145,8 +152,7 @@ async def test_an_event_that_cannot_be_handled_holds_up_no_other(
         await there.heard("why?")
 
 
-async def test_a_room_that_cannot_be_read_holds_up_no_other(synapse: Synapse, store: Store) -> None:
-    there = await hearing_of(synapse, store)
+async def test_a_room_that_cannot_be_read_holds_up_no_other(there: Hearing) -> None:
     broken = await there.ann.create_room(there.bot)
     await there.bot.join(broken)
     async with there.ear():
@@ -155,26 +161,18 @@ async def test_a_room_that_cannot_be_read_holds_up_no_other(synapse: Synapse, st
     for number in range(60):  # more than /sync gives
         await there.ann.say(broken, f"{number}")
 
-    def refuse(client: MatrixClient) -> None:
-        call = client.call
+    async def refuse(path: str, ask: Ask) -> Event:
+        if path.endswith("/messages"):
+            raise WriteRefused("the room is broken")
+        return await ask()
 
-        async def refusing(method: str, path: str, **options: Any) -> Event:
-            if path.endswith("/messages"):
-                raise WriteRefused("the room is broken")
-            return await call(method, path, **options)
-
-        client.call = refusing  # type: ignore[method-assign]
-
-    async with there.ear(prepare=refuse):
+    async with there.ear(prepare=changing(refuse)):
         await there.call("why?")
 
         await there.heard("first", "why?")
 
 
-async def test_one_of_several_processes_hears_and_the_next_goes_on(
-    synapse: Synapse, store: Store
-) -> None:
-    there = await hearing_of(synapse, store)
+async def test_one_of_several_processes_hears_and_the_next_goes_on(there: Hearing) -> None:
     async with AsyncExitStack() as stack:
         async with there.ear() as ear:
             first = Stumbling(ear)
@@ -191,8 +189,7 @@ async def test_one_of_several_processes_hears_and_the_next_goes_on(
         assert len(second.came) == 1
 
 
-async def test_a_process_without_the_lease_saves_no_place(synapse: Synapse, store: Store) -> None:
-    there = await hearing_of(synapse, store)
+async def test_a_process_without_the_lease_saves_no_place(there: Hearing) -> None:
     async with there.ear(lease=30.0) as one, there.ear(lease=30.0) as other:
         holder, waiting = (one, other) if await one.lease.claim() else (other, one)
 
@@ -202,10 +199,7 @@ async def test_a_process_without_the_lease_saves_no_place(synapse: Synapse, stor
         assert (await holder.lease.since()).startswith("s")
 
 
-async def test_a_place_that_the_homeserver_does_not_know_is_left(
-    synapse: Synapse, store: Store
-) -> None:
-    there = await hearing_of(synapse, store)
+async def test_a_place_that_the_homeserver_does_not_know_is_left(there: Hearing) -> None:
     async with there.ear() as ear:
         assert await ear.lease.claim()
         await ear.lease.save("of another database")
@@ -220,8 +214,7 @@ async def _is_new(there: Hearing) -> bool:
     return (await there.ears[-1].lease.since()).startswith("s")
 
 
-async def test_a_revoked_token_ends_the_hearing(synapse: Synapse, store: Store) -> None:
-    there = await hearing_of(synapse, store)
+async def test_a_revoked_token_ends_the_hearing(there: Hearing) -> None:
     async with there.ear() as ear:
         await there.bot.call("POST", "logout", {})
 
@@ -230,15 +223,14 @@ async def test_a_revoked_token_ends_the_hearing(synapse: Synapse, store: Store) 
                 await ear.hearing
 
 
-async def test_a_killed_homeserver_is_heard_again(synapse: Synapse, store: Store) -> None:
-    there = await hearing_of(synapse, store)
+async def test_a_killed_homeserver_is_heard_again(there: Hearing) -> None:
     async with there.ear() as ear:
         await there.call("first")
         await there.heard("first")
 
-        await synapse.kill()
+        await there.synapse.kill()
         await until(lambda: ear.platform.downtime.seconds())
-        await synapse.start()
+        await there.synapse.start()
         await there.call("second")
 
         await there.heard("first", "second")
@@ -256,51 +248,41 @@ async def test_only_invitations_of_people_with_access_are_accepted(
 
     async with there.ear():
 
-        async def answered() -> bool:
-            own = (await there.ann.members(there.room))[there.bot.user_id]
-            return own == "join" and (await ben.members(of_ben))[there.bot.user_id] == "leave"
+        async def is_refused() -> bool:
+            return (await ben.members(of_ben))[there.bot.user_id] == "leave"
 
-        await eventually(answered)
+        await eventually(is_refused)
+        await eventually(lambda: _bot_is(there, "join", there.room))
 
 
-async def test_an_encrypted_room_gets_one_sentence_and_is_left(
-    synapse: Synapse, store: Store
-) -> None:
-    there = await hearing_of(synapse, store, joins=False)
+async def test_an_encrypted_room_gets_one_sentence_and_is_left(there: Hearing) -> None:
     secret = await there.ann.create_room(there.bot, encrypted=True)
 
     async with there.ear():
-
-        async def is_left() -> bool:
-            return (await there.ann.members(secret))[there.bot.user_id] == "leave"
-
-        await eventually(is_left)
+        await eventually(lambda: _bot_is(there, "leave", secret))
 
         (said,) = await there.ann.screen(secret)
         assert "cannot read encrypted messages" in said.text
 
 
-async def test_a_room_that_becomes_encrypted_is_left(synapse: Synapse, store: Store) -> None:
-    there = await hearing_of(synapse, store)
+async def _bot_is(there: Hearing, membership: str, room: str) -> bool:
+    return (await there.ann.members(room))[there.bot.user_id] == membership
+
+
+async def test_a_room_that_becomes_encrypted_is_left(there: Hearing) -> None:
     async with there.ear():
         await there.call("why?")
         await there.heard("why?")
         path = f"rooms/{there.room}/state/m.room.encryption/"
         await there.ann.call("PUT", path, {"algorithm": "m.megolm.v1.aes-sha2"})
 
-        async def is_left() -> bool:
-            return (await there.ann.members(there.room))[there.bot.user_id] == "leave"
-
-        await eventually(is_left)
+        await eventually(lambda: _bot_is(there, "leave", there.room))
         said = [one for one in await there.ann.screen(there.room) if one.kind == "m.notice"]
         assert len(said) == 1
 
 
-async def test_a_third_member_makes_a_direct_room_another_one(
-    synapse: Synapse, store: Store
-) -> None:
-    there = await hearing_of(synapse, store, joins=False)
-    ben = await synapse.person("ben")
+async def test_a_third_member_makes_a_direct_room_another_one(there: Hearing) -> None:
+    ben = await there.synapse.person("ben")
     there.room = await there.ann.create_room(there.bot, direct=True)
     async with there.ear():
         await there.ann.say(there.room, "for the bot")
@@ -339,9 +321,8 @@ async def test_the_bot_goes_where_its_room_has_gone(synapse: Synapse, store: Sto
 
 
 async def test_what_belongs_to_a_deleted_question_is_withdrawn_by_the_next_process(
-    synapse: Synapse, store: Store
+    there: Hearing,
 ) -> None:
-    there = await hearing_of(synapse, store)
     asked = await there.ann.say(there.room, "why?")
     mark = {"dev.parley.reply": {"turn": f"matrix:{asked}", "page": 0}}
     answer = await there.bot.send(there.room, {"msgtype": "m.text", "body": "canary", **mark})
@@ -349,15 +330,16 @@ async def test_what_belongs_to_a_deleted_question_is_withdrawn_by_the_next_proce
         await there.call("first")
         await there.heard("first")
         await there.ann.redact(there.room, asked)
-        await store.command(*("SADD", store.key("removals", "matrix"), f"{there.room} {asked}"))
+        owed = there.store.key("removals", "matrix")
+        await there.store.command("SADD", owed, f"{there.room} {asked}")
 
     async with there.ear() as ear:
-
-        async def is_gone() -> bool:
-            return not (await ear.client.event(there.room, answer))["content"]
-
-        await eventually(is_gone)
+        await eventually(lambda: _is_gone(ear, there.room, answer))
         await eventually(lambda: _owes_nothing(there))
+
+
+async def _is_gone(ear: Ear, room: str, event: str) -> bool:
+    return not (await ear.client.event(room, event))["content"]
 
 
 async def _owes_nothing(there: Hearing) -> bool:
@@ -365,8 +347,7 @@ async def _owes_nothing(there: Hearing) -> bool:
     return not await there.store.command("EXISTS", key)
 
 
-async def test_a_redacted_question_takes_its_answer_along(synapse: Synapse, store: Store) -> None:
-    there = await hearing_of(synapse, store)
+async def test_a_redacted_question_takes_its_answer_along(there: Hearing) -> None:
     async with there.ear() as ear:
         asked = await there.call("why?")
         await there.heard("why?")
@@ -375,20 +356,14 @@ async def test_a_redacted_question_takes_its_answer_along(synapse: Synapse, stor
 
         await there.ann.redact(there.room, asked)
 
-        async def is_gone() -> bool:
-            return not (await ear.client.event(there.room, answer))["content"]
-
-        await eventually(is_gone)
+        await eventually(lambda: _is_gone(ear, there.room, answer))
         await eventually(lambda: _owes_nothing(there))
 
 
 async def test_an_event_that_only_looks_encrypted_drives_the_bot_out_of_no_room(
-    synapse: Synapse, store: Store
+    there: Hearing,
 ) -> None:
-    there = await hearing_of(synapse, store)
-    mallory = await synapse.person("mallory")
-    await there.ann.invite(there.room, mallory)
-    await mallory.join(there.room)
+    mallory = await there.ann.bring(there.room, "mallory")
     async with there.ear():
         odd = {"algorithm": "m.megolm.v1.aes-sha2", "ciphertext": "AwgA"}
         await mallory.send(there.room, odd, kind="m.room.encrypted")
@@ -399,28 +374,23 @@ async def test_an_event_that_only_looks_encrypted_drives_the_bot_out_of_no_room(
     assert [one for one in await there.ann.screen(there.room) if one.kind == "m.notice"] == []
 
 
-async def test_what_a_server_writes_beside_an_invitation_names_no_inviter(
-    synapse: Synapse, store: Store
-) -> None:
-    there = await hearing_of(synapse, store, joins=False)
-    ben = await synapse.person("ben")
+async def test_what_a_server_writes_beside_an_invitation_names_no_inviter(there: Hearing) -> None:
+    ben = await there.synapse.person("ben")
     there.intake = type(there.intake)(
-        store, access=AccessRules(people=frozenset({there.ann.user_id}))
+        there.store, access=AccessRules(people=frozenset({there.ann.user_id}))
     )
-    async with there.ear() as ear:
+    asked = list[str]()
+
+    async def note(path: str, ask: Ask) -> Event:
+        asked.append(path.rpartition("/")[2])
+        return await ask()
+
+    async with there.ear(prepare=changing(note)) as ear:
         of_ben = await ben.create_room(name="Ben's")
         invite: Event = {"type": "m.room.member", "state_key": there.bot.user_id}
         invite["content"] = {"membership": "invite"}
         forged, own = {**invite, "sender": there.ann.user_id}, {**invite, "sender": ben.user_id}
         long = {**invite, "sender": f"@{'x' * 240}:evil.test"}
-        asked = list[str]()
-        call = ear.client.call
-
-        async def noting(method: str, path: str, **options: Any) -> Event:
-            asked.append(path.rpartition("/")[2])
-            return await call(method, path, **options)
-
-        ear.client.call = noting  # type: ignore[method-assign]
 
         ear.inbound.on_invite(of_ben, [forged, long])
         ear.inbound.on_invite(of_ben, [forged, own])
@@ -429,36 +399,24 @@ async def test_what_a_server_writes_beside_an_invitation_names_no_inviter(
         assert "join" not in asked
 
 
-async def test_rooms_of_a_silent_server_hold_up_no_invitation_of_the_own(
-    synapse: Synapse, store: Store
-) -> None:
-    there = await hearing_of(synapse, store, joins=False)
+async def test_rooms_of_a_silent_server_hold_up_no_invitation_of_the_own(there: Hearing) -> None:
 
-    def be_silent(client: MatrixClient) -> None:
-        call = client.call
+    async def be_silent(path: str, ask: Ask) -> Event:
+        if "evil" in path:
+            await asyncio.sleep(3600)
+        return await ask()
 
-        async def waiting(method: str, path: str, **options: Any) -> Event:
-            if "evil" in path:
-                await asyncio.sleep(3600)
-            return await call(method, path, **options)
-
-        client.call = waiting  # type: ignore[method-assign]
-
-    async with there.ear(prepare=be_silent) as ear:
+    async with there.ear(prepare=changing(be_silent)) as ear:
         for number in range(20):
             invite: Event = {"type": "m.room.member", "state_key": there.bot.user_id}
             event = {**invite, "sender": "@m:evil.test", "content": {"membership": "invite"}}
             ear.inbound.on_invite(f"!{number}:evil.test", [event])
         room = await there.ann.create_room(there.bot)
 
-        async def is_in() -> bool:
-            return (await there.ann.members(room))[there.bot.user_id] == "join"
-
-        await eventually(is_in, seconds=20)
+        await eventually(lambda: _bot_is(there, "join", room), seconds=20)
 
 
-async def test_a_429_of_the_hearing_is_obeyed(synapse: Synapse, store: Store) -> None:
-    there = await hearing_of(synapse, store)
+async def test_a_429_of_the_hearing_is_obeyed(there: Hearing) -> None:
     async with there.ear() as ear:
         tried = 0
 
@@ -475,31 +433,23 @@ async def test_a_429_of_the_hearing_is_obeyed(synapse: Synapse, store: Store) ->
         assert tried == 1
 
 
-async def test_what_came_late_from_another_server_hides_nothing_in_a_gap(
-    synapse: Synapse, store: Store
-) -> None:
-    there = await hearing_of(synapse, store)
+async def test_what_came_late_from_another_server_hides_nothing_in_a_gap(there: Hearing) -> None:
     async with there.ear():
         await there.call("first")
         await there.heard("first")
     for number in range(5):
         await there.call(f"{number}")
 
-    def come_late(client: MatrixClient) -> None:
-        call = client.call
+    async def come_late(path: str, ask: Ask) -> Event:
+        found = await ask()
+        room = found.get("rooms", {}).get("join", {}).get(there.room, {})
+        if path.endswith("/sync") and len(room.get("timeline", {}).get("events", ())) > 2:
+            events = room["timeline"]["events"]
+            # In its room this one stands before those of the gap.
+            room["timeline"] |= {"limited": True, "events": [events[0], events[-1]]}
+        return found
 
-        async def reordered(method: str, path: str, **options: Any) -> Event:
-            found = await call(method, path, **options)
-            room = found.get("rooms", {}).get("join", {}).get(there.room, {})
-            if path.endswith("/sync") and len(room.get("timeline", {}).get("events", ())) > 2:
-                events = room["timeline"]["events"]
-                # In its room this one stands before those of the gap.
-                room["timeline"] |= {"limited": True, "events": [events[0], events[-1]]}
-            return found
-
-        client.call = reordered  # type: ignore[method-assign]
-
-    async with there.ear(prepare=come_late):
+    async with there.ear(prepare=changing(come_late)):
         await until(lambda: "4" in there.texts)
 
         assert {*there.texts} == {"first", *map(str, range(5))}

@@ -9,10 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from adapters.matrix.client import MatrixClient, connected
-from adapters.matrix.controls import Controls
 from adapters.matrix.inbound import Inbound
 from adapters.matrix.platform import MatrixPlatform
-from adapters.matrix.rooms import Rooms
 from adapters.matrix.sync import Lease, Sync
 from bot.access.rules import AccessRules
 from bot.concurrency import do_nothing, running
@@ -28,7 +26,6 @@ class Ear:
     """One process that hears an account."""
 
     client: MatrixClient
-    rooms: Rooms
     platform: MatrixPlatform
     inbound: Inbound
     lease: Lease
@@ -75,18 +72,14 @@ class Hearing:
                 connected(self.synapse.url, self.bot.token, budgets=None)
             )
             prepare(client)
-            rooms = Rooms(client)
-            platform = MatrixPlatform(rooms)
-            controls = Controls(rooms, self.intake, jobs=platform.jobs)
-            inbound = Inbound(
-                platform, rooms, intake=self.intake, controls=controls, store=self.store
-            )
+            platform = MatrixPlatform(client)
+            inbound = Inbound(platform, intake=self.intake, store=self.store)
             held = Lease(self.store, account=client.user_id, seconds=lease)
-            sync = Sync(client, inbound, held, downtime=platform.downtime)
+            sync = Sync(platform, inbound, held)
             await stack.enter_async_context(platform.jobs)
             hearing = await stack.enter_async_context(running(sync.run()))
             await until(lambda: not platform.downtime.seconds())
-            ear = Ear(client, rooms, platform, inbound, held, hearing)
+            ear = Ear(client, platform, inbound, held, hearing)
             self.ears.append(ear)
             yield ear
 

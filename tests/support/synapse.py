@@ -113,6 +113,13 @@ class Member:
     async def invite(self, room: str, other: Member) -> None:
         await self.call("POST", f"rooms/{quote(room)}/invite", {"user_id": other.user_id})
 
+    async def bring(self, room: str, name: str) -> Member:
+        """Invite a new person, who joins."""
+        other = await self.synapse.person(name)
+        await self.invite(room, other)
+        await other.join(room)
+        return other
+
     async def send(self, room: str, content: Content, *, kind: str = "m.room.message") -> str:
         """Send any event and return its id."""
         path = f"rooms/{quote(room)}/send/{quote(kind)}/{uuid4().hex}"

@@ -120,8 +120,8 @@ class PlatformSpec:
     # stands between colons, and `{id}` is the id of the person as a `ThreadKey` has it. Such keys
     # are dropped, and open pages of such threads told so, when the person is forgotten.
     own_names: tuple[str, ...] = ()
-    # Whether it removes its answers to a person who was forgotten. Then "<id> <a number>" is added
-    # to the set `removals:<platform>`, from which the platform takes it once it is done.
+    # Whether it removes its answers to a person who was forgotten. Then the id and the time (ms
+    # since the epoch) are added to the set `removals:<platform>`, which keeps them until it has.
     removes_answers: bool = False
     # Patterns of the keys that a restored store must not have: of a connection, which it would
     # continue, and hear again what was answered since, and of what may have been revoked since.

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
+from typing import Any
 
 from adapters.matrix import events as read
 from adapters.matrix.client import Event, path_of
@@ -54,7 +55,7 @@ class Inbound:
 
     def __init__(self, platform: MatrixPlatform, *, intake: Intake, store: Store) -> None:
         self._platform, self._jobs, self._store = platform, platform.jobs, store
-        # What is to be withdrawn: "<room> <event>", and of the forgotten "<person> <a number>".
+        # What is to be withdrawn: "<room> <event>", and of the forgotten "<person> <ms>".
         self._owed, self._withdrawing = store.key("removals", NAME), set[str]()
         self._rooms, self._client = platform.rooms, platform.client
         self._intake, self._controls = intake, Controls(platform, intake)
@@ -66,9 +67,11 @@ class Inbound:
     async def withdraw_owed(self) -> None:
         """Begin to remove what is to be removed, also of what an earlier process has begun."""
         for one in await self._store.command("SMEMBERS", self._owed):
-            if one not in self._withdrawing:
-                self._withdrawing.add(one)
-                self._jobs.start(self._withdraw(one))
+            # All rooms are read for a person: not twice at once.
+            what = one if one.startswith("!") else one.partition(" ")[0]
+            if what not in self._withdrawing:
+                self._withdrawing.add(what)
+                self._jobs.start(self._withdraw(what, one))
 
     async def on_event(self, room: str, event: Event) -> None:
         """Handle an event of a room, of which nothing is certain but that it is an object."""
@@ -184,21 +187,25 @@ class Inbound:
             await self._store.command("SADD", self._owed, f"{room} {gone}")
         await self._intake.changes.forget(turn, platform=NAME, messages=[gone])
 
-    async def _withdraw(self, owed: str) -> None:
-        where, _, event = owed.partition(" ")
-        platform, is_known = self._platform, self._intake.lookup.thread_of_turn
+    async def _withdraw(self, what: str, owed: str) -> None:
+        where, _, which = owed.partition(" ")
         try:
             for pause in (0.0, _LATE_WRITES):
                 await asyncio.sleep(pause)
                 if where.startswith("!"):
-                    await platform.withdraw(where, event)
+                    await self._platform.withdraw(where, which)
                 else:
-                    await platform.withdraw_all(where, is_known=is_known)
+                    await self._platform.withdraw_all(partial(self._is_owed, where, int(which)))
             await self._store.command("SREM", self._owed, owed)
         except StoreUnavailable as error:  # it is done once more then
             log.debug("The removal of %s is not noted: %s", owed, error)
         finally:
-            self._withdrawing.discard(owed)
+            self._withdrawing.discard(what)
+
+    async def _is_owed(self, person: str, until: int, mark: Mapping[str, Any]) -> bool:
+        """Whether a message answers what a person said before they were forgotten, in ms."""
+        is_theirs = mark.get("for") == person and mark.get("asked", until) <= until
+        return is_theirs and not await self._intake.lookup.thread_of_turn(mark["turn"])
 
     async def _receive(self, said: Said, *, edited_at: float = 0.0) -> None:
         bot, room, rooms = self._client.user_id, said.room, self._rooms

@@ -89,8 +89,9 @@ class Message:
 
 
 def marked(turn: Turn, content: Mapping[str, Any], **more: Any) -> dict[str, Any]:
-    """Return a content with our key: whose question it answers, and `more`."""
-    return {**content, KEY: {"turn": turn.id, "for": turn.person.id, **more}}
+    """Return a content with our key: whose question it answers, when asked (ms), and `more`."""
+    asked = {"turn": turn.id, "for": turn.person.id, "asked": int(turn.asked_at * 1000)}
+    return {**content, KEY: {**asked, **more}}
 
 
 def page_content(page: Page, turn: Turn) -> dict[str, Any]:

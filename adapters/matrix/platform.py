@@ -5,13 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing, asynccontextmanager, nullcontext, suppress
 from functools import partial
 from typing import Any, TypeVar
 
 from adapters.matrix import context, messages
-from adapters.matrix.client import Event, MatrixClient, path_of
+from adapters.matrix.client import MatrixClient, path_of
 from adapters.matrix.events import NAME, event_of
 from adapters.matrix.markup import content_of
 from adapters.matrix.messages import Address
@@ -25,6 +33,8 @@ from bot.ports import Downtime, ReadEarlier
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
+# Whether a message with this mark is to go.
+IsOwed = Callable[[Mapping[str, Any]], Awaitable[bool]]
 
 _TYPING_MS, _TYPING_EVERY = 30_000, 20.0  # until it ends by itself; seconds until it is sent again
 _PAUSES = Backoff(first=1.0, longest=60.0)
@@ -105,22 +115,26 @@ class MatrixPlatform:
         work = partial(messages.withdraw, self.client, room, event)
         await insist(work, f"the removal of what belongs to {event} in {room}")
 
-    async def withdraw_all(self, person: str, *, is_known: Callable[[str], Awaitable[Any]]) -> None:
-        """Redact all answers to a person but those to turns that are known, as `withdraw` does."""
-        for room in await insist(self.client.joined_rooms, "the list of the bot's rooms") or ():
-            work = partial(self._withdraw_all, room, person, is_known)
-            await insist(work, f"the removal of answers to {person} in {room}")
-
-    async def _withdraw_all(
-        self, room: str, person: str, is_known: Callable[[str], Awaitable[Any]]
-    ) -> None:
-        by_turn: dict[str, list[Event]] = {}
-        async for own in messages.own_messages(self.client, room):
-            if (mark := messages.mark_of(own["content"])).get("for") == person:
-                by_turn.setdefault(mark["turn"], []).append(own)
-        for turn, found in by_turn.items():
-            if not await is_known(turn):
-                await messages.redact_all(self.client, room, found)
+    async def withdraw_all(self, is_owed: IsOwed) -> None:
+        """Redact the bot's messages that are owed, in all rooms, as `withdraw` does."""
+        rooms = await insist(self.client.joined_rooms, "the list of the bot's rooms") or []
+        for pause in _PAUSES.pauses():
+            failed = list[str]()  # a room in which the server always fails holds up no other
+            for room in rooms:
+                try:
+                    own = messages.own_messages(self.client, room)
+                    found = [
+                        it async for it in own if await is_owed(messages.mark_of(it["content"]))
+                    ]
+                    await messages.redact_all(self.client, room, found)
+                except (WriteDelayed, WriteFailed) as error:
+                    failed.append(room)
+                    await asyncio.sleep(error.retry_after)
+                except SurfaceError as error:
+                    log.warning("Matrix refuses to remove answers in %s: %s", room, error)
+            if not (rooms := failed):
+                return
+            await asyncio.sleep(pause)
 
     async def tell(self, person: str, text: str) -> None:
         """Send a person a direct message, the same one once a day. Raises SurfaceError."""

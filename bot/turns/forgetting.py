@@ -101,7 +101,7 @@ class Forgetting:
 
     async def _remove_answers(self, who: Subject) -> None:
         key = self._store.key("removals", who.platform)
-        await self._command("SADD", key, f"{who.id} {time.time_ns()}")
+        await self._command("SADD", key, f"{who.id} {int(time.time() * 1000)}")
         await self._command("PEXPIRE", key, self._script.keep_ms)
 
     async def _look_through(self, who: str, eraser: Eraser) -> tuple[int, int] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -467,8 +467,8 @@ class TestCommands:
         assert begun == [FORGETTING]
 
     async def test_answers_to_commands_go_with_their_person(self, desk: Desk, store: Store) -> None:
-        async def is_known(_: str) -> bool:
-            return False
+        async def is_owed(mark: Mapping[str, Any]) -> bool:
+            return bool(mark["for"] == desk.ann.user_id)
 
         desk.controls = Controls(desk.process, NotedIntake(store))
         await desk.write("persona like a secret agent")
@@ -476,7 +476,7 @@ class TestCommands:
         await desk.write("forget-me yes")
         notice = (await desk.notices())[1]
         await desk.react("🔁", notice.id)
-        await desk.process.withdraw_all(desk.ann.user_id, is_known=is_known)
+        await desk.process.withdraw_all(is_owed)
 
         assert "secret agent" in notice.text
         assert [one.text for one in await desk.notices()] == [FORGETTING]

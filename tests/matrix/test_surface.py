@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -17,6 +18,7 @@ from adapters.matrix.client import connected
 from adapters.matrix.messages import KEY
 from adapters.matrix.platform import MatrixPlatform
 from adapters.matrix.surface import MOST_EDITS, MatrixSurface
+from bot.concurrency import running
 from bot.domain import Attachment, Page, Person, Purpose, ThreadKey, Turn
 from bot.errors import MessageGone, PlaceGone, WriteDelayed, WriteFailed
 from bot.reply.edit_budget import EditBudgets
@@ -24,7 +26,7 @@ from bot.store import Store
 from tests.support.fakes import FakeModel
 from tests.support.matrix_proxy import MatrixProxy, disobeyed, in_front_of
 from tests.support.replies import make_reply
-from tests.support.synapse import Member, Shown, Synapse
+from tests.support.synapse import Member, Shown, Synapse, eventually
 
 
 @dataclass
@@ -461,15 +463,43 @@ class TestDeleting:
         elsewhere = await either.ann.create_room(either.bot)
         await either.bot.join(elsewhere)
 
-        async def is_known(id_: str) -> bool:
-            return id_ == later.id
+        async def is_owed(mark: Mapping[str, Any]) -> bool:
+            return bool(mark["for"] == turn.person.id and mark["turn"] != later.id)
 
         async with either.platform() as platform:
             either.proxy.fail(503)
-            await platform.withdraw_all(turn.person.id, is_known=is_known)
+            await platform.withdraw_all(is_owed)
 
         assert await either.texts() == ["stays Ann", "stays Ben"]
         assert "secret" not in json.dumps(await either.sent())
+
+    async def test_a_room_in_which_the_server_fails_holds_up_no_other(self, scene: Scene) -> None:
+        turn, rooms = await scene.ask(), [scene.room]
+        for _ in range(2):
+            rooms.append(await scene.ann.create_room(scene.bot))
+            await scene.bot.join(rooms[-1])
+        for room in rooms:
+            await scene.bot.send(
+                room, {"msgtype": "m.text", "body": "secret", KEY: {"turn": turn.id}}
+            )
+
+        async def is_owed(_: Mapping[str, Any]) -> bool:
+            return True
+
+        async def are_left(*wanted: str) -> bool:
+            screens = {room: await scene.ann.screen(room) for room in rooms}
+            left = [it for it, screen in screens.items() if any(x.text == "secret" for x in screen)]
+            return left == [*wanted]
+
+        async with scene.platform() as platform:
+            first = (await platform.client.joined_rooms())[0]
+            scene.proxy.fail(500, rf"GET .*/{quote(first, safe='')}/messages", times=100)
+            async with running(platform.withdraw_all(is_owed)) as removal:
+                await eventually(lambda: are_left(first))
+                scene.proxy.heal()
+                await removal
+
+        assert await are_left()
 
 
 class TestOrphans:

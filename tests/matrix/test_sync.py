@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
@@ -12,6 +13,7 @@ from urllib.parse import quote
 import pytest
 
 from adapters.matrix.client import Event, MatrixClient
+from adapters.matrix.platform import IsOwed
 from bot.access.rules import AccessRules
 from bot.errors import (
     CannotStart,
@@ -358,6 +360,55 @@ async def test_a_redacted_question_takes_its_answer_along(there: Hearing) -> Non
 
         await eventually(lambda: _is_gone(ear, there.room, answer))
         await eventually(lambda: _owes_nothing(there))
+
+
+async def test_answers_to_the_forgotten_go_and_no_others(there: Hearing, store: Store) -> None:
+    async with there.ear():
+        known = f"matrix:{await there.call('why?')}"
+        await there.heard("why?")
+        ann, ben, now = there.ann.user_id, "@ben:synapse.test", int(time.time() * 1000)
+        for text, turn, person, asked in (
+            ("goes", "matrix:$1", ann, now - 1),
+            ("to Ben", "matrix:$2", ben, now - 1),
+            ("later", "matrix:$3", ann, now + 1),
+            ("known", known, ann, now - 1),
+        ):
+            mark = {"turn": turn, "for": person, "asked": asked}
+            content = {"msgtype": "m.notice", "body": text, "dev.parley.reply": mark}
+            await there.bot.send(there.room, content)
+        await store.command("SADD", store.key("removals", "matrix"), f"{ann} {now}")
+        await there.call("and?")
+
+        await eventually(partial(_owes_nothing, there))
+
+    shown = await there.ann.screen(there.room)
+    assert [it.text for it in shown if it.kind == "m.notice"] == ["to Ben", "later", "known"]
+
+
+async def test_the_answers_to_a_person_are_removed_once_at_a_time(
+    there: Hearing, store: Store
+) -> None:
+    await store.command("SADD", store.key("removals", "matrix"), "@ann:a 1", "@ann:a 2", "@ben:a 3")
+    running, most = 0, 0
+
+    async with there.ear() as ear:
+
+        async def withdraw_all(is_owed: IsOwed) -> None:
+            nonlocal running, most
+            running += 1
+            most = max(most, running)
+            await asyncio.sleep(0.1)
+            running -= 1
+
+        ear.platform.withdraw_all = withdraw_all  # type: ignore[method-assign]
+
+        async def owes_nothing() -> bool:
+            await ear.inbound.withdraw_owed()
+            return await _owes_nothing(there)
+
+        await eventually(owes_nothing)
+
+    assert most == 2
 
 
 async def test_an_event_that_only_looks_encrypted_drives_the_bot_out_of_no_room(

@@ -66,12 +66,15 @@ class Inbound:
 
     async def withdraw_owed(self) -> None:
         """Begin to remove what is to be removed, also of what an earlier process has begun."""
+        owed: dict[str, list[str]] = {}
         for one in await self._store.command("SMEMBERS", self._owed):
             # All rooms are read for a person: not twice at once.
             what = one if one.startswith("!") else one.partition(" ")[0]
+            owed.setdefault(what, []).append(one)
+        for what, ones in owed.items():
             if what not in self._withdrawing:
                 self._withdrawing.add(what)
-                self._jobs.start(self._withdraw(what, one))
+                self._jobs.start(self._withdraw(what, sorted(ones)))
 
     async def on_event(self, room: str, event: Event) -> None:
         """Handle an event of a room, of which nothing is certain but that it is an object."""
@@ -187,8 +190,8 @@ class Inbound:
             await self._store.command("SADD", self._owed, f"{room} {gone}")
         await self._intake.changes.forget(turn, platform=NAME, messages=[gone])
 
-    async def _withdraw(self, what: str, owed: str) -> None:
-        where, _, which = owed.partition(" ")
+    async def _withdraw(self, what: str, owed: Sequence[str]) -> None:
+        where, _, which = owed[-1].partition(" ")
         try:
             for pause in (0.0, _LATE_WRITES):
                 await asyncio.sleep(pause)
@@ -196,9 +199,9 @@ class Inbound:
                     await self._platform.withdraw(where, which)
                 else:
                     await self._platform.withdraw_all(partial(self._is_owed, where, int(which)))
-            await self._store.command("SREM", self._owed, owed)
+            await self._store.command("SREM", self._owed, *owed)
         except StoreUnavailable as error:  # it is done once more then
-            log.debug("The removal of %s is not noted: %s", owed, error)
+            log.debug("The removal of %s is not noted: %s", what, error)
         finally:
             self._withdrawing.discard(what)
 

@@ -111,6 +111,7 @@ class Sync:
             await asyncio.sleep(self._lease.seconds / 3)
             if not await self._lease.claim():
                 raise LeaseLost("another process hears Matrix")
+            await self._inbound.withdraw_owed()  # of the forgotten no event tells
 
     async def _hear(self) -> None:
         since, failures = "", 0

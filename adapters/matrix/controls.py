@@ -97,7 +97,7 @@ class Controls:
         except ParleyError as error:
             log.info("Command in %s failed: %r", turn.key, error)
             said = excuse(error)
-        # What a person is told at the end of forgetting stays.
+        # The notice that a person is forgotten is no answer to remove.
         to = None if words.casefold().startswith("forget-me") else turn
         await self._post(_where(turn), said, of=turn.id, to=to)
         if said == say(FORGETTING):

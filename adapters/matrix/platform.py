@@ -107,7 +107,7 @@ class MatrixPlatform:
         return [it.id for it in pages if it.id not in but or it.is_open]
 
     async def withdraw(self, room: str, event: str) -> None:
-        """Redact what belonged to an event, which somebody else has redacted.
+        """Redact what belongs to an event that somebody else has redacted.
 
         That is the answer to a question, or the edits and files of one of its messages: a server
         leaves them as they are. It is tried until it is done; a failure is only logged.

@@ -60,7 +60,10 @@ class Words:
     async def decide(
         self, turn_id: str, call_id: str, consent: Consent, call: Call, words: str = ""
     ) -> str:
-        """Answer what a turn asks, a form in lines; without `words` a person is told its fields."""
+        """Answer what a turn asks; return what to tell the person, or "".
+
+        A form is answered by `words`, with a line for each field; without them its fields are told.
+        """
         id_, at, answers = call.person.id, call.thread, self._answers
         if consent != "answer":
             counted = await answers.decide(

@@ -82,7 +82,8 @@ class Forgetting:
 
     async def carry_out(self, who: str) -> int:
         """Remove all data, and then the job; return how much this call has removed."""
-        eraser = Eraser(self._script, subject := Subject.of(who, self._own_names))
+        subject = Subject.of(who, self._own_names)
+        eraser = Eraser(self._script, subject)
         began_at, attempt, removed = time.monotonic(), 0, 0
         while looked := await self._look_through(who, eraser):
             found, waits = looked

@@ -43,7 +43,9 @@ class Waiting:
         return await self.press("consent", call=which, consent=consent)
 
     async def until_asked(self, *, but: str = "") -> str:
+        """Waits for a question other than `but`, and for the text above it, which comes by itself."""
         await until(lambda: self.turn.get("consent", "") not in ("", but), why=self.screen.__str__)
+        await until(lambda: self.turn["answer"], why=self.screen.__str__)
         return str(self.turn["consent"])
 
     async def until_done(self) -> None:

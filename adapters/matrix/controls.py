@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from adapters.matrix.client import Event
 from adapters.matrix.events import NAME, event_id, mapping, reacted_to, related_to
@@ -52,6 +53,7 @@ class Controls:
             intake, written="`!parley {name}`", scopes=_SCOPES, rights=self._with_rights
         )
         self._refused: BoundedCache[tuple[str, ...], bool] = BoundedCache()
+        self._on_the_way: dict[asyncio.Task[Any], str] = {}  # answers to commands, and whose
 
     async def react(self, room: str, event: Event, *, person: Person, asker: Asker) -> None:
         """Do what a reaction to a message of an answer stands for; others mean nothing."""
@@ -124,7 +126,15 @@ class Controls:
         if len(self._jobs) < _MOST_WAITING:
             send = partial(self._client.send, address.room, digest("notice", of), content)
             job = self._jobs.start(insist(send, f"a notice in {address.room}"))
+            if to:
+                self._on_the_way[job] = to.person.id
+                job.add_done_callback(self._on_the_way.pop)
             await asyncio.wait((job,), timeout=_NOTICE_SECONDS)
+
+    async def until_told(self, person: str) -> None:
+        """Wait for the answers to a person's commands that are not posted yet."""
+        if waiting := [job for job, asker in self._on_the_way.items() if asker == person]:
+            await asyncio.wait(waiting)
 
     async def _press(self, turn_id: str, sign: str, call: Call) -> None:
         answers, id_, at = self._answers, call.person.id, call.thread

@@ -199,6 +199,7 @@ class Inbound:
                     await self._platform.withdraw(where, which)
                 else:
                     await self._platform.withdraw_all(partial(self._is_owed, where, int(which)))
+                    await self._controls.until_told(where)
             await self._store.command("SREM", self._owed, *owed)
         except StoreUnavailable as error:  # it is done once more then
             log.debug("The removal of %s is not noted: %s", what, error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
@@ -13,6 +13,7 @@ from urllib.parse import quote
 import pytest
 
 from adapters.matrix.client import Event, MatrixClient
+from adapters.matrix.events import turn_id
 from adapters.matrix.platform import IsOwed
 from bot.access.rules import AccessRules
 from bot.errors import (
@@ -383,6 +384,30 @@ async def test_answers_to_the_forgotten_go_and_no_others(there: Hearing, store: 
 
     shown = await there.ann.screen(there.room)
     assert [it.text for it in shown if it.kind == "m.notice"] == ["to Ben", "later", "known"]
+
+
+async def test_an_answer_to_a_command_goes_also_if_it_comes_after_the_forgetting(
+    there: Hearing, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.matrix.inbound._LATE_WRITES", 0.1)
+    async with there.ear() as ear:
+        send, limit, sent = ear.client.send, asyncio.Event(), list[str]()
+
+        async def late(room: str, txn: str, content: Mapping[str, Any]) -> str:
+            await limit.wait()
+            sent.append(await send(room, txn, content))
+            return sent[0]
+
+        ear.client.send = late  # type: ignore[method-assign]
+        command = turn_id(await there.ann.say(there.room, "!parley help"))
+        await eventually(partial(there.intake.lookup.is_handled, command))
+        owed = f"{there.ann.user_id} {int(time.time() * 1000)}"
+        await store.command("SADD", store.key("removals", "matrix"), owed)
+        await asyncio.sleep(0.5)  # in which what is there is removed
+        limit.set()
+        await eventually(partial(_owes_nothing, there))
+
+        assert await _is_gone(ear, there.room, sent[0])
 
 
 async def test_the_answers_to_a_person_are_removed_once_at_a_time(

@@ -43,7 +43,7 @@ class Waiting:
         return await self.press("consent", call=which, consent=consent)
 
     async def until_asked(self, *, but: str = "") -> str:
-        """Waits for a question other than `but`, and for the text above it, which comes by itself."""
+        """Wait for a question other than `but`, and for the text above, which comes by itself."""
         await until(lambda: self.turn.get("consent", "") not in ("", but), why=self.screen.__str__)
         await until(lambda: self.turn["answer"], why=self.screen.__str__)
         return str(self.turn["consent"])

@@ -76,8 +76,9 @@ class Question:
 
     It is asked only if each of `needs`, variables before it, has a value, or none if it begins
     with "!". A question for ids of a `kind` is asked only if a configured platform has such ids, or
-    if some are set. `{bot}` in `before` is the command that runs the bot. `value_of` makes the
-    value of what a person answers, with the values of all variables so far; it raises CannotStart.
+    if some are set. In `before`, `{bot}` is the command that runs the bot, and `{ids}` tells how
+    ids look there. `value_of` makes the value of what a person answers, with the values of all
+    variables so far; it raises CannotStart.
     """
 
     variable: str

@@ -83,13 +83,12 @@ _LIMITS_AND_STORE = (
 def all_questions() -> tuple[Question, ...]:
     """Return the questions, in their order."""
     specs = all_specs()
-    looks = "; ".join(spec.ids_help for spec in specs if spec.ids_help and not spec.local)
     access = (
         Question(
             "ALLOWED_SERVERS",
             "The ids of the only servers and workspaces whose people may use it",
             before="Anybody who can write to the bot may use it, and spends what the model costs, "
-            f"unless you name servers, channels, roles or people by their ids. {looks}.",
+            "unless you name servers, channels, roles or people by their ids. {ids}.",
             kind="server",
         ),
         Question("ALLOWED_ROLES", "The ids of the only roles whose people may use it", kind="role"),
@@ -180,7 +179,7 @@ class _Dialogue:
     async def settle(self, question: Question) -> None:
         """Ask until an answer works or the person insists."""
         if question.before:
-            self.terminal.say(f"\n{question.before.format(bot=_command())}")
+            self.terminal.say(f"\n{question.before.format(bot=_command(), ids=self._ids())}")
         original, refused = self.known.get(question.variable, ""), ""
         if self.values.get(f"{question.variable}_FILE"):
             await self.accepts(question, original)
@@ -199,6 +198,12 @@ class _Dialogue:
                 return
             refused = answer
             self.terminal.say("  Please correct it, or enter it once more to keep it.")
+
+    def _ids(self) -> str:
+        """Return how ids look, on the platforms that are set up."""
+        remote = [spec for spec in all_specs() if spec.ids_help and not spec.local]
+        here = [spec for spec in remote if self.has(spec.credential)]
+        return "; ".join(spec.ids_help for spec in here or remote)
 
     async def text_of(self, question: Question, answer: str) -> str:
         """Return what an answer stands for. Raises CannotStart."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import sys
 from collections.abc import Mapping
@@ -145,6 +146,25 @@ async def test_only_ids_are_asked_for_that_a_configured_platform_has(
     begin, end = "The ids of the only ", " whose people may use it"
     found = [it.partition(end)[0] for it in typist.lines if end in it]
     assert found == [begin + kind for kind in asked]
+
+
+@pytest.mark.parametrize(
+    ("known", "told"),
+    [
+        ({"MATRIX_TOKEN": "syt_x"}, ["Matrix"]),
+        ({"SLACK_BOT_TOKEN": "xoxb-1", "DISCORD_TOKEN": "wrong"}, ["Discord", "Slack"]),
+        ({"ALLOWED_SERVERS": "T0PARLEY001"}, ["Discord", "Matrix", "Slack"]),
+    ],
+)
+async def test_how_ids_look_is_told_of_the_platforms_that_are_set_up(
+    known: dict[str, str], told: list[str], tmp_path: Path
+) -> None:
+    nowhere = dict.fromkeys(("MATRIX_HOMESERVER", "SLACK_API_URL", "DISCORD_API_URL"), NOWHERE)
+    write(tmp_path / ".env", {"DATA_DIR": str(tmp_path / "data"), **nowhere, **known})
+    _, typist = await run(tmp_path, {"MODEL_ID": "none"})
+
+    (line,) = [it for it in typist.lines if "by their ids. " in it]
+    assert re.findall(r"(\w+)'s (?:have|begin)", line) == told
 
 
 @pytest.mark.parametrize(

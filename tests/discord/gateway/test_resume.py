@@ -501,8 +501,8 @@ async def test_if_the_former_session_has_ended_another_begins(store: Store) -> N
             await until(lambda: new.texts == ["two"])
 
             await hidden.back()
-            eve = emulator.user("Eve")
-            await emulator.say(emulator.dm(eve), eve, "three")
+            await until(lambda: not emulator.listeners[1].connected)
+            await emulator.say(emulator.dm(ada), ada, "three")
             await until(lambda: "three" in new.texts and emulator.sessions == 3)
             await until_saved_is(store, emulator.listeners[-1].session_id)
 

@@ -47,7 +47,7 @@ def _thoughtful(emulator: ModelEmulator) -> None:
 
 
 def _slow(emulator: ModelEmulator) -> None:
-    emulator.answer, emulator.delay = "on and " * 100, 0.05
+    emulator.answer, emulator.delay = "on and " * 100, 0.1
 
 
 # How the emulated server fails so; nothing where it is not even asked.
@@ -83,7 +83,7 @@ FAULTS: dict[str, Callable[[ModelEmulator], object] | None] = {
 
 
 # Seconds of silence, and of a whole answer, where they are what fails: the machine may be busy.
-TIMEOUTS = {"silence": (0.3, 60.0), "slow": (60.0, 1.0)}
+TIMEOUTS = {"silence": (2.0, 60.0), "slow": (60.0, 2.0)}
 
 
 async def failure_at(url: str, *, own: bool, name: str = "") -> ModelError:

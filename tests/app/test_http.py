@@ -25,6 +25,7 @@ from bot.local import hardware
 from bot.store import Store, connect
 from config.settings import Settings
 from tests.support.outage import line
+from tests.support.web_page import free_port
 
 POST = b"POST /in HTTP/1.1\r\nHost: a\r\n"
 
@@ -45,13 +46,6 @@ class Swallow:
             return await swallow(request)
         finally:
             self.ended.set()
-
-
-def free_port() -> int:
-    with socket.socket() as chosen:
-        chosen.bind(("127.0.0.1", 0))
-        port: int = chosen.getsockname()[1]
-        return port
 
 
 @asynccontextmanager

@@ -422,7 +422,7 @@ async def said(
 
 
 async def test_who_is_let_in_keeps_the_connection_and_a_stranger_does_not() -> None:
-    async with pages(seconds=0.3) as url, raw(url) as known, raw(url) as stranger:
+    async with pages(seconds=2.0) as url, raw(url) as known, raw(url) as stranger:
         answers = [await said(known, "/in"), await said(stranger, "/out")]
         await everything(stranger[0])
         # More than a stranger's connection may bring in all.

@@ -129,9 +129,9 @@ class Talks:
         (talks, titles, places), turns = self._index(turn.person.id), self._turns(turn.key)
         command = self._store.command
         is_new = await command("ZADD", turns, "NX", turn.asked_at, turn.id)
-        await command("ZADD", talks, "GT", turn.asked_at, turn.key.thread)
         is_titled = title and self.remembers
         wants_title = is_titled and await command("HSETNX", titles, turn.key.thread, title)
+        await command("ZADD", talks, "GT", turn.asked_at, turn.key.thread)
         if wants_title and self._wants_titles:
             later = time.time() + _CLAIM_SECONDS
             await self._store.commands(

@@ -29,10 +29,10 @@ KINDS: dict[str, tuple[bytes, str]] = {
 
 @pytest.mark.parametrize("name", KINDS)
 async def test_a_file_and_a_question_after_it(
-    name: str, store: Store, model: ModelEmulator
+    name: str, own_store: Store, model: ModelEmulator
 ) -> None:
     (data, wanted), model.answer = KINDS[name], "Well."
-    async with serving_discord(store, model) as (discord, service):
+    async with serving_discord(own_store, model) as (discord, service):
         talk = Talk(discord, model, service)
 
         (system, question), answer = await talk.ask("What is it?", files=((name, data),))
@@ -50,11 +50,11 @@ async def test_a_file_and_a_question_after_it(
 
 
 async def test_what_cannot_be_read_is_told_below_the_answer(
-    store: Store, model: ModelEmulator
+    own_store: Store, model: ModelEmulator
 ) -> None:
     model.answer = "Well."
     files = (("cat.png", PNG), ("@everyone.bin", b"\0"), ("voice-message.ogg", b"OggS\0"))
-    async with serving_discord(store, model) as (discord, service):
+    async with serving_discord(own_store, model) as (discord, service):
         talk = Talk(discord, model, service)
 
         _, answer = await talk.ask("What is it?", files=files)
@@ -68,12 +68,12 @@ async def test_what_cannot_be_read_is_told_below_the_answer(
 
 
 async def test_settings_bound_the_size_and_the_number_of_files(
-    store: Store, model: ModelEmulator
+    own_store: Store, model: ModelEmulator
 ) -> None:
     model.answer = "Well."
     files = (("a.txt", b"x" * 1_000_001), ("b.txt", b"yes"), ("c.txt", b"no"))
     limits = {"FILE_MAX_MB": "1", "FILES_PER_QUESTION": "2"}
-    async with serving_discord(store, model, **limits) as (discord, service):
+    async with serving_discord(own_store, model, **limits) as (discord, service):
         talk = Talk(discord, model, service)
 
         prompt, answer = await talk.ask("What is it?", files=files)
@@ -87,9 +87,9 @@ async def test_settings_bound_the_size_and_the_number_of_files(
 
 
 async def test_a_file_of_a_message_that_is_replied_to_is_read(
-    store: Store, model: ModelEmulator
+    own_store: Store, model: ModelEmulator
 ) -> None:
-    async with serving_discord(store, model, DISCORD_THREADS="off") as (discord, service):
+    async with serving_discord(own_store, model, DISCORD_THREADS="off") as (discord, service):
         talk = Talk(discord, model, service)
         talk.place, bob = discord.channel_id, discord.user("Bob")
         said = await discord.say(talk.place, bob, "Look!", files=(("a.txt", b"in it"),))
@@ -102,9 +102,9 @@ async def test_a_file_of_a_message_that_is_replied_to_is_read(
         assert not service.errors()
 
 
-async def test_a_file_in_the_thread_is_read(store: Store, model: ModelEmulator) -> None:
+async def test_a_file_in_the_thread_is_read(own_store: Store, model: ModelEmulator) -> None:
     model.answer = "Well."
-    async with serving_discord(store, model) as (discord, service):
+    async with serving_discord(own_store, model) as (discord, service):
         talk, bob = Talk(discord, model, service), discord.user("Bob")
         began = await discord.say(discord.channel_id, bob, "Hm.", files=(("a.txt", b"first"),))
         talk.place = await discord.open_thread(began, bob, "Files")
@@ -120,10 +120,10 @@ async def test_a_file_in_the_thread_is_read(store: Store, model: ModelEmulator) 
 
 
 async def test_the_file_from_which_a_long_thread_was_opened_is_read(
-    store: Store, model: ModelEmulator
+    own_store: Store, model: ModelEmulator
 ) -> None:
     model.answer = "Well."
-    async with serving_discord(store, model, THREAD_CONTEXT="1") as (discord, service):
+    async with serving_discord(own_store, model, THREAD_CONTEXT="1") as (discord, service):
         talk, bob = Talk(discord, model, service), discord.user("Bob")
         began = await discord.say(discord.channel_id, bob, "Hm.", files=(("a.txt", b"in it"),))
         talk.place = await discord.open_thread(began, bob, "Files")
@@ -136,8 +136,8 @@ async def test_the_file_from_which_a_long_thread_was_opened_is_read(
         assert answer == "Well."
 
 
-async def test_a_forwarded_file_is_read(store: Store, model: ModelEmulator) -> None:
-    async with serving_discord(store, model) as (discord, service):
+async def test_a_forwarded_file_is_read(own_store: Store, model: ModelEmulator) -> None:
+    async with serving_discord(own_store, model) as (discord, service):
         talk, bob = Talk(discord, model, service), discord.user("Bob")
         said = await discord.say(discord.channel_id, bob, "Look!", files=(("a.txt", b"in it"),))
 
@@ -149,9 +149,9 @@ async def test_a_forwarded_file_is_read(store: Store, model: ModelEmulator) -> N
 
 @pytest.mark.parametrize("private", [False, True])
 async def test_the_file_of_a_command_is_read(
-    private: bool, store: Store, model: ModelEmulator
+    private: bool, own_store: Store, model: ModelEmulator
 ) -> None:
-    async with serving_discord(store, model) as (discord, service):
+    async with serving_discord(own_store, model) as (discord, service):
         file = ("report.pdf", KINDS["report.pdf"][0])
         await discord.slash(
             *(discord.channel_id, discord.user("Ann"), "ask"),
@@ -166,9 +166,9 @@ async def test_the_file_of_a_command_is_read(
 
 @pytest.mark.parametrize("is_member", [True, False])
 async def test_the_file_of_a_message_that_is_asked_about_is_read(
-    is_member: bool, store: Store, model: ModelEmulator
+    is_member: bool, own_store: Store, model: ModelEmulator
 ) -> None:
-    async with serving_discord(store, model) as (discord, service):
+    async with serving_discord(own_store, model) as (discord, service):
         ann, bob = discord.user("Ann"), discord.user("Bob")
         place = discord.channel_id if is_member else discord.elsewhere(3, ann, bob)
         said = await discord.say(place, bob, "Look!", files=(("a.txt", b"in it"),))
@@ -182,9 +182,9 @@ async def test_the_file_of_a_message_that_is_asked_about_is_read(
 
 
 async def test_the_file_of_a_deleted_message_that_was_asked_about_is_not_read(
-    store: Store, model: ModelEmulator
+    own_store: Store, model: ModelEmulator
 ) -> None:
-    async with serving_discord(store, model) as (discord, service):
+    async with serving_discord(own_store, model) as (discord, service):
         ann = discord.user("Ann")
         said = await discord.say(discord.channel_id, ann, "Look!", files=(("a.txt", b"in it"),))
 
@@ -198,9 +198,9 @@ async def test_the_file_of_a_deleted_message_that_was_asked_about_is_not_read(
         assert not discord.cdn.fetched
 
 
-async def test_no_redirect_leads_away_from_discord(store: Store, model: ModelEmulator) -> None:
+async def test_no_redirect_leads_away_from_discord(own_store: Store, model: ModelEmulator) -> None:
     model.answer = "Well."
-    async with DiscordEmulator() as other, serving_discord(store, model) as (discord, service):
+    async with DiscordEmulator() as other, serving_discord(own_store, model) as (discord, service):
         discord.cdn.elsewhere = other.api_url
         talk = Talk(discord, model, service)
 
@@ -212,9 +212,9 @@ async def test_no_redirect_leads_away_from_discord(store: Store, model: ModelEmu
 
 @pytest.mark.parametrize(("valid", "reads"), [(3600.0, 0), (30.0, 1)])
 async def test_the_address_of_a_file_is_asked_for_anew_if_it_expires(
-    valid: float, reads: int, store: Store, model: ModelEmulator
+    valid: float, reads: int, own_store: Store, model: ModelEmulator
 ) -> None:
-    async with serving_discord(store, model) as (discord, service):
+    async with serving_discord(own_store, model) as (discord, service):
         discord.cdn.valid_seconds = valid
         talk = Talk(discord, model, service)
 
@@ -225,9 +225,9 @@ async def test_the_address_of_a_file_is_asked_for_anew_if_it_expires(
         assert sum(f"/channels/{talk.place}/messages/" in path for path in paths) == reads
 
 
-async def test_a_file_that_is_gone_is_told(store: Store, model: ModelEmulator) -> None:
+async def test_a_file_that_is_gone_is_told(own_store: Store, model: ModelEmulator) -> None:
     model.answer = "Well."
-    async with serving_discord(store, model) as (discord, service):
+    async with serving_discord(own_store, model) as (discord, service):
         talk = Talk(discord, model, service)
         discord.cdn.valid_seconds = 0
         asked = await discord.say(talk.place, talk.ann, "Well?", files=(("a.txt", b"text"),))

@@ -35,11 +35,11 @@ OTHERS = 50
 
 
 async def test_each_hostile_file_ends_in_one_sentence_and_others_are_answered(
-    store: Store, model: ModelEmulator
+    own_store: Store, model: ModelEmulator
 ) -> None:
     model.seeing = model.models
     model.answer = lambda messages: ANSWER if "Well?" in messages[-1]["content"] else "Hm."
-    async with serving_discord(store, model) as (discord, service):
+    async with serving_discord(own_store, model) as (discord, service):
 
         async def answer(text: str, *files: tuple[str, bytes]) -> str:
             ben = discord.user("Ben")

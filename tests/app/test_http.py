@@ -25,6 +25,7 @@ from bot.local import hardware
 from bot.store import Store, connect
 from config.settings import Settings
 from tests.support.outage import line
+from tests.support.web_page import free_port
 
 POST = b"POST /in HTTP/1.1\r\nHost: a\r\n"
 
@@ -45,13 +46,6 @@ class Swallow:
             return await swallow(request)
         finally:
             self.ended.set()
-
-
-def free_port() -> int:
-    with socket.socket() as chosen:
-        chosen.bind(("127.0.0.1", 0))
-        port: int = chosen.getsockname()[1]
-        return port
 
 
 @asynccontextmanager
@@ -428,7 +422,7 @@ async def said(
 
 
 async def test_who_is_let_in_keeps_the_connection_and_a_stranger_does_not() -> None:
-    async with pages(seconds=0.3) as url, raw(url) as known, raw(url) as stranger:
+    async with pages(seconds=2.0) as url, raw(url) as known, raw(url) as stranger:
         answers = [await said(known, "/in"), await said(stranger, "/out")]
         await everything(stranger[0])
         # More than a stranger's connection may bring in all.

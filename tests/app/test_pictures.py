@@ -45,10 +45,10 @@ def model(model: ModelEmulator) -> ModelEmulator:
 
 @pytest.mark.parametrize("name", KINDS)
 async def test_a_picture_is_seen_and_a_later_question_knows_what_it_shows(
-    name: str, store: Store, model: ModelEmulator
+    name: str, own_store: Store, model: ModelEmulator
 ) -> None:
     data, kind = KINDS[name]
-    async with serving_discord(store, model) as (discord, service):
+    async with serving_discord(own_store, model) as (discord, service):
         talk = Talk(discord, model, service)
 
         (_, question), answer = await talk.ask("What is it?", files=((name, data),))
@@ -67,10 +67,10 @@ async def test_a_picture_is_seen_and_a_later_question_knows_what_it_shows(
 
 
 async def test_a_blind_model_says_so_in_a_line_below_its_answer(
-    store: Store, model: ModelEmulator
+    own_store: Store, model: ModelEmulator
 ) -> None:
     model.seeing = ()
-    async with serving_discord(store, model) as (discord, service):
+    async with serving_discord(own_store, model) as (discord, service):
         talk = Talk(discord, model, service)
 
         (_, question), answer = await talk.ask("What is it?", files=(("cat.png", CAT),))
@@ -82,10 +82,10 @@ async def test_a_blind_model_says_so_in_a_line_below_its_answer(
         assert not talk.described()
 
 
-async def test_a_second_model_sees_and_the_first_knows_later_what_it_saw(store: Store) -> None:
+async def test_a_second_model_sees_and_the_first_knows_later_what_it_saw(own_store: Store) -> None:
     async with ModelEmulator(flavour="ollama") as model:
         model.models, model.seeing, model.answer = ("blind", "seeing"), ("seeing",), say
-        async with serving_discord(store, model, VISION_MODEL="seeing") as (discord, service):
+        async with serving_discord(own_store, model, VISION_MODEL="seeing") as (discord, service):
             talk = Talk(discord, model, service)
 
             _, answer = await talk.ask("What is it?", files=(("cat.png", CAT),))
@@ -98,9 +98,9 @@ async def test_a_second_model_sees_and_the_first_knows_later_what_it_saw(store: 
 
 
 async def test_a_picture_of_a_message_that_is_replied_to_is_seen(
-    store: Store, model: ModelEmulator
+    own_store: Store, model: ModelEmulator
 ) -> None:
-    async with serving_discord(store, model, DISCORD_THREADS="off") as (discord, service):
+    async with serving_discord(own_store, model, DISCORD_THREADS="off") as (discord, service):
         talk = Talk(discord, model, service)
         talk.place, bob = discord.channel_id, discord.user("Bob")
         said = await discord.say(talk.place, bob, "Look!", files=(("cat.png", CAT),))
@@ -111,10 +111,10 @@ async def test_a_picture_of_a_message_that_is_replied_to_is_seen(
 
 
 async def test_the_pictures_of_a_thread_are_seen_as_far_as_the_bound(
-    store: Store, model: ModelEmulator
+    own_store: Store, model: ModelEmulator
 ) -> None:
     variables = {"FILES_PER_QUESTION": "2"}
-    async with serving_discord(store, model, **variables) as (discord, service):
+    async with serving_discord(own_store, model, **variables) as (discord, service):
         talk, bob = Talk(discord, model, service), discord.user("Bob")
         pictures = [png(9, 10 + number) for number in range(3)]
         began = await discord.say(discord.channel_id, bob, "Hm.", files=(("0.png", pictures[0]),))
@@ -134,9 +134,9 @@ LARGE = [png(60_000, 20_000), *(png(3000, 1000) + bytes(more * 1_000_000) for mo
 
 @pytest.mark.parametrize("large", LARGE)
 async def test_of_a_large_picture_discords_smaller_copy_is_seen(
-    large: bytes, store: Store, model: ModelEmulator
+    large: bytes, own_store: Store, model: ModelEmulator
 ) -> None:
-    async with serving_discord(store, model) as (discord, service):
+    async with serving_discord(own_store, model) as (discord, service):
         talk = Talk(discord, model, service)
 
         _, answer = await talk.ask("What is it?", files=(("cat.png", large),))
@@ -145,8 +145,8 @@ async def test_of_a_large_picture_discords_smaller_copy_is_seen(
         assert answer == "Well."
 
 
-async def test_the_picture_of_a_command_is_seen(store: Store, model: ModelEmulator) -> None:
-    async with serving_discord(store, model) as (discord, service):
+async def test_the_picture_of_a_command_is_seen(own_store: Store, model: ModelEmulator) -> None:
+    async with serving_discord(own_store, model) as (discord, service):
         await discord.slash(
             *(discord.channel_id, discord.user("Ann"), "ask"),
             question="Well?",
@@ -158,9 +158,9 @@ async def test_the_picture_of_a_command_is_seen(store: Store, model: ModelEmulat
 
 
 async def test_a_picture_is_seen_again_but_described_once(
-    store: Store, model: ModelEmulator
+    own_store: Store, model: ModelEmulator
 ) -> None:
-    async with serving_discord(store, model) as (discord, service):
+    async with serving_discord(own_store, model) as (discord, service):
         talk = Talk(discord, model, service)
         said = await discord.say(talk.place, talk.ann, "Well?", files=(("cat.png", CAT),))
         await until(lambda: " ended: " in service.text(), why=service.text)
@@ -182,7 +182,7 @@ async def test_a_picture_is_seen_again_but_described_once(
 
 
 async def test_an_answer_does_not_wait_for_a_description_but_a_later_question_does(
-    store: Store, model: ModelEmulator
+    own_store: Store, model: ModelEmulator
 ) -> None:
     held = asyncio.Event()
 
@@ -190,7 +190,7 @@ async def test_an_answer_does_not_wait_for_a_description_but_a_later_question_do
         return [(held, "A grey cat.")] if describes(messages) else "Well."
 
     model.answer = hold
-    async with serving_discord(store, model) as (discord, service):
+    async with serving_discord(own_store, model) as (discord, service):
         talk = Talk(discord, model, service)
 
         _, answer = await talk.ask("What is it?", files=(("cat.png", CAT),))
@@ -208,10 +208,10 @@ async def test_an_answer_does_not_wait_for_a_description_but_a_later_question_do
 
 
 async def test_a_description_that_fails_leaves_the_answer_as_it_is(
-    store: Store, model: ModelEmulator
+    own_store: Store, model: ModelEmulator
 ) -> None:
     model.fail("completions", status=401, after=1)
-    async with serving_discord(store, model) as (discord, service):
+    async with serving_discord(own_store, model) as (discord, service):
         talk = Talk(discord, model, service)
 
         _, answer = await talk.ask("What is it?", files=(("cat.png", CAT),))
@@ -223,10 +223,10 @@ async def test_a_description_that_fails_leaves_the_answer_as_it_is(
 
 
 async def test_a_picture_without_room_is_told_and_described_for_later(
-    store: Store, model: ModelEmulator
+    own_store: Store, model: ModelEmulator
 ) -> None:
     limits, late = {"CONTEXT_TOKENS": "2000", "MAX_TOKENS": "500"}, png(640, 481)
-    async with serving_discord(store, model, **limits) as (discord, service):
+    async with serving_discord(own_store, model, **limits) as (discord, service):
         talk = Talk(discord, model, service)
         files = (("image.png", CAT), ("image.png", late), ("a.gif", gif(60_000, 60_000)))
 
@@ -240,8 +240,8 @@ async def test_a_picture_without_room_is_told_and_described_for_later(
         )
 
 
-async def test_the_tokens_of_descriptions_count(store: Store, model: ModelEmulator) -> None:
-    async with serving_discord(store, model) as (discord, service):
+async def test_the_tokens_of_descriptions_count(own_store: Store, model: ModelEmulator) -> None:
+    async with serving_discord(own_store, model) as (discord, service):
         talk = Talk(discord, model, service)
         files = (("a.png", CAT), ("b.png", CAT))
 
@@ -277,9 +277,9 @@ async def test_what_a_picture_shows_is_not_kept_if_its_question_was_deleted_mean
 
 
 async def test_nothing_is_described_where_nothing_is_remembered(
-    store: Store, model: ModelEmulator
+    own_store: Store, model: ModelEmulator
 ) -> None:
-    async with serving_discord(store, model, HISTORY_DAYS="0") as (discord, service):
+    async with serving_discord(own_store, model, HISTORY_DAYS="0") as (discord, service):
         talk = Talk(discord, model, service)
         await discord.say(talk.place, talk.ann, "Well?", files=(("cat.png", CAT),))
         await until(lambda: " ended: " in service.text(), why=service.text)

@@ -21,6 +21,7 @@ from tests.emulators.play.discord_rooms import DiscordRooms
 from tests.emulators.play.seat import Seat
 from tests.emulators.play.slack_rooms import SlackRooms
 from tests.emulators.play.stage import PlainStage
+from tests.support.at_work import all_ended
 from tests.support.process import ROOT
 from tests.support.service import serving_both
 from tests.support.waiting import until
@@ -82,6 +83,8 @@ async def test_the_screens_of_the_docs_are_what_people_see(
             output.truncate(output.seek(0))
             await commands.obey(line)
             await shown(seat, output, lines)
+            # A reader types the next line after the end of an answer, not at once.
+            await all_ended(own_store)
 
     assert typed
     assert not service.errors()

@@ -16,6 +16,7 @@ from bot.app.watched import watched
 from bot.concurrency import turn_in_work
 from bot.errors import CannotStart
 from config.settings import Settings, SettingsError
+from tests.support.waiting import until
 from tests.support.watchers import Sentry, sentry
 
 NO_FILE = Path("no such file")
@@ -39,13 +40,15 @@ def break_over(question: str) -> None:
 
 async def test_it_gets_where_an_error_arose_and_no_word_of_people() -> None:
     variables = {"MODEL_URL": "http://m", "MODEL_API_KEY": SECRET}
-    async with sentry() as found, watched(settings_of(found, **variables)):
-        turn_in_work.set("discord:17")
-        try:
-            break_over(CANARY)
-        except RuntimeError as error:
-            error.add_note(CANARY)
-            log.exception("Turn %s: the reply to %s is given up", "discord:17", CANARY)
+    async with sentry() as found:
+        async with watched(settings_of(found, **variables)):
+            turn_in_work.set("discord:17")
+            try:
+                break_over(CANARY)
+            except RuntimeError as error:
+                error.add_note(CANARY)
+                log.exception("Turn %s: the reply to %s is given up", "discord:17", CANARY)
+        await until(lambda: found.events)
 
     [event] = found.events
     assert event["logentry"]["message"] == "Turn %s: the reply to %s is given up"
@@ -64,14 +67,16 @@ async def test_it_gets_where_an_error_arose_and_no_word_of_people() -> None:
 
 
 async def test_what_libraries_write_stays_here() -> None:
-    async with sentry() as found, watched(settings_of(found)):
-        for name in ("slack_sdk.socket_mode", "asyncio"):
-            logging.getLogger(name).error(f"Failed to handle {CANARY}")
-        try:
-            break_over(CANARY)
-        except RuntimeError:
-            logging.getLogger("asyncio").exception(f"Task was {CANARY}")
-        log.warning("Not an error")
+    async with sentry() as found:
+        async with watched(settings_of(found)):
+            for name in ("slack_sdk.socket_mode", "asyncio"):
+                logging.getLogger(name).error(f"Failed to handle {CANARY}")
+            try:
+                break_over(CANARY)
+            except RuntimeError:
+                logging.getLogger("asyncio").exception(f"Task was {CANARY}")
+            log.warning("Not an error")
+        await until(lambda: found.events)
 
     [event] = found.events
     assert "logentry" not in event
@@ -80,8 +85,10 @@ async def test_what_libraries_write_stays_here() -> None:
 
 
 async def test_secrets_are_masked_as_in_the_log() -> None:
-    async with sentry() as found, watched(settings_of(found, HF_TOKEN=SECRET)):
-        log.error(f"It was {SECRET}")
+    async with sentry() as found:
+        async with watched(settings_of(found, HF_TOKEN=SECRET)):
+            log.error(f"It was {SECRET}")
+        await until(lambda: found.events)
 
     assert [one["logentry"]["message"] for one in found.events] == ["It was ***"]
 
@@ -94,6 +101,7 @@ async def test_it_gets_the_error_that_ends_the_process() -> None:
         with pytest.raises(CannotStart):
             async with watched(settings_of(found)):
                 raise CannotStart("a mistake of the operator")
+        await until(lambda: found.events)
 
     [event] = found.events
     assert event["exception"]["values"][-1]["type"] == "RuntimeError"

@@ -299,7 +299,7 @@ async def test_a_refusal_of_the_model_is_a_calm_apology_and_counted(
     before = failures(error.__name__)
     headers = {"Location": "/login"}
     model.fail("completions", status=status, body={"error": "no"}, headers=headers, times=99)
-    async with serving_discord(own_store, model, REPLY_TIMEOUT="1") as (discord, service):
+    async with serving_discord(own_store, model, REPLY_TIMEOUT="3") as (discord, service):
         way = DiscordDm(discord)
         await way.ask("What is it?")
         await until(lambda: way.finals() == [error.apology], why=way.answers)
@@ -496,7 +496,7 @@ async def test_a_stop_in_a_pause_between_attempts_hands_the_turn_over_at_once(
         async with serving(own_store, variables=variables, drain_seconds=3600) as first:
             await until(discord.connected.is_set)
             await way.ask("What is it?")
-            await until(lambda: len(model.requests) == 2)
+            await until(lambda: len(model.requests) >= 2)
             first.stop.set()
             async with asyncio.timeout(60):
                 await first.task

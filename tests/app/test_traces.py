@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -21,6 +22,7 @@ from bot.turns.records import History
 from tests.support.at_work import all_ended, make_queue, make_turn, make_worker, working
 from tests.support.fakes import FakeModel, FakePlatform
 from tests.support.tools import CallingModel, FakeTool, call, toolbox
+from tests.support.waiting import until
 from tests.support.watchers import Collector, collector
 
 
@@ -33,6 +35,8 @@ async def sent(**variables: str) -> AsyncIterator[Collector]:
                 patch.setenv(name, value)
             async with traces.sending(version="1.2"):
                 yield found
+        # The process does not wait for long, and its thread sends them all the same.
+        await until(lambda: not any("Otel" in one.name for one in threading.enumerate()))
 
 
 def intake_of(store: Store) -> Intake:

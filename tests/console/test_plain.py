@@ -23,7 +23,7 @@ from tests.support.stored import stored
 
 
 async def piped(
-    store: Store, lines: str, *, patience: float = 5.0, stdout: io.StringIO | None = None
+    store: Store, lines: str, *, patience: float = 30.0, stdout: io.StringIO | None = None
 ) -> tuple[str, AnsweringQueue]:
     """What the terminal prints for these lines, and what the intake got.
 

@@ -21,6 +21,7 @@ WIDE = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
 
 _SAYS = "text => document.querySelector('.turn:last-child .text')?.innerText.includes(text)"
+_DRAWN = "() => new Promise((drawn) => requestAnimationFrame(() => drawn(true)))"
 _ENDED = "state => document.querySelector('.turn:last-child')?.dataset.state === state"
 
 # For a busy machine: they end a test that hangs and measure nothing.
@@ -95,6 +96,8 @@ class Window:
     async def ask(self, text: str) -> None:
         await self.box.fill(text)
         await self.box.press("Enter")
+        # Until the next frame is drawn, the answer before is the last one.
+        await self.page.wait_for_function(_DRAWN)
 
     async def ended(self, state: str = "done") -> None:
         """Wait until the last answer has ended so."""

@@ -163,7 +163,7 @@ class AnsweringQueue(FakeQueue):
                 await surface.post(
                     Page(0, "Hm.", final=False, said="Hm.", sign=sign, consent=call_id)
                 )
-                late = 0.1 if turn.text == "ticket late" else None
+                late = 1.0 if turn.text == "ticket late" else None
                 with suppress(TimeoutError):
                     answer = "late"
                     answer = await asyncio.wait_for(self._decided.get(), late)
@@ -267,7 +267,7 @@ def main() -> None:
     async def run() -> None:
         async with connect(url=url, data_dir=Path("unused"), prefix=prefix) as store:
             queue = AnsweringQueue(store)
-            process = process_of(queue, store, patience=5, data_dir=Path(data_dir))
+            process = process_of(queue, store, patience=60, data_dir=Path(data_dir))
             await listen(process, stdin=sys.stdin, stdout=sys.stdout)
             print("threads:", {str(turn.key) for turn in queue.turns})
             print("resets:", len(queue.resets), "forgotten:", len(queue.forgotten))

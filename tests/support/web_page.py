@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from uuid import uuid4
 
@@ -181,7 +182,11 @@ async def page_of(
 
 
 def free_port() -> int:
-    """Return a port that is free now, for a page whose address is known before it begins."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+    """Return a port that is free now, for a server whose address is known before it begins.
+
+    It is none of those that Linux hands out, which another process may get meanwhile.
+    """
+    while True:
+        with suppress(OSError), socket.socket() as one:
+            one.bind(("127.0.0.1", 10_000 + secrets.randbelow(22_000)))
+            return int(one.getsockname()[1])

@@ -124,7 +124,7 @@ async def test_a_press_that_comes_twice_or_late_gets_a_calm_sentence(own_store: 
         await one.until_done()
         after = await one.decide("deny", which)
     await own_store.redis.flushdb()
-    async with waiting(own_store, late, seconds=0.5) as one:
+    async with waiting(own_store, late, seconds=2.0) as one:
         which = one.turn["consent"]
         await one.until_done()
         too_late = await one.decide("allow", which)

@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 from contextlib import AsyncExitStack, suppress
-from urllib.parse import urlsplit
 
 import aiohttp
 from playwright.async_api import Browser, Route, expect
@@ -18,7 +17,7 @@ from tests.emulators.model import ModelEmulator
 from tests.support.chromium import Site, Window, gated, window
 from tests.support.process import ANSWER
 from tests.support.service import serving
-from tests.support.web_page import address_of, web_variables
+from tests.support.web_page import address_of, free_port, web_variables
 
 LONG = "\n\n".join(f"This is paragraph {number} of a long answer." for number in range(400))
 SHOWN = re.sub(r"[*`]", "", ANSWER)
@@ -289,7 +288,7 @@ async def test_an_open_page_lives_through_the_death_of_its_server(
     chromium: Browser, own_store: Store, model: ModelEmulator
 ) -> None:
     async with AsyncExitStack() as stack:
-        variables = web_variables(model)
+        variables = web_variables(model, WEB_PORT=str(free_port()))
         async with serving(own_store, "web", "worker", variables=variables) as service:
             address = address_of(service)
             one = await stack.enter_async_context(window(chromium, address))
@@ -302,7 +301,6 @@ async def test_an_open_page_lives_through_the_death_of_its_server(
         await one.box.fill("a draft")
         await one.turns.first.hover()
         await one.button("Good answer").click()
-        variables["WEB_PORT"] = str(urlsplit(address).port)
         async with serving(own_store, "web", "worker", variables=variables):
             with suppress(TooLate):  # it may have connected by itself
                 await one.button("Try now").click(timeout=5_000)

@@ -38,28 +38,32 @@ async def test_pinned_ones_stand_on_top_and_archived_ones_apart(site: Site) -> N
         second = Window(await window.page.context.new_page(), site.address)
         await second.open(window.page.url.removeprefix(site.address))
         await expect(group(second, "Today")).to_have_text(["three?", "two?", "one?"])
+        pinned, archived = group(window, "Pinned"), window.page.locator("#conversations summary")
         await choose(window, "three?", "Pin")
         await expect(window.page.locator("#toast")).to_contain_text("after 30 days without")
+        # Each conversation has moved before the next one is chosen.
+        await expect(pinned).to_have_text(["three?"])
         await choose(window, "one?", "Pin")
+        await expect(pinned).to_have_text(["three?", "one?"])
         await choose(window, "two?", "Archive")
+        await expect(archived).to_have_text("Archived (1)")
         await choose(window, "three?", "Unpin")
         # A page that shows the conversation hears of it at once.
         await expect(group(second, "Pinned")).to_have_text(["one?"])
-        await expect(group(window, "Pinned")).to_have_text(["one?"])
+        await expect(pinned).to_have_text(["one?"])
         await expect(group(window, "Today")).to_have_text(["three?"])
-        await expect(window.page.locator("#conversations summary")).to_have_text("Archived (1)")
         await expect(window.page.get_by_role("link", name="two?")).to_be_hidden()
 
         await window.page.get_by_role("searchbox").fill("two")
         await expect(window.page.get_by_role("link", name="two?")).to_be_visible()
         await window.page.get_by_role("searchbox").fill("")
         await expect(group(window, "Today")).to_have_text(["three?"])
-        await window.page.locator("#conversations summary").click()
+        await archived.click()
         await window.page.get_by_role("link", name="two?").click()
         await window.ask("and two more?")
         await window.ended()
         await expect(group(window, "Today")).to_have_text(["two?", "three?"])
-        await expect(window.page.locator("#conversations summary")).to_have_count(0)
+        await expect(archived).to_have_count(0)
 
 
 async def test_several_are_deleted_after_one_question_and_those_that_stay_are_named(

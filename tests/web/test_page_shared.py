@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from playwright.async_api import Page, Route, expect
 
 from tests.emulators.model import ModelEmulator
@@ -51,6 +53,29 @@ async def test_what_one_person_wrote_waits_for_them_and_is_not_the_next_ones(
 
     asked = [each.messages[-1]["content"] for each in model.requests]
     assert [each.splitlines()[-1] for each in asked] == ["bob's own", "ann's secret"]
+
+
+async def test_what_was_asked_before_the_page_knew_its_person_outlives_a_reload(
+    own_page: OwnPage,
+) -> None:
+    known = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        await known.wait()
+        await route.continue_()
+
+    async with own_page() as one:
+        await one.page.route("**/api/me", hold)
+        await one.page.route(QUESTIONS, go_under)
+        await one.open()
+        await one.ask("quickly")
+        known.set()
+        await expect(one.page.locator("#me")).to_have_text("Guest")
+        await one.page.unroute(QUESTIONS)
+        await one.page.reload()
+        await one.ended()
+
+        await expect(one.page.locator(".said")).to_have_text("quickly")
 
 
 async def test_a_page_whose_person_has_changed_sends_nothing(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,9 +12,11 @@ import pytest
 
 from adapters.web.talks import Talks, thread_of, turn_id_of
 from bot.domain import Person, Turn
+from bot.errors import StoreUnavailable
 from bot.store import Store
 from tests.emulators.model import Asked, ModelEmulator
 from tests.emulators.model.behaviour import render, tokens
+from tests.support.fakes import RefusingStore
 from tests.support.service import serving
 from tests.support.stored import stored
 from tests.support.waiting import until
@@ -104,6 +107,7 @@ async def test_a_deleted_conversation_gets_no_title(own_store: Store, model: Mod
         gate.set()
         await until(lambda: for_titles(model)[-1].finished)
         await until_none_waits(own_store)
+        entitle(model, "Another")
         await person.answered(new_talk(), "why?")
         titles = await listed(person)
 
@@ -192,6 +196,19 @@ async def test_a_conversation_is_claimed_by_one_worker_and_again_if_that_dies(
     assert (is_new, before) == ([True, False], None)
     assert [one for one in claims if one] == [thread]
     assert again == thread
+
+
+async def test_a_new_conversation_is_not_listed_before_it_has_a_title(store: Store) -> None:
+    assert isinstance(store, RefusingStore)
+    talks = Talks(store=store, keep_seconds=600)
+    ann, talk = Person("a" * 32, "Ann"), new_talk()
+    turn = Turn(turn_id_of(ann, talk), thread_of(ann, talk), ann, "why?", {}, time.time())
+    store.refused.add(store.key("web", "titles", ann.id))
+    with pytest.raises(StoreUnavailable):
+        await talks.add(turn, title="why?")
+    store.refused.clear()
+
+    assert await talks.all_of(ann) == []
 
 
 async def test_a_forgotten_person_waits_for_no_title(

@@ -17,9 +17,10 @@ export class Outbox {
     this.entries = [];
   }
 
-  // Takes up what the person has asked before.
+  // Takes up what the person has asked before, and keeps what was asked before they were known.
   load() {
     const kept = recallNames(KEPT).map((name) => ({ files: [], ...recall(name), failures: 0 }));
+    for (const entry of this.entries) if (this.isLeft(entry)) keep(KEPT + entry.id, entry);
     this.entries.unshift(...kept.sort((one, other) => one.at - other.at));
     for (const entry of kept) if (!entry.why) this.deliver(entry);
   }

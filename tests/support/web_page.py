@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from uuid import uuid4
 
@@ -181,7 +182,12 @@ async def page_of(
 
 
 def free_port() -> int:
-    """Return a port that is free now, for a page whose address is known before it begins."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+    """Return a port that is free now, for a page whose address is known before it begins.
+
+    Systems give none of these to sockets that want any port, as those of other tests do meanwhile.
+    """
+    while True:
+        with socket.socket() as one, suppress(OSError):
+            # Tests with generated examples seed `random`, each process alike.
+            one.bind(("127.0.0.1", 20_000 + secrets.randbelow(12_000)))
+            return int(one.getsockname()[1])

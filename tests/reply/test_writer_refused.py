@@ -259,9 +259,10 @@ async def test_a_deleted_page_is_the_end_though_no_other_may_be_written_for_long
     surface = FakeSurface(limit=100, edits=few)
     ids = [await surface.post(Page(number, "words", final=False)) for number in range(3)]
     del surface.screen["m1"]
+    surface.most_at_once = 0
 
     shown = await make_reply(store, surface, message_ids=ids, older="words", patience=0.2).stream(
-        spoken(TEXT, 0.05, " more")
+        spoken(TEXT, lambda: surface.most_at_once, 0.05, " more")
     )
 
     assert (shown.outcome, shown.said) == ("stopped", "")

@@ -128,14 +128,15 @@ async def test_a_write_that_fails_after_one_that_was_taken_is_soon_repeated(stor
     async def deltas() -> AsyncGenerator[Delta]:
         yield "H"
         await until(lambda: surface.states)
-        surface.errors = [WriteFailed("down")]
-        yield "i"
-        await until(lambda: surface.text == "Hi")
+        for word in "i", " Ann", "!":
+            surface.errors = [WriteFailed("down")]
+            yield word
+            await until(lambda: surface.text.endswith(word))  # noqa: B023
 
     await make_reply(store, surface, timing=repeating(0.03)).stream(deltas())
 
-    # The fifth pause is 16 times as long as the first one.
-    assert surface.gaps()[-1] < surface.gaps()[4]
+    # The fifth pause is 16 times as long as the first one. A busy machine may prolong any of these.
+    assert min(surface.gaps()[6:11:2]) < surface.gaps()[4]
 
 
 @dataclass
@@ -254,7 +255,7 @@ async def test_an_answer_goes_on_below_if_its_last_edit_would_wait(store: Store)
 
 
 async def test_the_page_above_its_rest_is_closed_if_an_edit_becomes_free(store: Store) -> None:
-    edits = EditBudget("edits", 4, 4.0, shape="refills")
+    edits = EditBudget("edits", 4, 12.0, shape="refills")
     surface, budgets = FakeSurface(edits=edits), EditBudgets(store=store)
     said = spoken("One two", lambda: bool(surface.states), 0.01, " three four five.")
     for _ in range(4):

@@ -46,8 +46,8 @@ MOST = 3  # kills for one question
 ROLES = (("discord", "slack", "worker"), ("discord", "slack", "worker"), ("worker",))
 LONGEST = 10  # questions of a conversation
 THINKING = 0.1  # seconds, of the model
-# Seconds: a process that stands still for longer, and has lost its turn, may fetch a file once more.
-LEASE = 2.0
+# A process that stands still for longer, and has lost its turn, may fetch a file once more.
+LEASE = 2.0  # seconds
 PATIENCE = 240.0  # seconds until a kill has struck
 # Of a person: a question that no process has heard comes again from Slack after a minute and five.
 UNHEARD = 400.0

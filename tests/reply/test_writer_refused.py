@@ -210,7 +210,7 @@ async def test_an_apology_stands_below_code_and_not_in_it(store: Store) -> None:
 
 async def test_a_deleted_reply_stays_deleted_and_is_not_remembered(store: Store) -> None:
     surface = FakeSurface(errors=[None, MessageGone("m1")])
-    model = FakeModel(WORDS, pause=0.01)
+    model = FakeModel([*WORDS, lambda: False], pause=0.01)
 
     shown = await make_reply(store, surface).stream(model.stream([]))
 
@@ -269,7 +269,7 @@ async def test_a_deleted_page_is_the_end_though_no_other_may_be_written_for_long
 
 
 async def test_a_place_that_is_gone_ends_the_reading(store: Store) -> None:
-    model = FakeModel(WORDS, pause=0.01)
+    model = FakeModel([*WORDS, lambda: False], pause=0.01)
 
     surface = FakeSurface(errors=[PlaceGone("no")])
     with pytest.raises(PlaceGone):

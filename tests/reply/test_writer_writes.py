@@ -28,8 +28,9 @@ def repeating(first: float) -> ReplyTiming:
 
 async def test_interim_writes_keep_to_the_budget(store: Store) -> None:
     surface = FakeSurface(edits=EditBudget("a", 5, 3600.0))
+    model = FakeModel([WORDS[0], lambda: surface.states, *WORDS[1:]], pause=0.005)
 
-    await make_reply(store, surface).stream(FakeModel(WORDS, pause=0.005).stream([]))
+    await make_reply(store, surface).stream(model.stream([]))
 
     # The post, no edit for some minutes, then the end.
     assert len(surface.states) == 2
@@ -83,11 +84,10 @@ async def test_a_failed_interim_write_keeps_its_place_in_the_order(store: Store)
 async def test_an_interim_write_is_not_repeated_at_once(store: Store) -> None:
     surface = FakeSurface(errors=[WriteFailed("down")] * 50)
     timing = repeating(60.0)
+    model = FakeModel([WORDS[0], lambda: len(surface.errors) < 50, *WORDS[1:]], pause=0.005)
 
     with pytest.raises(WriteFailed):
-        await make_reply(store, surface, patience=0.1, timing=timing).stream(
-            FakeModel(WORDS, pause=0.005).stream([])
-        )
+        await make_reply(store, surface, patience=0.1, timing=timing).stream(model.stream([]))
 
     # One at the first word and one at the end.
     assert 50 - len(surface.errors) == 2
@@ -271,7 +271,7 @@ async def test_the_page_above_its_rest_is_closed_if_an_edit_becomes_free(store: 
 
 
 async def test_a_last_edit_waits_if_no_post_is_free_either(store: Store) -> None:
-    one = EditBudget("one", 2, 0.5, shape="refills")
+    one = EditBudget("one", 2, 2.0, shape="refills")
     surface, budgets = FakeSurface(edits=one, posts=one), EditBudgets(store=store)
     said = spoken("One two", lambda: bool(surface.states), " three four five.")
     await budgets.final(one, deadline=0.0)

@@ -18,6 +18,7 @@ from bot.domain import Message
 from bot.errors import AnswerCut
 from tests.support.process import DiscordDm, discord_bot
 from tests.support.waiting import until
+from tests.support.web_page import free_port
 
 if any(importlib.util.find_spec(each) is None for each in ("torch", "transformers", "fastapi")):
     pytest.skip(
@@ -35,9 +36,7 @@ async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tupl
     """The address of a server that runs one model, and the model's name."""
     root = tmp_path_factory.mktemp("serve")
     folder = tiny_llama(root / "model")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "transformers.cli.transformers", "serve", str(folder)),
         *("--host", "127.0.0.1", "--port", str(port)),

@@ -30,7 +30,6 @@ from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SlackEmulator
 from tests.files.samples import pdf, shown
 from tests.support.process import (
-    PROCESS_LEASE,
     BotProcess,
     DiscordDm,
     SlackDm,
@@ -47,6 +46,8 @@ MOST = 3  # kills for one question
 ROLES = (("discord", "slack", "worker"), ("discord", "slack", "worker"), ("worker",))
 LONGEST = 10  # questions of a conversation
 THINKING = 0.1  # seconds, of the model
+# A process that stands still for longer, and has lost its turn, may fetch a file once more.
+LEASE = 2.0  # seconds
 PATIENCE = 240.0  # seconds until a kill has struck
 # Of a person: a question that no process has heard comes again from Slack after a minute and five.
 UNHEARD = 400.0
@@ -119,7 +120,7 @@ class Killer:
         one.pause()
         # After a longer pause, another process would take the turn.
         with suppress(TimeoutError):
-            await until(lambda: not alive(child), within=PROCESS_LEASE / 2)
+            await until(lambda: not alive(child), within=LEASE / 6)
         has_ended = not alive(child)
         one.wake()
         await asyncio.sleep(RNG.choice((0, 0.005)))
@@ -192,6 +193,7 @@ async def test_no_kill_loses_a_file_and_none_is_fetched_after_it_was_stored(
     async with discord, slack, server(data_dir) as store:
         variables = discord_variables(discord, model) | slack_variables(slack, model)
         variables["REDIS_URL"] = f"unix://{store.socket}"
+        variables["LEASE_SECONDS"] = str(LEASE)
         async with fleet(data_dir, [Crew(roles, variables, {}) for roles in ROLES]) as bots:
             await until(lambda: len(bots.up()) == len(ROLES), why=lambda: bots.texts)
             await until(lambda: discord.connected.is_set() and slack.connected.is_set())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from bot.commands.handlers import FORGET_QUESTION, FORGOTTEN
+from bot.commands.handlers import FORGET_QUESTION, FORGETTING, FORGOTTEN
 from bot.domain import ContextMessage, Person, Shown, ThreadKey, Turn
 from bot.store import Store
 from bot.turns.forgetting import named
@@ -61,14 +61,16 @@ async def test_a_terminal_forgets_its_person(
     own_store: Store, model: ModelEmulator, data_dir: Path
 ) -> None:
     model.answer = "walrus"
-    said = "zebra\n/forget-me\n/forget-me yes\n"
+    lines = "zebra\n/forget-me\n/forget-me yes\n"
     variables = model_variables(model) | {"REDIS_URL": own_store.url, "LOGNAME": "zoë ann"}
     variables["PORT"] = "0"
     arguments = ("-m", "bot", "run", "console", "worker")
     async with python(*arguments, folder=data_dir, variables=variables) as bot:
-        out, _ = await bot.communicate(said.encode())
+        out, _ = await bot.communicate(lines.encode())
 
-    assert out.decode() == f"walrus\n{FORGET_QUESTION}\nIf so, write: /forget-me yes\n{FORGOTTEN}\n"
+    # On a busy machine it takes longer than a moment.
+    said = out.decode().replace(f"{FORGETTING}\n", "")
+    assert said == f"walrus\n{FORGET_QUESTION}\nIf so, write: /forget-me yes\n{FORGOTTEN}\n"
     words = ("zebra", "walrus", "zoë", "zo%C3%AB")
     assert [one for one in await stored(own_store) if any(word in one for word in words)] == []
 

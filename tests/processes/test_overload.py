@@ -64,7 +64,7 @@ async def test_a_flood_is_held_back_and_whoever_asks_once_is_answered() -> None:
                 await discord.say(place, discord.user(f"P{number}"), f"{discord.bot_mention} once")
                 for number in range(PEOPLE)
             ]
-            await until(lambda: len(model.requests) == LIMITS.running_per_person + PEOPLE)
+            await until(lambda: len(model.requests) >= LIMITS.running_per_person + PEOPLE)
             # The rest of the flood is refused while none has ended, or more of it gets in.
             await all_turned_away(running, QUESTIONS - PEOPLE - ADMITTED)
             heard_all.set()

@@ -170,7 +170,13 @@ async def test_an_answer_that_is_cut_says_so_below_its_words(store: Store) -> No
 async def test_nothing_is_written_once_the_lease_is_lost(store: Store) -> None:
     surface, saved = FakeSurface(), Saved()
     saved.lost_after = 4
-    model = FakeModel(WORDS, pause=0.01)
+    model = FakeModel()
+    # Each word is written before the next one comes.
+    model.deltas = [
+        part
+        for number, word in enumerate(WORDS, 1)
+        for part in (word, lambda least=number: len(surface.states) >= least)
+    ]
 
     with pytest.raises(LeaseLost):
         await make_reply(store, surface, saved=saved).stream(model.stream([]))

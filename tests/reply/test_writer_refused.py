@@ -210,7 +210,7 @@ async def test_an_apology_stands_below_code_and_not_in_it(store: Store) -> None:
 
 async def test_a_deleted_reply_stays_deleted_and_is_not_remembered(store: Store) -> None:
     surface = FakeSurface(errors=[None, MessageGone("m1")])
-    model = FakeModel(WORDS, pause=0.01)
+    model = FakeModel([*WORDS, lambda: False], pause=0.01)
 
     shown = await make_reply(store, surface).stream(model.stream([]))
 
@@ -259,16 +259,17 @@ async def test_a_deleted_page_is_the_end_though_no_other_may_be_written_for_long
     surface = FakeSurface(limit=100, edits=few)
     ids = [await surface.post(Page(number, "words", final=False)) for number in range(3)]
     del surface.screen["m1"]
+    surface.most_at_once = 0
 
     shown = await make_reply(store, surface, message_ids=ids, older="words", patience=0.2).stream(
-        spoken(TEXT, 0.05, " more")
+        spoken(TEXT, lambda: surface.most_at_once, 0.05, " more")
     )
 
     assert (shown.outcome, shown.said) == ("stopped", "")
 
 
 async def test_a_place_that_is_gone_ends_the_reading(store: Store) -> None:
-    model = FakeModel(WORDS, pause=0.01)
+    model = FakeModel([*WORDS, lambda: False], pause=0.01)
 
     surface = FakeSurface(errors=[PlaceGone("no")])
     with pytest.raises(PlaceGone):

@@ -196,7 +196,7 @@ async def test_a_failing_model_is_not_asked_again_if_another_turn_has_waited(sto
     assert (surface.text, shown.outcome) == (error.apology, "failed")
 
 
-@pytest.mark.parametrize("estimated", [None, 0.2])
+@pytest.mark.parametrize("estimated", [None, 1.0])
 async def test_a_model_that_loads_is_waited_for_with_a_sign(
     estimated: float | None, store: Store
 ) -> None:

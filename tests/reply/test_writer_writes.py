@@ -28,8 +28,9 @@ def repeating(first: float) -> ReplyTiming:
 
 async def test_interim_writes_keep_to_the_budget(store: Store) -> None:
     surface = FakeSurface(edits=EditBudget("a", 5, 3600.0))
+    model = FakeModel([WORDS[0], lambda: surface.states, *WORDS[1:]], pause=0.005)
 
-    await make_reply(store, surface).stream(FakeModel(WORDS, pause=0.005).stream([]))
+    await make_reply(store, surface).stream(model.stream([]))
 
     # The post, no edit for some minutes, then the end.
     assert len(surface.states) == 2
@@ -83,11 +84,10 @@ async def test_a_failed_interim_write_keeps_its_place_in_the_order(store: Store)
 async def test_an_interim_write_is_not_repeated_at_once(store: Store) -> None:
     surface = FakeSurface(errors=[WriteFailed("down")] * 50)
     timing = repeating(60.0)
+    model = FakeModel([WORDS[0], lambda: len(surface.errors) < 50, *WORDS[1:]], pause=0.005)
 
     with pytest.raises(WriteFailed):
-        await make_reply(store, surface, patience=0.1, timing=timing).stream(
-            FakeModel(WORDS, pause=0.005).stream([])
-        )
+        await make_reply(store, surface, patience=0.1, timing=timing).stream(model.stream([]))
 
     # One at the first word and one at the end.
     assert 50 - len(surface.errors) == 2
@@ -128,14 +128,15 @@ async def test_a_write_that_fails_after_one_that_was_taken_is_soon_repeated(stor
     async def deltas() -> AsyncGenerator[Delta]:
         yield "H"
         await until(lambda: surface.states)
-        surface.errors = [WriteFailed("down")]
-        yield "i"
-        await until(lambda: surface.text == "Hi")
+        for word in "i", " Ann", "!":
+            surface.errors = [WriteFailed("down")]
+            yield word
+            await until(lambda: surface.text.endswith(word))  # noqa: B023
 
     await make_reply(store, surface, timing=repeating(0.03)).stream(deltas())
 
-    # The fifth pause is 16 times as long as the first one.
-    assert surface.gaps()[-1] < surface.gaps()[4]
+    # The fifth pause is 16 times as long as the first one. A busy machine may prolong any of these.
+    assert min(surface.gaps()[6:11:2]) < surface.gaps()[4]
 
 
 @dataclass
@@ -254,7 +255,7 @@ async def test_an_answer_goes_on_below_if_its_last_edit_would_wait(store: Store)
 
 
 async def test_the_page_above_its_rest_is_closed_if_an_edit_becomes_free(store: Store) -> None:
-    edits = EditBudget("edits", 4, 4.0, shape="refills")
+    edits = EditBudget("edits", 4, 12.0, shape="refills")
     surface, budgets = FakeSurface(edits=edits), EditBudgets(store=store)
     said = spoken("One two", lambda: bool(surface.states), 0.01, " three four five.")
     for _ in range(4):
@@ -270,7 +271,7 @@ async def test_the_page_above_its_rest_is_closed_if_an_edit_becomes_free(store: 
 
 
 async def test_a_last_edit_waits_if_no_post_is_free_either(store: Store) -> None:
-    one = EditBudget("one", 2, 0.5, shape="refills")
+    one = EditBudget("one", 2, 2.0, shape="refills")
     surface, budgets = FakeSurface(edits=one, posts=one), EditBudgets(store=store)
     said = spoken("One two", lambda: bool(surface.states), " three four five.")
     await budgets.final(one, deadline=0.0)

@@ -233,8 +233,8 @@ async def test_after_a_reset_nothing_before_it_is_read(store: Store) -> None:
 async def test_a_reset_is_remembered_as_long_as_the_conversation_is_used(store: Store) -> None:
     seen = store.key("seen", str(KEY))
     await make_queue(store).changes.reset(KEY)
-    await store.command("PEXPIRE", seen, 1000)
+    await store.command("PEXPIRE", seen, 10_000)
 
     await answer(store, FakePlatform(), FakeModel(), make_turn())
 
-    assert await store.command("PTTL", seen) > 1000
+    assert await store.command("PTTL", seen) > 10_000

@@ -458,7 +458,7 @@ async def test_threads_of_their_own_go_whole_and_open_pages_learn_of_it(store: S
     shown = await live.last_entry(store, stream)
 
     await forgetting.begin(WHO)
-    async with running(live.read(store, {stream: shown}, block_seconds=2.0)) as page:
+    async with running(live.read(store, {stream: shown}, block_seconds=60.0)) as page:
         while not any("b" in one["flags"] for one in await store.redis.client_list()):
             await asyncio.sleep(0.01)
         await work_due(forgetting)

@@ -595,7 +595,7 @@ async def test_a_turn_given_back_comes_again_when_it_is_due(store: Store) -> Non
     await queue.admit(make_turn(1))
     taken = await take(queue)
 
-    await queue.leases.release(taken, delay_seconds=0.2, counts=True)
+    await queue.leases.release(taken, delay_seconds=1.0, counts=True)
 
     assert await nothing_to_take(queue)
     async with asyncio.timeout(60):

@@ -186,7 +186,7 @@ class Looking(FakePlatform):
 
 
 async def test_a_message_that_nobody_knows_of_goes(store: Store) -> None:
-    policy = replace(POLICY, save_leases=2)
+    policy = replace(POLICY, save_leases=5)
     platform = Looking()
 
     async with late_reply(store, platform, orphan=True, policy=policy):

@@ -126,7 +126,7 @@ async def test_a_failed_refresh_is_tried_again_and_the_old_token_serves_meanwhil
     store: Store, status: int
 ) -> None:
     async with SlackEmulator() as slack:
-        old = await installed(slack, store, life=2.0, left=0.9)
+        old = await installed(slack, store, life=20.0, left=9.0)
         slack.fail("oauth.v2.access", status=status, retry_after=1 if status == 429 else None)
         async with processes(slack, store) as [token]:
             assert await token.current() == old.token

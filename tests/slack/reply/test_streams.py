@@ -145,7 +145,7 @@ def test_a_stream_is_ended_before_slack_ends_it() -> None:
 
 async def test_a_message_goes_on_by_update_when_its_stream_expires(store: Store) -> None:
     async with make_scene(limits=EXPIRED) as scene:
-        await scene.answer(store, WORDS)
+        await scene.grow(store, WORDS)
 
         assert [text.strip() for text in scene.texts()] == [TEXT.strip()]
         assert scene.calls("chat.startStream") == scene.calls("chat.stopStream") == 1

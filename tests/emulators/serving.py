@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import secrets
-import socket
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from aiohttp import web
 
@@ -26,16 +24,6 @@ async def served(
         yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
-
-
-def free_port() -> int:
-    """Return a port that is free now, for a server whose address is known before it begins."""
-    while True:
-        # Linux gives those from 32768 on to whoever asks for any, also meanwhile.
-        port = 10_000 + secrets.randbelow(22_000)
-        with socket.socket() as one, suppress(OSError):
-            one.bind(("127.0.0.1", port))
-            return port
 
 
 def port(request: web.Request) -> int:

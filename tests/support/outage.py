@@ -10,7 +10,6 @@ from typing import Self
 from urllib.parse import urlsplit, urlunsplit
 
 from bot.store import Store
-from tests.emulators.serving import free_port
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Joined = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -144,7 +143,7 @@ class Wire(Line):
 
     def __init__(self, url: str) -> None:
         self._there = urlsplit(url)
-        self._port = free_port()  # the same, when it is mended
+        self._port = 0
         super().__init__(
             connect=lambda: asyncio.open_connection(self._there.hostname, self._there.port),
             listen=self._listen_anywhere,
@@ -160,7 +159,10 @@ class Wire(Line):
         return any(one.get_extra_info("sockname")[1] == port for one in self._away)
 
     async def _listen_anywhere(self, joined: Joined) -> asyncio.Server:
-        return await asyncio.start_server(joined, "127.0.0.1", self._port)
+        server = await asyncio.start_server(joined, "127.0.0.1", self._port)
+        # The same port, when it is mended.
+        self._port = server.sockets[0].getsockname()[1]
+        return server
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import json
 import os
+import socket
 import sys
 from asyncio.subprocess import STDOUT
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -25,8 +26,6 @@ from uuid import uuid4
 
 import aiohttp
 import pytest
-
-from tests.emulators.serving import free_port
 
 SERVER = "synapse.test"
 PASSWORD = "correct horse"
@@ -362,7 +361,9 @@ class Synapse:
 async def running_synapse(folder: Path, **more: object) -> AsyncIterator[Synapse]:
     """Run a server whose data are in a folder; `more` are lines of its configuration."""
     python_of_synapse()
-    port = free_port()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     _configure(folder, port, more)
     async with aiohttp.ClientSession() as session:
         synapse = Synapse(folder, port, session)

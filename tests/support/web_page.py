@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -177,3 +178,10 @@ async def page_of(
         browser(address_of(service)) as one,
     ):
         yield one, service
+
+
+def free_port() -> int:
+    """Return a port that is free now, for a page whose address is known before it begins."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])

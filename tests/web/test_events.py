@@ -21,7 +21,6 @@ from bot.errors import WriteFailed
 from bot.reply.draft import WAITING
 from bot.store import Store
 from tests.emulators.model import ModelEmulator
-from tests.emulators.serving import free_port
 from tests.support.fakes import RefusingStore
 from tests.support.service import serving
 from tests.support.waiting import until
@@ -30,6 +29,7 @@ from tests.support.web_page import (
     Screen,
     address_of,
     browser,
+    free_port,
     new_talk,
     page_of,
     web_variables,

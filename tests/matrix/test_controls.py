@@ -15,13 +15,14 @@ from adapters.matrix.controls import Controls
 from adapters.matrix.platform import MatrixPlatform
 from bot.commands.handlers import FORGETTING, FORGOTTEN_AND_REMOVED, MayNotChange
 from bot.domain import FORM, LINK, Asker, Json, Page, Person, Purpose, Rating, Standing, Turn
-from bot.errors import HasEnded, NothingAsked, NotTheAsker, StoreUnavailable, ThreadBusy
+from bot.errors import HasEnded, NothingAsked, NotTheAsker, Refused, StoreUnavailable, ThreadBusy
 from bot.intake.answers import NOT_WAITING
 from bot.store import Store
 from bot.tools.questions import InputField, Question, write_question
 from tests.matrix.test_surface import Scene, page, scene_of
 from tests.support.fakes import FakeQueue, NotedIntake
 from tests.support.synapse import Member, Shown, Synapse, eventually
+from tests.support.waiting import until
 
 ASKED = write_question(
     Question(
@@ -72,11 +73,17 @@ class Desk(Scene):
         event = {"event_id": reaction, "content": {"m.relates_to": relation}}
         person, asker = Person(who.user_id, who.name), Asker(direct=self.direct)
         await self.controls.react(self.room, event, person=person, asker=asker)
+        await told()
+
+    async def refuse(self, turn: Turn, refused: Refused) -> None:
+        await self.controls.refuse(turn, refused)
+        await told()
 
     async def write(self, words: str, *, thread: str = "") -> Turn:
         turn = await self.ask(f"!parley {words}", thread=thread)
         turn = replace(turn, asker=Asker(direct=self.direct))
         await self.controls.command(turn, words)
+        await told()
         return turn
 
     async def notices(self) -> list[Shown]:
@@ -97,6 +104,11 @@ class Desk(Scene):
         async with self.surface(turn) as surface:
             await surface.post(Page(0, "May I book?", False, consent=call_id))
         return turn, (await self.shown())[-1].id
+
+
+async def told() -> None:
+    """Wait until all notices are sent: the controls wait only a second for one."""
+    await until(lambda: not [it for it in asyncio.all_tasks() if "insist" in repr(it.get_coro())])
 
 
 @asynccontextmanager
@@ -485,8 +497,8 @@ class TestCommands:
         turn = await desk.ask()
 
         for _ in range(2):
-            await desk.controls.refuse(turn, ThreadBusy())
-        await desk.controls.refuse(await desk.ask(), NothingAsked())
+            await desk.refuse(turn, ThreadBusy())
+        await desk.refuse(await desk.ask(), NothingAsked())
 
         refused, helped = await desk.notices()
         assert refused.text == ThreadBusy.apology
@@ -536,7 +548,8 @@ async def test_a_notice_that_waits_for_the_limit_holds_up_nothing_else(desk: Des
 
     client.send = waiting  # type: ignore[method-assign]
 
-    async with asyncio.timeout(20):
-        turn = await desk.write("help")
+    turn = await desk.ask("!parley help")
+    async with asyncio.timeout(60):
+        await desk.controls.command(turn, "help")
 
     assert turn.id in desk.queue.handled

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -24,9 +25,10 @@ from bot.errors import MessageGone, PlaceGone, WriteDelayed, WriteFailed
 from bot.reply.edit_budget import EditBudgets
 from bot.store import Store
 from tests.support.fakes import FakeModel
-from tests.support.matrix_proxy import MatrixProxy, disobeyed, in_front_of
+from tests.support.matrix_proxy import WRITES, MatrixProxy, disobeyed, in_front_of
 from tests.support.replies import make_reply
 from tests.support.synapse import Member, Shown, Synapse, eventually
+from tests.support.waiting import at_least
 
 
 @dataclass
@@ -317,22 +319,26 @@ class TestEdits:
         turn, words = await scene.ask(), [f"word{number} " for number in range(60)]
         async with scene.surface(turn) as surface:
             reply = make_reply(store, surface, budgets=scene.budgets, patience=30.0)
+            began = time.monotonic()
             await reply.stream(FakeModel(words, pause=0.1).stream([]))
+            ended = time.monotonic()
 
         (shown,) = await scene.shown()
         assert shown.text.split() == "".join(words).split()
-        # At 2 and 5 seconds after the post, and the end after 6.
-        assert 2 <= shown.edits <= 3
-        times = [one["origin_server_ts"] / 1000 for one in await scene.sent()]
-        assert 1.9 < times[1] - times[0] < 4.0
+        # At 2 and 5 seconds after the post, and the end after 6, or later on a busy machine.
+        assert 2 <= shown.edits <= 1 + sum(it < ended - began for it in (2, 5, 10, 20, 40, 60))
+        _, first, *_ = [it for it in scene.proxy.calls if re.fullmatch(WRITES, it.call)]
+        assert first.began - began >= at_least(2.0)
+        edited = (await scene.sent())[1]["content"]["m.new_content"]["body"]
+        assert 1 < len(edited.split()) < 50
 
     async def test_a_page_is_gone_on_with_by_the_plan_of_a_dead_process(self, scene: Scene) -> None:
         turn = await scene.ask()
         async with scene.surface(turn) as surface:
             budget = surface.budget(page("one"), new=True)
+            began = asyncio.get_running_loop().time()
             await scene.budgets.interim(budget, new=True, since=0, wrote=0, unless=asyncio.Event())
             message = await surface.post(page("one"))
-        began = asyncio.get_running_loop().time()
         async with scene.surface(turn, Purpose.RESUME) as surface:
             budget = surface.budget(page("two"), new=False)
             await scene.budgets.interim(
@@ -340,7 +346,7 @@ class TestEdits:
             )
             await surface.edit(message, page("two"))
 
-        assert asyncio.get_running_loop().time() - began > 1.0
+        assert asyncio.get_running_loop().time() - began >= at_least(2.0)
 
     async def test_a_limited_account_is_told_when_to_write_again(
         self, synapse: Synapse, store: Store

@@ -257,6 +257,7 @@ async def test_a_file_that_is_deleted_from_what_was_no_question_asks_nothing(sto
         ann, place = slack.user("Ann"), slack.channel_id
         thread = await slack.say(place, ann, "Look!")
         earlier = await slack.say(place, ann, "Mine.", thread_ts=thread, files=(TEXT,))
+        await until(lambda: any(one.ts == earlier for one in slack.deliveries))
         await slack.say(place, ann, f"{slack.bot_mention} why?", thread_ts=thread)
         await until(lambda: intake.turns)
 

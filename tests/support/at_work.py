@@ -135,7 +135,7 @@ async def working(worker: Worker) -> AsyncIterator[asyncio.Event]:
         yield stopping
     finally:
         stopping.set()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await task
 
 

@@ -10,7 +10,7 @@ import aiohttp
 
 from tests.emulators.discord import DiscordEmulator
 
-WAIT = 5.0  # seconds within which everything here must happen
+WAIT = 60.0  # seconds within which everything here must happen
 
 
 @contextlib.asynccontextmanager

@@ -45,6 +45,8 @@ async def logged_in(
     shards: Shards | None = None,
     leaves_other_servers: bool = False,
 ) -> AsyncIterator[DiscordPlatform]:
+    # A busy machine may take longer than Discord would wait.
+    emulator.callback_seconds = 60.0
     own = DiscordSettings(
         token=emulator.token,
         api_url=emulator.api_url,
@@ -55,7 +57,6 @@ async def logged_in(
     async with connect(
         own,
         budgets=budgets or (EditBudgets(store=store) if store else NoLimits()),
-        # A busy machine may take longer than Discord would wait.
         tuning=tuning or Tuning(answer_within=60.0),
         leaves_other_servers=leaves_other_servers,
     ) as platform:

@@ -27,9 +27,11 @@ from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import Shown as SlackShown
 from tests.emulators.slack import SlackEmulator
 from tests.support.replies import answer_of
+from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
 PROCESS_LEASE = 0.6  # seconds
+_ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+")  # of a process, in its log
 # Long enough for several edits, with what an adapter could spoil.
 ANSWER = (
     "Well, **one** thing first: 1 < 2 & 3 > 2, and `a && b` stays code. "
@@ -97,7 +99,7 @@ async def bot(
         if process.returncode is None:
             process.terminate()
         try:
-            async with asyncio.timeout(25):
+            async with asyncio.timeout(60):
                 await process.wait()
         except TimeoutError:
             process.kill()
@@ -122,9 +124,9 @@ async def have_counted(running: BotProcess, metric: str, wanted: float) -> None:
 
 async def counted(running: BotProcess, metric: str) -> float:
     """Return a counter of the process, over all its labels."""
-    found = re.search(r"http://127\.0\.0\.1:\d+", running.text())
-    assert found
-    async with aiohttp.ClientSession() as session, session.get(f"{found[0]}/metrics") as answer:
+    await until(lambda: _ADDRESS.search(running.text()), why=running.text)
+    (address,) = _ADDRESS.findall(running.text())[:1]
+    async with aiohttp.ClientSession() as session, session.get(f"{address}/metrics") as answer:
         text = await answer.text()
     return sum(float(count) for count in re.findall(rf"^{metric}{{.*}} (.*)$", text, re.M))
 
@@ -189,7 +191,7 @@ def press_at_prompt(
         while prompt not in shown:
             shown += os.read(terminal, 1024)
         os.write(terminal, keys)
-        status = process.wait(20)
+        status = process.wait(60)
         os.set_blocking(terminal, False)
         shown += os.read(terminal, 4096)
     echoes = bool(termios.tcgetattr(ours)[3] & termios.ECHO)

@@ -89,7 +89,7 @@ async def starting(
     finally:
         stop.set()
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 await service.task
         finally:
             root.removeHandler(handler)

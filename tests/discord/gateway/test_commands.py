@@ -34,8 +34,7 @@ async def talk(
     """A Discord with the bot, what it hands to the core, and Ada, a person there."""
     intake = FakeQueue()
     async with (
-        # A busy machine may need longer than Discord would wait.
-        DiscordEmulator(message_content=message_content, callback_seconds=60.0) as emulator,
+        DiscordEmulator(message_content=message_content) as emulator,
         listening(emulator, intake, tuning=tuning),
     ):
         yield emulator, intake, emulator.user("Ada")

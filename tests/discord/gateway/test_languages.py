@@ -27,7 +27,7 @@ async def test_a_command_is_answered_in_the_language_of_the_person_or_of_the_ser
     locale: str, guild_locale: str, language: str
 ) -> None:
     async with (
-        DiscordEmulator(callback_seconds=60.0, guild_locale=guild_locale) as emulator,
+        DiscordEmulator(guild_locale=guild_locale) as emulator,
         listening(emulator, FakeQueue()),
     ):
         ada = emulator.user("Ada", locale=locale)

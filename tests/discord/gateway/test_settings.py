@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from adapters.discord.tuning import Tuning
 from bot.access.preferences import ModelChoice, Scope
 from bot.access.rules import AccessRules
 from bot.domain import Preferences, ThreadKey
@@ -26,9 +25,7 @@ MODELS = (ModelChoice("org/small", "Small"), ModelChoice("org/large", "Large"))
 async def talk(store: Store) -> AsyncIterator[tuple[DiscordEmulator, NotedIntake, str]]:
     """A Discord with the bot, what it hands to the core, and a thread of Ada, a person there."""
     intake = NotedIntake(store, models=MODELS)
-    # A busy machine may need longer than Discord would wait.
-    patient, tuning = DiscordEmulator(callback_seconds=60.0), Tuning(answer_within=60.0)
-    async with patient as emulator, listening(emulator, intake, tuning=tuning):
+    async with DiscordEmulator() as emulator, listening(emulator, intake):
         ada = emulator.user("Ada")
         said = await emulator.say(emulator.channel_id, ada, "We deploy.")
         yield emulator, intake, await emulator.open_thread(said, ada, "Deploy")
@@ -139,7 +136,7 @@ async def test_settings_are_changed_in_a_form(store: Store) -> None:
 
 
 async def test_a_form_is_taken_by_the_next_process(store: Store) -> None:
-    async with DiscordEmulator(callback_seconds=60.0, gateway=FAST) as emulator:
+    async with DiscordEmulator(gateway=FAST) as emulator:
         mona = emulator.user("Mona", manages="server")
         async with listening(emulator, NotedIntake(store, models=MODELS)):
             used = await emulator.slash(emulator.channel_id, mona, "parley settings")

@@ -444,7 +444,9 @@ async def test_a_page_that_can_be_stopped_after_its_end_is_found() -> None:
 async def test_what_is_put_right_after_its_end_opens_no_thread_and_shows_no_typing() -> None:
     async with DiscordEmulator() as emulator:
         turn = await mention(emulator, opens_thread=True)
-        (left,) = await left_by(emulator, turn, page("late"))
+        async with logged_in(emulator) as platform, platform.surface(turn) as surface:
+            left = await surface.post(page("late"))
+            await until(lambda: emulator.typing)
         calls, typed = len(emulator.requests), len(emulator.typing)
 
         async with (

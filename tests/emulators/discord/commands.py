@@ -10,7 +10,7 @@ from tests.emulators.discord.cdn import Cdn, Upload
 from tests.emulators.discord.objects import Channel, Payload
 from tests.emulators.discord.world import World
 
-_COMMAND_WAIT = 5.0  # seconds that a person waits for a command to appear
+_COMMAND_WAIT = 60.0  # seconds that a person waits for a command to appear
 # docs: Interaction Type; Application Command Types; Option Type; Component Reference.
 _COMMAND, _AUTOCOMPLETION, _MODAL = 2, 4, 5
 _SLASH, _MESSAGE_MENU = 1, 3

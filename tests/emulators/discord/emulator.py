@@ -41,8 +41,8 @@ class DiscordEmulator:
     Discord's own OpenAPI document does not allow (`violations`), or when no call met a fault that
     was asked for. `pings` lists the mentions that
     the bot wrote without forbidding them, `unguarded` its texts that came without
-    `allowed_mentions`. `limits` can be changed at any time. What ends, by them or after
-    `callback_seconds` and `token_seconds`, ends by `clock`.
+    `allowed_mentions`. `limits` and `callback_seconds` can be changed at any time. What ends, by
+    them or after `token_seconds`, ends by `clock`.
     """
 
     def __init__(
@@ -51,7 +51,6 @@ class DiscordEmulator:
         message_content: bool = True,
         latency: float = 0.0,
         limits: Limits | None = None,
-        callback_seconds: float = 3.0,
         token_seconds: float = 900.0,
         gateway: GatewayRules | None = None,
         clock: Clock | None = None,
@@ -75,6 +74,7 @@ class DiscordEmulator:
         self._world = World(self._publish, self.clock, self.cdn, guild_locale=guild_locale)
         commands = Commands(self._world)
         self.limits = limits or Limits()
+        self.callback_seconds = 3.0
         self.latency = latency
         meter = Meter(self.limits, self.clock)
         rest = Rest(
@@ -84,7 +84,7 @@ class DiscordEmulator:
             gateway_url=lambda: self.gateway_url,
             gateway_info=self._gateway.info,
         )
-        webhooks = Webhooks(self._world, callback_seconds, token_seconds)
+        webhooks = Webhooks(self._world, lambda: self.callback_seconds, token_seconds)
         self._edge = Edge(
             routes=routes(rest, webhooks),
             token=self.token,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.emulators.discord import mentions
@@ -36,7 +37,7 @@ class Webhooks:
     """
 
     world: World
-    callback_seconds: float
+    callback_seconds: Callable[[], float]
     token_seconds: float
 
     def callback(self, request: Request) -> Answer:
@@ -97,7 +98,7 @@ class Webhooks:
             raise Refusal(404, 10062, "Unknown interaction")
         if interaction.answered:
             raise Refusal(400, 40060, "Interaction has already been acknowledged.")
-        if self._age(interaction) > self.callback_seconds:
+        if self._age(interaction) > self.callback_seconds():
             raise Refusal(404, 10062, "Unknown interaction")
         return interaction
 

@@ -377,7 +377,7 @@ async def test_what_cannot_be_read_in_time_is_left_out_with_a_warning(
 
 
 async def test_what_was_read_in_time_is_admitted_though_the_rest_was_not(store: Store) -> None:
-    after, limits = FakeQueue(), replace(LIMITS, catch_up_timeout=0.5)
+    after, limits = FakeQueue(), replace(LIMITS, catch_up_timeout=2.0)
     texts = [f"question {number}" for number in range(UNLISTED_MOST + 1)]
     async with quiet(unlisted=True, rates=SHORT_PAGES) as slack:
         await missed(slack, store, *texts)

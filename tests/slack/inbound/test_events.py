@@ -471,18 +471,19 @@ async def test_a_deleted_message_of_an_app_is_ignored() -> None:
 
 
 async def test_a_question_deleted_while_it_is_read_is_forgotten_by_its_turns_id() -> None:
-    intake, limits = FakeQueue(), replace(LIMITS, name_timeout=0.5)
-    async with SlackEmulator() as slack, hearing(slack, intake, limits=limits):
+    intake, named = FakeQueue(), asyncio.Event()
+    async with SlackEmulator() as slack, hearing(slack, intake):
         ann = slack.user("Ann")
-        slack.fail("users.info", "hang")
+        held = slack.fail("users.info", "late", gate=named)
         root = await slack.say(slack.channel_id, ann, "lunch?")
         secret = f"{slack.bot_mention} my password is 1234"
         ts = await slack.say(slack.channel_id, ann, secret, thread_ts=root)
-        await until(lambda: any(call.method == "users.info" for call in slack.requests))
+        await until(lambda: held.struck)
 
         await slack.delete(slack.channel_id, ts)
         await until(lambda: intake.forgotten)
         early = list(intake.asked)
+        named.set()
         await until(lambda: intake.asked)
 
         assert not early

@@ -128,8 +128,7 @@ async def test_of_many_made_up_codes_few_reach_slack_and_the_store(
         with monkeypatch.context() as patch:
             patch.setattr(platform, "_exchange", exchange)
             waiting = [asyncio.create_task(made_up()) for _ in range(20)]
-            await until(lambda: sum(one.done() for one in waiting) == 12)
-            assert len(asked) == 8
+            await until(lambda: (sum(one.done() for one in waiting), len(asked)) == (12, 8))
             assert len(await store.command("KEYS", store.key("slack_state", "*"))) == 8
             held.set()
             assert sorted(await asyncio.gather(*waiting)) == [502] * 8 + [503] * 12

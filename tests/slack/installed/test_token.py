@@ -126,7 +126,7 @@ async def test_a_failed_refresh_is_tried_again_and_the_old_token_serves_meanwhil
     store: Store, status: int
 ) -> None:
     async with SlackEmulator() as slack:
-        old = await installed(slack, store, life=2.0, left=0.9)
+        old = await installed(slack, store, life=20.0, left=9.0)
         slack.fail("oauth.v2.access", status=status, retry_after=1 if status == 429 else None)
         async with processes(slack, store) as [token]:
             assert await token.current() == old.token
@@ -224,18 +224,22 @@ async def test_a_new_token_is_saved_however_long_the_store_is_away(
 async def test_a_refresh_brings_back_no_workspace_that_has_left(store: Store, again: bool) -> None:
     async with SlackEmulator() as slack:
         old = await installed(slack, store, left=-1)
-        slack.fail("oauth.v2.access", "late", seconds=0.3)
+        answered = asyncio.Event()
+        held = slack.fail("oauth.v2.access", "late", gate=answered)
         async with processes(slack, store) as [token]:
             asked = asyncio.ensure_future(token.current())
-            await until(lambda: slack.oauth.refreshed)
+            await until(lambda: held.struck)
             await store.command("DEL", store.key("slack_installations"))
             if again:
                 new = await installed(slack, store)
+                answered.set()
                 assert await asked == new.token
             else:
+                answered.set()
                 with pytest.raises(PlaceGone, match=f"not installed in {TEAM}"):
                     await asked
 
+    assert slack.oauth.refreshed == {old.refresh_token: 1}
     assert old.token not in str(await store_of(store).read(TEAM))
 
 

@@ -20,6 +20,7 @@ from bot.reply.draft import WAITING
 from bot.reply.writer import ReplyTiming
 from bot.store import Store
 from tests.emulators.slack.streams import SECONDS
+from tests.support.replies import spoken
 from tests.support.slack_platform import LIMITS
 from tests.support.slack_scene import TEXT, WORDS, growing, make_scene
 from tests.support.waiting import until
@@ -145,7 +146,7 @@ def test_a_stream_is_ended_before_slack_ends_it() -> None:
 
 async def test_a_message_goes_on_by_update_when_its_stream_expires(store: Store) -> None:
     async with make_scene(limits=EXPIRED) as scene:
-        await scene.answer(store, WORDS)
+        await scene.grow(store, WORDS)
 
         assert [text.strip() for text in scene.texts()] == [TEXT.strip()]
         assert scene.calls("chat.startStream") == scene.calls("chat.stopStream") == 1
@@ -195,10 +196,13 @@ async def test_a_page_that_is_cut_shorter_than_it_stood_there_is_updated(store: 
 
 async def test_after_slacks_own_stop_nothing_says_that_we_are_at_work(store: Store) -> None:
     async with make_scene() as scene:
-        answering = asyncio.create_task(scene.answer(store, WORDS, pause=0.03))
+        stopped, (first, second, *others) = asyncio.Event(), WORDS
+        words = spoken(first, scene.writes, second, stopped.is_set, *others)
+        answering = asyncio.create_task(scene.stream(store, words))
         await until(lambda: scene.calls("chat.appendStream"))
 
         await scene.stop()
+        stopped.set()
         await answering
 
         assert [text.strip() for text in scene.texts()] == [TEXT.strip()]

@@ -211,6 +211,12 @@ async def test_a_call_without_a_result_is_repeated_only_if_its_kind_allows_that(
     assert ("Nobody knows" in results(model.prompts[-1])[0]) == (kind == "effects")
 
 
+async def until_posted(store: Store) -> None:
+    async with asyncio.timeout(60):
+        while not await store.command("HGET", store.key("turn", "console:1"), "message_ids"):
+            await asyncio.sleep(0.01)
+
+
 async def killed_while_calling(store: Store, tool: FakeTool, **tools: Any) -> FakePlatform:
     """Let a worker die in the middle of a call; return what it showed."""
     platform, tool.may = FakePlatform(), lambda: False
@@ -219,6 +225,7 @@ async def killed_while_calling(store: Store, tool: FakeTool, **tools: Any) -> Fa
     model = calls_once([call()], ["It is done."])  # nothing is shown before
     async with working(make_worker(store, platform, model, tools=box, drain=0.0)):
         await until(lambda: tool.runs)
+        await until_posted(store)
     tool.may = lambda: True
     await expire_all(store)
     return platform
@@ -320,6 +327,7 @@ async def test_an_unknown_call_is_named_though_the_model_was_to_say_it(store: St
     )
     async with working(worker):
         await until(lambda: len(model.prompts) == 2)
+        await until_posted(store)
 
     text = await given_up(store, tool)
 

@@ -32,7 +32,7 @@ _RATINGS: Mapping[str, Rating] = {"👍": "good", "👎": "bad"}
 _LOOKS = dict.fromkeys(map(ord, "\ufe0e\ufe0f🏻🏼🏽🏾🏿"))
 _CONSENTS = {one: sign.translate(_LOOKS) for one, sign in SIGNS.items()}
 _KNOWN = (_STOP, _REGENERATE, _CONTINUE, *_RATINGS, *_CONSENTS.values())
-_MOST_WAITING, _NOTICE_SECONDS = 1000, 1.0  # what is heard next waits for a notice so long
+_MOST_WAITING = 1000  # notices
 _AFTER_LIST = re.compile(r"(?m)^(- .*)\n(?=[^\s-])")  # Markdown goes on with the item
 _SCOPES: Mapping[str, Scope] = {"room": "channel", "server": "server"}
 _DIRECT: Mapping[Scope, str] = {"thread": later("our conversation")}
@@ -43,15 +43,19 @@ _IN_THREAD: Mapping[Scope, str] = {"thread": later("this thread"), **_IN_ROOM}
 class Controls:
     """Handles reactions and commands; an event may come twice.
 
-    Raises StoreUnavailable and SurfaceError if it is to be handled again.
+    What is heard next waits for a notice, but no longer than `notice_seconds`. Raises
+    StoreUnavailable and SurfaceError if it is to be handled again.
     """
 
-    def __init__(self, platform: MatrixPlatform, intake: Intake) -> None:
+    def __init__(
+        self, platform: MatrixPlatform, intake: Intake, *, notice_seconds: float = 1.0
+    ) -> None:
         self._rooms, self._client, self._jobs = platform.rooms, platform.client, platform.jobs
         self._lookup, self._answers = intake.lookup, intake.answers
         self._words = Words(
             intake, written="`!parley {name}`", scopes=_SCOPES, rights=self._with_rights
         )
+        self._notice_seconds = notice_seconds
         self._refused: BoundedCache[tuple[str, ...], bool] = BoundedCache()
         self._on_the_way: dict[asyncio.Task[Any], str] = {}  # answers to commands, and whose
 
@@ -129,7 +133,7 @@ class Controls:
             if to:
                 self._on_the_way[job] = to.person.id
                 job.add_done_callback(self._on_the_way.pop)
-            await asyncio.wait((job,), timeout=_NOTICE_SECONDS)
+            await asyncio.wait((job,), timeout=self._notice_seconds)
 
     async def until_told(self, person: str) -> None:
         """Wait for the answers to a person's commands that are not posted yet."""

@@ -35,7 +35,6 @@ from bot.store import Store
 
 log = logging.getLogger(__name__)
 
-_LATE_WRITES = 2.0  # seconds in which a worker hears that an answer is unwanted
 _OLDEST = 3600.0  # seconds: what was said before is not answered any more after an outage
 _JOINS_AT_ONCE = 5
 _MOST_INVITES = 1000  # in work; others are found at the next start
@@ -50,13 +49,17 @@ _ENCRYPTED = later(
 class Inbound:
     """Handles the events of an account, each as often as it comes.
 
-    Every method raises StoreUnavailable, and SurfaceError if the homeserver could not be asked.
+    A worker hears within `late_writes` seconds that an answer is unwanted. Every method raises
+    StoreUnavailable, and SurfaceError if the homeserver could not be asked.
     """
 
-    def __init__(self, platform: MatrixPlatform, *, intake: Intake, store: Store) -> None:
+    def __init__(
+        self, platform: MatrixPlatform, *, intake: Intake, store: Store, late_writes: float = 2.0
+    ) -> None:
         self._platform, self._jobs, self._store = platform, platform.jobs, store
         # What is to be withdrawn: "<room> <event>", and of the forgotten "<person> <ms>".
         self._owed, self._withdrawing = store.key("removals", NAME), set[str]()
+        self._late_writes = late_writes
         self._rooms, self._client = platform.rooms, platform.client
         self._intake, self._controls = intake, Controls(platform, intake)
         # Servers that never answer hold up no invitation from the bot's own.
@@ -193,7 +196,7 @@ class Inbound:
     async def _withdraw(self, what: str, owed: Sequence[str]) -> None:
         where, _, which = owed[-1].partition(" ")
         try:
-            for pause in (0.0, _LATE_WRITES):
+            for pause in (0.0, self._late_writes):
                 await asyncio.sleep(pause)
                 if where.startswith("!"):
                     await self._platform.withdraw(where, which)

@@ -107,10 +107,9 @@ class MatrixPlatform:
         return [it.id for it in pages if it.id not in but or it.is_open]
 
     async def withdraw(self, room: str, event: str) -> None:
-        """Redact what belongs to an event that somebody else has redacted.
+        """Remove the answer to a deleted question, or the edits and files of a deleted answer.
 
-        That is the answer to a question, or the edits and files of one of its messages: a server
-        leaves them as they are. It is tried until it is done; a failure is only logged.
+        A server leaves them as they are. It is tried until it is done; a failure is only logged.
         """
         work = partial(messages.withdraw, self.client, room, event)
         await insist(work, f"the removal of what belongs to {event} in {room}")

@@ -15,14 +15,14 @@ from adapters.matrix.controls import Controls
 from adapters.matrix.platform import MatrixPlatform
 from bot.commands.handlers import FORGETTING, FORGOTTEN_AND_REMOVED, MayNotChange
 from bot.domain import FORM, LINK, Asker, Json, Page, Person, Purpose, Rating, Standing, Turn
-from bot.errors import HasEnded, NothingAsked, NotTheAsker, Refused, StoreUnavailable, ThreadBusy
+from bot.errors import HasEnded, NothingAsked, NotTheAsker, StoreUnavailable, ThreadBusy
 from bot.intake.answers import NOT_WAITING
+from bot.intake.intake import Intake
 from bot.store import Store
 from bot.tools.questions import InputField, Question, write_question
 from tests.matrix.test_surface import Scene, page, scene_of
 from tests.support.fakes import FakeQueue, NotedIntake
 from tests.support.synapse import Member, Shown, Synapse, eventually
-from tests.support.waiting import until
 
 ASKED = write_question(
     Question(
@@ -73,17 +73,11 @@ class Desk(Scene):
         event = {"event_id": reaction, "content": {"m.relates_to": relation}}
         person, asker = Person(who.user_id, who.name), Asker(direct=self.direct)
         await self.controls.react(self.room, event, person=person, asker=asker)
-        await told()
-
-    async def refuse(self, turn: Turn, refused: Refused) -> None:
-        await self.controls.refuse(turn, refused)
-        await told()
 
     async def write(self, words: str, *, thread: str = "") -> Turn:
         turn = await self.ask(f"!parley {words}", thread=thread)
         turn = replace(turn, asker=Asker(direct=self.direct))
         await self.controls.command(turn, words)
-        await told()
         return turn
 
     async def notices(self) -> list[Shown]:
@@ -106,9 +100,9 @@ class Desk(Scene):
         return turn, (await self.shown())[-1].id
 
 
-async def told() -> None:
-    """Wait until all notices are sent: the controls wait only a second for one."""
-    await until(lambda: not [it for it in asyncio.all_tasks() if "insist" in repr(it.get_coro())])
+def patient(platform: MatrixPlatform, intake: Intake) -> Controls:
+    """Return controls that wait for each notice, also on a busy machine."""
+    return Controls(platform, intake, notice_seconds=60.0)
 
 
 @asynccontextmanager
@@ -116,7 +110,7 @@ async def desk_of(synapse: Synapse, store: Store, *, direct: bool) -> AsyncItera
     async with scene_of(synapse, store, direct=direct) as scene, scene.platform() as platform:
         desk = Desk(**vars(scene))
         desk.queue = Queue()
-        desk.process, desk.controls = platform, Controls(platform, desk.queue.intake)
+        desk.process, desk.controls = platform, patient(platform, desk.queue.intake)
         yield desk
 
 
@@ -377,7 +371,7 @@ class TestCommands:
         assert notice.text == "I do not know this command. Write `!parley help`."
 
     async def test_who_manages_the_room_chooses_for_it(self, desk: Desk, store: Store) -> None:
-        desk.controls = Controls(desk.process, NotedIntake(store))
+        desk.controls = patient(desk.process, NotedIntake(store))
         ben = await desk.ann.bring(desk.room, "ben")
 
         await desk.write("persona room briefly")
@@ -398,7 +392,7 @@ class TestCommands:
     async def test_settings_of_a_scope_that_may_not_be_changed_are_refused(
         self, desk: Desk, store: Store
     ) -> None:
-        desk.controls = Controls(desk.process, NotedIntake(store))
+        desk.controls = patient(desk.process, NotedIntake(store))
 
         await desk.write("settings server follow all")
         await desk.write("settings room nonsense")
@@ -410,7 +404,7 @@ class TestCommands:
         assert "`roles`" not in unknown
 
     async def test_who_began_a_thread_chooses_for_it(self, desk: Desk, store: Store) -> None:
-        desk.controls = Controls(desk.process, NotedIntake(store))
+        desk.controls = patient(desk.process, NotedIntake(store))
         ben, cleo = [await desk.ann.bring(desk.room, it) for it in ("ben", "cleo")]
         root = await ben.say(desk.room, "why?")
 
@@ -424,7 +418,7 @@ class TestCommands:
         ]
 
     async def test_a_direct_room_has_no_other_scopes(self, direct: Desk, store: Store) -> None:
-        direct.controls = Controls(direct.process, NotedIntake(store))
+        direct.controls = patient(direct.process, NotedIntake(store))
 
         await direct.write("settings")
         await direct.write("settings room temperature 1")
@@ -436,7 +430,7 @@ class TestCommands:
         assert refused == "Here you can only choose for this conversation."
 
     async def test_what_follows_a_list_stands_below_it(self, desk: Desk, store: Store) -> None:
-        desk.controls = Controls(desk.process, NotedIntake(store))
+        desk.controls = patient(desk.process, NotedIntake(store))
 
         await desk.write("settings temperature 1")
         await desk.write("settings")
@@ -482,7 +476,7 @@ class TestCommands:
         async def is_owed(mark: Mapping[str, Any]) -> bool:
             return bool(mark["for"] == desk.ann.user_id)
 
-        desk.controls = Controls(desk.process, NotedIntake(store))
+        desk.controls = patient(desk.process, NotedIntake(store))
         await desk.write("persona like a secret agent")
         await desk.write("persona")
         await desk.write("forget-me yes")
@@ -497,8 +491,8 @@ class TestCommands:
         turn = await desk.ask()
 
         for _ in range(2):
-            await desk.refuse(turn, ThreadBusy())
-        await desk.refuse(await desk.ask(), NothingAsked())
+            await desk.controls.refuse(turn, ThreadBusy())
+        await desk.controls.refuse(await desk.ask(), NothingAsked())
 
         refused, helped = await desk.notices()
         assert refused.text == ThreadBusy.apology
@@ -548,8 +542,9 @@ async def test_a_notice_that_waits_for_the_limit_holds_up_nothing_else(desk: Des
 
     client.send = waiting  # type: ignore[method-assign]
 
-    turn = await desk.ask("!parley help")
-    async with asyncio.timeout(60):
-        await desk.controls.command(turn, "help")
+    desk.controls = Controls(desk.process, desk.queue.intake)
+
+    async with asyncio.timeout(20):
+        turn = await desk.write("help")
 
     assert turn.id in desk.queue.handled

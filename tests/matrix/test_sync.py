@@ -390,27 +390,32 @@ async def test_answers_to_the_forgotten_go_and_no_others(there: Hearing, store: 
 
 
 async def test_an_answer_to_a_command_goes_also_if_it_comes_after_the_forgetting(
-    there: Hearing, store: Store, monkeypatch: pytest.MonkeyPatch
+    there: Hearing, store: Store
 ) -> None:
-    monkeypatch.setattr("adapters.matrix.inbound._LATE_WRITES", 0.1)
-    async with there.ear() as ear:
-        send, limit, sent = ear.client.send, asyncio.Event(), list[str]()
+    async with there.ear(late_writes=0.0) as ear:
+        send, withdraw_all = ear.client.send, ear.platform.withdraw_all
+        limit, order = asyncio.Event(), list[str]()
 
         async def late(room: str, txn: str, content: Mapping[str, Any]) -> str:
             await limit.wait()
-            sent.append(await send(room, txn, content))
-            return sent[0]
+            order.append(await send(room, txn, content))
+            return order[-1]
 
-        ear.client.send = late  # type: ignore[method-assign]
+        async def removed(is_owed: IsOwed) -> None:
+            order.append("removal")
+            await withdraw_all(is_owed)
+            limit.set()
+
+        ear.client.send, ear.platform.withdraw_all = late, removed  # type: ignore[method-assign]
         command = turn_id(await there.ann.say(there.room, "!parley help"))
         await eventually(partial(there.intake.lookup.is_handled, command))
         owed = f"{there.ann.user_id} {int(time.time() * 1000)}"
         await store.command("SADD", store.key("removals", "matrix"), owed)
-        await asyncio.sleep(0.5)  # in which what is there is removed
-        limit.set()
         await eventually(partial(_owes_nothing, there))
 
-        assert await _is_gone(ear, there.room, sent[0])
+        first, answer, second = order
+        assert (first, second) == ("removal", "removal")
+        assert await _is_gone(ear, there.room, answer)
 
 
 async def test_the_answers_to_a_person_are_removed_once_at_a_time(

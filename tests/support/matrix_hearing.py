@@ -64,7 +64,11 @@ class Hearing:
 
     @asynccontextmanager
     async def ear(
-        self, *, lease: float = 0.6, prepare: Callable[[MatrixClient], object] = do_nothing
+        self,
+        *,
+        lease: float = 0.6,
+        late_writes: float = 2.0,
+        prepare: Callable[[MatrixClient], object] = do_nothing,
     ) -> AsyncIterator[Ear]:
         """Hear in one more process, until the end of the block."""
         async with AsyncExitStack() as stack:
@@ -73,7 +77,9 @@ class Hearing:
             )
             prepare(client)
             platform = MatrixPlatform(client)
-            inbound = Inbound(platform, intake=self.intake, store=self.store)
+            inbound = Inbound(
+                platform, intake=self.intake, store=self.store, late_writes=late_writes
+            )
             held = Lease(self.store, account=client.user_id, seconds=lease)
             sync = Sync(platform, inbound, held)
             await stack.enter_async_context(platform.jobs)

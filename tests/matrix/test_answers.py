@@ -80,15 +80,16 @@ async def test_a_question_is_answered_and_answered_again(
     model.answer = "Because **of** rain."
     async with talking(synapse, own_store, model, direct=direct) as talk:
         asked = await talk.ask("why?")
-        (first,) = await talk.shows("Because **of** rain.")
+        await talk.shows("Because **of** rain.")
         await all_ended(own_store)
+        (first,) = await talk.shows("Because **of** rain.")
         model.answer = "Because of the sun."
         await talk.ann.react(talk.room, first.id, "🔁")
         (second,) = await talk.shows("Because of the sun.")
 
         assert second.id == first.id
         assert first.thread == ("" if direct else asked)
-        assert second.edits <= 3  # the end of the first, and a beginning and the end of the second
+        assert second.edits - first.edits <= 2  # a beginning and the end
 
 
 async def test_an_answer_grows_and_is_stopped(

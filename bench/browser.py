@@ -17,8 +17,8 @@ from playwright.async_api import TimeoutError as TooLate
 from bench import figures
 from bench.source import Source
 from tests.support.chromium import WIDE, missing, started
+from tests.support.ports import free_port
 from tests.support.process import ROOT
-from tests.support.web_page import free_port
 
 END = "The very end."
 _SETTLED = 1.5  # seconds in which the rest comes that a page asks for when it can be used

@@ -25,7 +25,7 @@ from bot.local import hardware
 from bot.store import Store, connect
 from config.settings import Settings
 from tests.support.outage import line
-from tests.support.web_page import free_port
+from tests.support.ports import free_port
 
 POST = b"POST /in HTTP/1.1\r\nHost: a\r\n"
 

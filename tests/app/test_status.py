@@ -14,8 +14,9 @@ from bot.store import Store
 from tests.app.test_metrics import served
 from tests.emulators.model import ModelEmulator
 from tests.support.at_work import make_queue, make_turn
+from tests.support.ports import free_port
 from tests.support.settings import settings_of
-from tests.support.web_page import free_port, page_of
+from tests.support.web_page import page_of
 
 
 async def test_the_status_of_the_process_is_printed_once_into_a_pipe(store: Store) -> None:

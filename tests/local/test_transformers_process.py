@@ -16,9 +16,9 @@ import pytest
 
 from bot.domain import Message
 from bot.errors import AnswerCut
+from tests.support.ports import free_port
 from tests.support.process import DiscordDm, discord_bot
 from tests.support.waiting import until
-from tests.support.web_page import free_port
 
 if any(importlib.util.find_spec(each) is None for each in ("torch", "transformers", "fastapi")):
     pytest.skip(

@@ -16,6 +16,7 @@ from tests.emulators.discord import DiscordEmulator
 from tests.emulators.model import ModelEmulator
 from tests.emulators.slack import SlackEmulator
 from tests.support.at_work import all_ended
+from tests.support.ports import free_port
 from tests.support.process import (
     DiscordDm,
     DiscordMention,
@@ -30,7 +31,7 @@ from tests.support.process import (
 from tests.support.service import Service, serving
 from tests.support.stored import stored
 from tests.support.waiting import until
-from tests.support.web_page import Browser, browser, free_port, new_talk, web_variables
+from tests.support.web_page import Browser, browser, new_talk, web_variables
 
 FIRST, SECOND, THIRD = "zebra one", "zebra two", "zebra three"
 OPEN = "zebra open"

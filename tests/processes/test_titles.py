@@ -6,9 +6,10 @@ from pathlib import Path
 
 from bot.store import connect
 from tests.emulators.model import ModelEmulator
+from tests.support.ports import free_port
 from tests.support.process import bot
 from tests.support.waiting import until
-from tests.support.web_page import browser, free_port, new_talk, web_variables
+from tests.support.web_page import browser, new_talk, web_variables
 from tests.web.test_titles import entitle, for_titles, listed
 
 

@@ -16,8 +16,9 @@ from aiohttp import ClientError
 
 from tests.chaos.fleet import Crew, Fleet, fleet, server
 from tests.emulators.model import ModelEmulator
+from tests.support.ports import free_port
 from tests.support.waiting import until
-from tests.support.web_page import Browser, Screen, browser, free_port, new_talk, web_variables
+from tests.support.web_page import Browser, Screen, browser, new_talk, web_variables
 
 KILLS = int(os.environ.get("KILLS", "3"))
 PATIENCE = 120.0  # seconds

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from bot.store import connect
 from tests.emulators.model import ModelEmulator
+from tests.support.ports import free_port
 from tests.support.process import ANSWER, bot, speak_slowly
 from tests.support.waiting import until
-from tests.support.web_page import browser, free_port, new_talk, web_variables
+from tests.support.web_page import browser, new_talk, web_variables
 
 
 async def test_an_open_page_lives_through_every_death(data_dir: Path, model: ModelEmulator) -> None:

@@ -24,8 +24,8 @@ from redis.asyncio import Redis
 from bot.embedded_store import _binary
 from bot.errors import CannotStart, StoreUnavailable
 from bot.store import connect
+from tests.support.ports import free_port
 from tests.support.process import ROOT
-from tests.support.web_page import free_port
 
 KEY = "parley:{0}:message:1"
 # What the documents use of it. The real one is in no package of Python.

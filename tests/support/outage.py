@@ -10,7 +10,7 @@ from typing import Self
 from urllib.parse import urlsplit, urlunsplit
 
 from bot.store import Store
-from tests.support.web_page import free_port
+from tests.support.ports import free_port
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Joined = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from bot.embedded_store import _binary
-from tests.support.web_page import free_port
+from tests.support.ports import free_port
 
 NAME = "main"
 DOWN_MS = 1000  # without an answer, until a Sentinel takes a server for dead

@@ -26,7 +26,7 @@ from uuid import uuid4
 import aiohttp
 import pytest
 
-from tests.support.web_page import free_port
+from tests.support.ports import free_port
 
 SERVER = "synapse.test"
 PASSWORD = "correct horse"

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
-import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -179,14 +177,3 @@ async def page_of(
         browser(address_of(service)) as one,
     ):
         yield one, service
-
-
-def free_port() -> int:
-    """Return a port that is free now, for a server whose address is known before it begins.
-
-    It is none of those that Linux hands out, which another process may get meanwhile.
-    """
-    while True:
-        with suppress(OSError), socket.socket() as one:
-            one.bind(("127.0.0.1", 10_000 + secrets.randbelow(22_000)))
-            return int(one.getsockname()[1])

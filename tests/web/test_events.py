@@ -22,6 +22,7 @@ from bot.reply.draft import WAITING
 from bot.store import Store
 from tests.emulators.model import ModelEmulator
 from tests.support.fakes import RefusingStore
+from tests.support.ports import free_port
 from tests.support.service import serving
 from tests.support.waiting import until
 from tests.support.web_page import (
@@ -29,7 +30,6 @@ from tests.support.web_page import (
     Screen,
     address_of,
     browser,
-    free_port,
     new_talk,
     page_of,
     web_variables,

@@ -15,9 +15,10 @@ from adapters.web.follower import MOST_PAGES
 from bot.store import Store
 from tests.emulators.model import ModelEmulator
 from tests.support.chromium import Site, Window, gated, window
+from tests.support.ports import free_port
 from tests.support.process import ANSWER
 from tests.support.service import serving
-from tests.support.web_page import address_of, free_port, web_variables
+from tests.support.web_page import address_of, web_variables
 
 LONG = "\n\n".join(f"This is paragraph {number} of a long answer." for number in range(400))
 SHOWN = re.sub(r"[*`]", "", ANSWER)

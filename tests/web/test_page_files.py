@@ -17,11 +17,12 @@ from bot.store import Store
 from tests.emulators.model import ModelEmulator
 from tests.support.chromium import PHONE, WIDE, Site, Window
 from tests.support.chromium import window as window_of
+from tests.support.ports import free_port
 from tests.support.process import bot
 from tests.support.service import serving
 from tests.support.stored import stored
 from tests.support.waiting import until
-from tests.support.web_page import free_port, web_variables
+from tests.support.web_page import web_variables
 from tests.web.conftest import OwnPage
 from tests.web.test_page_access import findings
 from tests.web.test_page_keyboard import press, to

@@ -14,6 +14,7 @@ pytest.importorskip("mcp", reason="MCP servers need requirements-tools.txt")
 from bot.store import Store
 from tests.emulators.model import Calls, ModelEmulator
 from tests.support.chromium import Window, window
+from tests.support.ports import free_port
 from tests.support.service import serving
 from tests.support.tool_servers import (
     QUESTION,
@@ -25,7 +26,7 @@ from tests.support.tool_servers import (
     answers,
     results,
 )
-from tests.support.web_page import browser, free_port, web_variables
+from tests.support.web_page import browser, web_variables
 from tests.web.conftest import OwnPage
 from tests.web.test_page_consent import card
 

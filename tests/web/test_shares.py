@@ -22,20 +22,13 @@ from bot.domain import Json
 from bot.store import Store, connect
 from tests.emulators.model import ModelEmulator
 from tests.support.outage import line
+from tests.support.ports import free_port
 from tests.support.process import bot
 from tests.support.service import make_settings, serving
 from tests.support.stored import stored
 from tests.support.tool_servers import SEARCH, Search, answers
 from tests.support.waiting import until
-from tests.support.web_page import (
-    Browser,
-    address_of,
-    browser,
-    free_port,
-    new_talk,
-    page_of,
-    web_variables,
-)
+from tests.support.web_page import Browser, address_of, browser, new_talk, page_of, web_variables
 from tests.web.test_sign_in import at_provider
 
 TALK, OTHER = "talk-0001", "talk-0002"

@@ -13,8 +13,9 @@ from joserfc.jwk import OctKey, RSAKey
 from adapters.web.sign_in import origin_of, person_of
 from bot.store import Store
 from tests.emulators.identity import CLIENT_ID, CLIENT_SECRET, IdentityProvider
+from tests.support.ports import free_port
 from tests.support.service import serving
-from tests.support.web_page import Browser, address_of, browser, free_port, new_talk, web_variables
+from tests.support.web_page import Browser, address_of, browser, new_talk, web_variables
 
 
 @asynccontextmanager

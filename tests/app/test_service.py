@@ -19,7 +19,7 @@ from bot.app.service import LIMITS, choose_roles, until_stopped
 from bot.domain import Person, ThreadKey, Turn
 from bot.errors import CannotStart
 from bot.platform_spec import Service
-from bot.reply.draft import ANSWERED_BY, STOPPED
+from bot.reply.draft import ANSWERED_BY, BUSY, STOPPED
 from bot.store import Store
 from bot.turns.queue import TurnQueue
 from tests.emulators.discord import DiscordEmulator
@@ -551,7 +551,8 @@ async def test_a_model_that_dies_in_mid_answer_and_comes_back_gives_one_whole_an
         for way in ways:
             await until(partial(shows, way, ANSWER), why=service.text)
             await until(partial(offers_another, way), why=service.text)
-            states = [state for state in way.answers()[0][1] if state]
+            # On a busy machine the pauses may be long enough for a sign of life.
+            states = [state.removesuffix(f"\n\n{BUSY}") for state in way.answers()[0][1] if state]
             assert sorted(states, key=len) == states
             assert all(ANSWER.startswith(state.rstrip()) for state in states)
     assert [exchange.answer for exchange in await remembered(own_store)] == [ANSWER] * 2

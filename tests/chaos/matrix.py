@@ -22,6 +22,7 @@ from tests.support.synapse import Member, RefusedBySynapse, Shown, Synapse, runn
 _T = TypeVar("_T")
 MOST_EDITS = 12
 _LOOK = 0.3  # seconds between two looks at a screen
+_PATIENCE = 20.0  # seconds that a look may take
 
 
 @dataclass
@@ -50,6 +51,11 @@ class Homeserver:
                 await talk.look()
             await asyncio.sleep(_LOOK)
 
+    async def look_at_last(self) -> None:
+        """Read what the talks show in the end, from a server that has to answer."""
+        for talk in self.talks:
+            await patiently(talk.read)
+
 
 @asynccontextmanager
 async def homeserver(folder: Path, **options: object) -> AsyncIterator[Homeserver]:
@@ -57,8 +63,10 @@ async def homeserver(folder: Path, **options: object) -> AsyncIterator[Homeserve
     (folder / "synapse").mkdir()
     async with running_synapse(folder / "synapse", **options) as synapse:
         server = Homeserver(synapse, await synapse.person("parley"))
-        async with running(server.look()):
+        async with running(server.look()) as looking:
             yield server
+            if looking.done():  # what it saw last is no proof of anything
+                await looking
 
 
 class MatrixTalk(Talk):
@@ -95,9 +103,13 @@ class MatrixTalk(Talk):
 
     async def look(self) -> None:
         """Note what stands there; while the server is away, what was noted last stays."""
-        if not self._room:
-            return
-        with suppress(aiohttp.ClientError, OSError, RefusedBySynapse, TimeoutError):
+        with suppress(aiohttp.ClientError, OSError, RefusedBySynapse):
+            async with asyncio.timeout(_PATIENCE):
+                await self.read()
+
+    async def read(self) -> None:
+        """Note what stands there. Raises if the server is away."""
+        if self._room:
             screen = await self._person.screen(self._room)
             ours = [one for one in screen if one.sender == self._server.account.user_id]
             self._seen = [one for one in ours if one.thread == self._thread and one.text]

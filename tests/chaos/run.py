@@ -192,6 +192,8 @@ async def _watch_the_loop(late: list[float]) -> None:
 
 async def _judged(world: World, people: People, late: Sequence[float]) -> Report:
     await _rest(world, people.talks)
+    if world.matrix:
+        await world.matrix.look_at_last()
     asked, remembered = world.model.requests, await _remembered(world.server)
     verdict = judge(people.talks, asked=asked, remembered=remembered, logs=world.fleet.texts)
     verdict.problems += [

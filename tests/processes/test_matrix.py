@@ -30,6 +30,7 @@ from tests.support.waiting import until
 KILLS = int(os.environ.get("KILLS", "4"))
 SYNAPSE_KILLS = int(os.environ.get("SYNAPSE_KILLS", "1"))
 ANSWER_SECONDS = float(os.environ.get("ANSWER_SECONDS", "6"))
+_LAST_LINES = 60  # of each log, printed for what was lost
 # Synapse looks for redacted content every five minutes; here every second.
 _SOONER = """
 import synapse.storage.databases.main.censor_events as it
@@ -51,6 +52,7 @@ async def chaos(folder: Path, *faults: str, times: int, pause: float) -> Report:
     They strike `pause` seconds apart on average.
     """
     python_of_synapse()
+    traces = folder / "traces"
     report = await run(
         folder,
         seed=times,
@@ -61,8 +63,12 @@ async def chaos(folder: Path, *faults: str, times: int, pause: float) -> Report:
         each=1,
         hears=HEARS[:2],
         platforms=("matrix",),
+        traces=traces,
     )
     print(report)
+    if report.verdict.problems:
+        for one in (*sorted(traces.glob("*.log")), traces / "turns.jsonl"):
+            print(one.name, *one.read_text(encoding="utf-8").splitlines()[-_LAST_LINES:], sep="\n")
     return report
 
 

@@ -22,7 +22,7 @@ from tests.support.synapse import Member, RefusedBySynapse, Shown, Synapse, runn
 _T = TypeVar("_T")
 MOST_EDITS = 12
 _LOOK = 0.3  # seconds between two looks at a screen
-_PATIENCE = 20.0  # seconds that a look may take
+_LONGEST_LOOK = 20.0  # seconds
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Homeserver:
             await asyncio.sleep(_LOOK)
 
     async def look_at_last(self) -> None:
-        """Read what the talks show in the end, from a server that has to answer."""
+        """Look at each talk once more, until the server answers."""
         for talk in self.talks:
             await patiently(talk.read)
 
@@ -65,7 +65,7 @@ async def homeserver(folder: Path, **options: object) -> AsyncIterator[Homeserve
         server = Homeserver(synapse, await synapse.person("parley"))
         async with running(server.look()) as looking:
             yield server
-            if looking.done():  # what it saw last is no proof of anything
+            if looking.done():  # it has failed, and the screens are old
                 await looking
 
 
@@ -102,13 +102,13 @@ class MatrixTalk(Talk):
         self._thread = self._thread or said
 
     async def look(self) -> None:
-        """Note what stands there; while the server is away, what was noted last stays."""
+        """Read the bot's messages; while the server is away, what was read last stays."""
         with suppress(aiohttp.ClientError, OSError, RefusedBySynapse):
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_LONGEST_LOOK):
                 await self.read()
 
     async def read(self) -> None:
-        """Note what stands there. Raises if the server is away."""
+        """Read the bot's messages. Raises ClientError, OSError and RefusedBySynapse."""
         if self._room:
             screen = await self._person.screen(self._room)
             ours = [one for one in screen if one.sender == self._server.account.user_id]

@@ -121,9 +121,9 @@ async def test_what_is_asked_meanwhile_waits_and_can_be_taken_back(site: Site) -
         await window.says("paragraph 1")
         await window.ask("second")
         await window.ask("third")
-        for asked in (1, 2):
-            note = window.turns.nth(asked).locator(".note")
-            await expect(note).to_have_text("Waits for the answer above.")
+        # On a busy machine the running answer has a sign of life.
+        notes = window.page.locator(".note:visible").filter(has_not_text="Still thinking…")
+        await expect(notes).to_have_text(["Waits for the answer above."] * 2)
 
         await window.turns.nth(1).get_by_role("button", name="Delete your message").click()
         await window.button("Delete").click()
